@@ -1,0 +1,1 @@
+"""A CMA-compatible server of our own."""

@@ -1,0 +1,52 @@
+"""The port of a brain: where work comes from, and where results go."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from handiwork.model.session import BrainEvent, BrainSession, WorkItem
+from handiwork.model.tool import ToolResult
+
+
+class Brain(Protocol):
+    """One environment of a Claude-Managed-Agents-compatible service."""
+
+    @property
+    def environment_id(self) -> str:
+        """The environment whose queue this is."""
+        ...
+
+    async def claim(self) -> WorkItem | None:
+        """Wait briefly for work and claim it (polled and acknowledged); None when there is none.
+
+        BrainUnavailableError: retry with backoff. UnauthorizedError, NotFoundError: give up.
+        Healthcheck items are answered inside and never returned.
+        """
+        ...
+
+    def hold(self, work: WorkItem) -> AbstractAsyncContextManager[None]:
+        """Keep the lease while the body runs; stop the item at its end.
+
+        A lost lease cancels the body and raises LeaseLostError without stopping the item. When the
+        brain asks to stop, the body is cancelled and the item is stopped.
+        """
+        ...
+
+    async def describe(self, work: WorkItem) -> BrainSession:
+        """Return the brain's view of the session."""
+        ...
+
+    def events(self, work: WorkItem) -> AsyncIterator[BrainEvent]:
+        """Yield what happens, history first: stream opened, whole history listed, then live.
+
+        Reconnects by itself and reconciles again; a call is yielded once per connection at most
+        and never when it is already answered. Ends after BrainSessionEnded.
+        """
+        ...
+
+    async def post(self, work: WorkItem, result: ToolResult) -> None:
+        """Post a result; transient errors are retried within a limit (BrainUnavailableError after it).
+
+        BrainRefusedError: the brain refused this result for good.
+        """
+        ...

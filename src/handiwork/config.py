@@ -1,0 +1,187 @@
+"""One typed settings tree: `handiwork.toml`, overridden by `HANDIWORK_SECTION_KEY` variables.
+
+An unknown key is an error that names it. Every default is safe: loopback, deny, small. This is the
+only module that reads the environment.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from handiwork.model.errors import ConfigError
+from handiwork.model.sandbox import TIERS, Limits
+
+PREFIX = "HANDIWORK_"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the tree."""
+
+
+class ApiSettings(Section, frozen=True, kw_only=True):
+    """Where the control plane listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8787
+
+
+class LocalBrainSettings(Section, frozen=True, kw_only=True):
+    """The CMA-compatible server that we can run ourselves."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8788
+    environment_name: str = "local"
+
+
+class EnvironmentSettings(Section, frozen=True, kw_only=True):
+    """One environment of a brain whose queue we serve.
+
+    `key_file` holds the environment key, alone, readable by us only. `policy` names a policy in
+    the store; absent, only an agent's own policy can permit anything.
+    """
+
+    id: str
+    base_url: str = "https://api.anthropic.com"
+    key_file: str
+    tier: str = "namespace"
+    policy: str = ""
+
+
+class SandboxSettings(Section, frozen=True, kw_only=True):
+    """What sandboxes get. `first_id` starts the host ids of root mode, 65,536 for each sandbox."""
+
+    tier: str = "namespace"
+    image: str = "host"
+    policy: str = ""
+    first_id: int = 1 << 30
+    max_sandboxes: int = 64
+    limits: Limits = msgspec.field(default_factory=Limits)
+
+
+class SessionSettings(Section, frozen=True, kw_only=True):
+    """How sessions are served. An idle session sleeps after `idle_seconds`."""
+
+    max_sessions: int = 32
+    idle_seconds: float = 60.0
+    tool_timeout_seconds: float = 120.0
+    stop_seconds: float = 10.0
+
+
+class EgressSettings(Section, frozen=True, kw_only=True):
+    """The proxy. `policy` is the global layer; `processes` 0 means one."""
+
+    policy: str = ""
+    processes: int = 1
+    connect_timeout_seconds: float = 10.0
+    idle_timeout_seconds: float = 300.0
+
+
+class ProcessSettings(Section, frozen=True, kw_only=True):
+    """Host ids of our own processes when started as root."""
+
+    egress_id: int = 64101
+    brain_id: int = 64102
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """`level`: debug, info, warning or error. `format`: json or text."""
+
+    level: str = "info"
+    format: str = "json"
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The whole tree. `data_dir` empty: `/var/lib/handiwork` as root, else under the home directory."""
+
+    data_dir: str = ""
+    api: ApiSettings = msgspec.field(default_factory=ApiSettings)
+    local_brain: LocalBrainSettings = msgspec.field(default_factory=LocalBrainSettings)
+    environments: tuple[EnvironmentSettings, ...] = ()
+    sandbox: SandboxSettings = msgspec.field(default_factory=SandboxSettings)
+    sessions: SessionSettings = msgspec.field(default_factory=SessionSettings)
+    egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
+    process: ProcessSettings = msgspec.field(default_factory=ProcessSettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the file (if it is given or named by HANDIWORK_CONFIG), apply overrides, check.
+
+    ConfigError says which key of which file is wrong.
+    """
+    variables = os.environ if environ is None else environ
+    named = path or (Path(variables[PREFIX + "CONFIG"]) if PREFIX + "CONFIG" in variables else None)
+    tree = _read(named) if named else {}
+    _override(tree, variables)
+    where = str(named) if named else "the environment's HANDIWORK_ variables"
+    try:
+        settings = msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return _checked(settings, where)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = msgspec.toml.decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: not a table")
+    return tree
+
+
+def _override(tree: dict[str, Any], variables: Mapping[str, str]) -> None:
+    """Set `section.key` from HANDIWORK_SECTION_KEY for the sections and keys that exist."""
+    for name, value in variables.items():
+        if not name.startswith(PREFIX) or name == PREFIX + "CONFIG":
+            continue
+        rest = name.removeprefix(PREFIX).lower()
+        section, key = _split(rest, name)
+        target = tree.setdefault(section, {}) if section else tree
+        target[key] = value
+
+
+def _split(rest: str, name: str) -> tuple[str, str]:
+    for field in msgspec.structs.fields(Settings):
+        if rest == field.name and not _is_section(field.type):
+            return "", rest
+        if _is_section(field.type) and rest.startswith(field.name + "_"):
+            return field.name, rest.removeprefix(field.name + "_")
+    raise ConfigError(f"the variable {name} names no setting; see docs/reference/settings.md")
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _checked(settings: Settings, where: str) -> Settings:
+    for key, tier in [
+        ("sandbox.tier", settings.sandbox.tier),
+        *((f"environments[{e.id}].tier", e.tier) for e in settings.environments),
+    ]:
+        if tier not in TIERS:
+            raise ConfigError(
+                f"{where}: {key} = {tier!r} is no tier; use one of {', '.join(TIERS)}"
+            )
+    for port in (settings.api.port, settings.local_brain.port):
+        if not 0 <= port <= 65535:
+            raise ConfigError(f"{where}: {port} is no port; use 1-65535 (0: any free one)")
+    if settings.log.level not in ("debug", "info", "warning", "error"):
+        raise ConfigError(
+            f"{where}: log.level = {settings.log.level!r}; use debug, info, warning or error"
+        )
+    return settings
+
+
+def data_dir(settings: Settings, *, is_root: bool, home: Path) -> Path:
+    """Return where state lives."""
+    if settings.data_dir:
+        return Path(settings.data_dir).absolute()
+    return Path("/var/lib/handiwork") if is_root else home / ".local/share/handiwork"

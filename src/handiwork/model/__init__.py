@@ -1,0 +1,1 @@
+"""The nouns: frozen types and errors, no I/O."""

@@ -1,0 +1,115 @@
+"""A sandbox: what is asked for, what it is doing, what a command in it gave."""
+
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from handiwork.model.ids import DEFAULT_TENANT
+
+TIERS = ("namespace", "gvisor", "microvm", "isolate")
+"""Every tier by name; which of them work on a host is for `doctor` to prove."""
+
+
+class SandboxState(enum.Enum):
+    """`STARTING` and `RUNNING` have processes; `SLEEPING` has only files; `GONE` has nothing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    SLEEPING = "sleeping"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one sandbox may use. Zero is not a value: every limit is one."""
+
+    memory_mib: int = 2048
+    pids: int = 512
+    cpu_percent: int = 200
+    tmp_mib: int = 512
+    open_files: int = 4096
+    file_size_mib: int = 8192
+
+
+class SandboxExit(msgspec.Struct, frozen=True, kw_only=True):
+    """The sandbox's only way out: its egress socket, and the CA its clients must trust."""
+
+    socket_path: str
+    ca_certificate: str
+
+
+class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver needs to make one sandbox. `exit` absent: nothing leaves."""
+
+    id: str
+    image: str = "host"
+    limits: Limits = msgspec.field(default_factory=Limits)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    exit: SandboxExit | None = None
+    hostname: str = "sandbox"
+
+
+class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One command. `output_limit_bytes` is kept of stdout and of stderr each; the rest is dropped."""
+
+    argv: tuple[str, ...]
+    cwd: str = "/workspace"
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    stdin: bytes | None = None
+    user: str = "root"
+    timeout_seconds: float | None = 120.0
+    output_limit_bytes: int = 8 * 1024 * 1024
+    merge_stderr: bool = False
+
+
+class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a command ended; `exit_code` is 128+n after signal n."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool = False
+    truncated: bool = False
+    out_of_memory: bool = False
+
+
+class FileKind(enum.Enum):
+    """What a path names; a link is told as a link unless it is followed."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    LINK = "link"
+    OTHER = "other"
+
+
+class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the guest's file tree. `mtime_ns` counts from the epoch."""
+
+    name: str
+    kind: FileKind
+    mode: int
+    size: int
+    mtime_ns: int
+    uid: int
+    gid: int
+
+
+class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store keeps of a sandbox; `session_id` is empty for one made over the API."""
+
+    id: str
+    tenant: str = DEFAULT_TENANT
+    session_id: str = ""
+    agent_id: str = ""
+    tier: str
+    image: str
+    policy: str = ""
+    state: SandboxState
+    reason: str = ""
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    ca_generation: int = 1
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,132 @@
+"""Sessions and the work items that bring them to us."""
+
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from handiwork.model.ids import DEFAULT_TENANT
+from handiwork.model.tool import ToolCall
+
+
+class SessionState(enum.Enum):
+    """Where a session is, as we see it; `sessions/lifecycle.py` holds the moves."""
+
+    CLAIMED = "claimed"
+    STARTING = "starting"
+    ACTIVE = "active"
+    SLEEPING = "sleeping"
+    REFUSED = "refused"
+    LOST = "lost"
+    STOPPED = "stopped"
+    ENDED = "ended"
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """What we keep of one session of the brain. `reason` says why it is REFUSED, LOST or STOPPED."""
+
+    id: str
+    tenant: str = DEFAULT_TENANT
+    environment_id: str
+    agent_id: str = ""
+    agent_name: str = ""
+    title: str = ""
+    state: SessionState
+    reason: str = ""
+    tier: str = ""
+    sandbox_id: str = ""
+    work_id: str = ""
+    created_at: datetime
+    updated_at: datetime
+
+
+class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A unit of the brain's queue. `secret` opens this session only and is never shown."""
+
+    id: str
+    environment_id: str
+    kind: Literal["session", "healthcheck"]
+    session_id: str = ""
+    secret: str | None = None
+
+    def __repr__(self) -> str:
+        return f"WorkItem({self.id}, {self.kind}, session={self.session_id})"
+
+
+class BrainSession(msgspec.Struct, frozen=True, kw_only=True):
+    """The brain's own view of a session: who the agent is, what tools it declares."""
+
+    id: str
+    agent_id: str
+    agent_name: str
+    title: str = ""
+    terminated: bool = False
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    toolset: bool = False
+    custom_tools: tuple[str, ...] = ()
+
+
+class ToolCalled(msgspec.Struct, frozen=True, kw_only=True):
+    """The brain asks for a call that has no answer yet."""
+
+    call: ToolCall
+
+
+class ToolSettled(msgspec.Struct, frozen=True, kw_only=True):
+    """The call has an answer at the brain, ours or another's."""
+
+    tool_use_id: str
+
+
+class ToolConfirmed(msgspec.Struct, frozen=True, kw_only=True):
+    """A person decided on a held call."""
+
+    tool_use_id: str
+    allowed: bool
+    message: str = ""
+
+
+class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
+    """The user interrupted; calls processed at or before `processed_at` are settled by it."""
+
+    processed_at: datetime
+    thread_id: str = ""
+
+
+class TurnIdle(msgspec.Struct, frozen=True, kw_only=True):
+    """The turn rests; only `requires_action` leaves it open."""
+
+    stop_reason: str
+
+
+class TurnRunning(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn is under way."""
+
+
+class BrainSessionEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """The session was terminated, archived or deleted: no results are accepted."""
+
+    reason: str
+
+
+BrainEvent = (
+    ToolCalled
+    | ToolSettled
+    | ToolConfirmed
+    | Interrupted
+    | TurnIdle
+    | TurnRunning
+    | BrainSessionEnded
+)
+
+
+class SessionEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What operators see happen to a session, in order; `data` holds no secret and no output."""
+
+    sequence: int
+    session_id: str
+    at: datetime
+    kind: str
+    data: Mapping[str, Any] = msgspec.field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""What operators see: log, and later metrics and traces."""

@@ -1,0 +1,1 @@
+"""Isolated machines, one for each session."""

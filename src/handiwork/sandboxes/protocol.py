@@ -1,0 +1,129 @@
+"""The port of every tier: a driver makes sandboxes, a sandbox runs commands and holds files.
+
+`handiwork.sandboxes.selfcheck` is the contract suite that each driver must pass. What a tier lacks
+raises UnsupportedError by name.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol
+
+from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, SandboxSpec
+
+Stream = Literal["stdout", "stderr"]
+
+
+class Files(Protocol):
+    """Files of one sandbox, by absolute path inside it. Errors of the path are GuestError."""
+
+    async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
+        """Return bytes of a regular file; `limit_bytes` None reads at most 256 MiB, else GuestError."""
+        ...
+
+    async def write(
+        self, path: str, data: bytes, *, mode: int = 0o644, parents: bool = True
+    ) -> None:
+        """Write a file whole or not at all (written beside, then renamed into place)."""
+        ...
+
+    async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
+        """Return the entries of a directory, sorted by name."""
+        ...
+
+    async def stat(self, path: str, *, follow: bool = True) -> FileInfo:
+        """Tell what a path names."""
+        ...
+
+    async def mkdir(self, path: str, *, mode: int = 0o755, parents: bool = True) -> None:
+        """Make a directory."""
+        ...
+
+    async def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, link or directory; links are never followed."""
+        ...
+
+    async def move(self, source: str, target: str) -> None:
+        """Rename within the sandbox."""
+        ...
+
+    async def realpath(self, path: str) -> str:
+        """Return the path with every link resolved; the last part may be missing."""
+        ...
+
+
+class Process(Protocol):
+    """A command that is running: its output as it comes, its input, its end."""
+
+    def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
+        """Yield chunks until both streams end. Unread output stops the process at a bounded buffer."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send standard input; waits while the process does not read. Needs `stdin=True`."""
+        ...
+
+    async def close_stdin(self) -> None:
+        """End standard input."""
+        ...
+
+    async def signal(self, number: int) -> None:
+        """Signal the whole process tree."""
+        ...
+
+    async def wait(self) -> ExecResult:
+        """Return how it ended; `stdout` and `stderr` are empty, they went through `output`."""
+        ...
+
+
+class Sandbox(Protocol):
+    """One running sandbox."""
+
+    @property
+    def id(self) -> str:
+        """The id its spec gave."""
+        ...
+
+    @property
+    def files(self) -> Files:
+        """Its files."""
+        ...
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """Run a command to its end. Cancelling kills its process tree."""
+        ...
+
+    async def start(self, request: ExecRequest, *, stdin: bool = False) -> Process:
+        """Start a command and return at once; `request.stdin` must be None."""
+        ...
+
+    async def closed(self) -> str:
+        """Wait until the sandbox is gone and say why (empty: it was closed by us)."""
+        ...
+
+
+class Driver(Protocol):
+    """The code of one tier."""
+
+    @property
+    def tier(self) -> str:
+        """One of `model.sandbox.TIERS`."""
+        ...
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """Make a new sandbox. ConflictError when state of this id exists; SandboxUnavailableError else."""
+        ...
+
+    async def restore(self, spec: SandboxSpec) -> Sandbox:
+        """Wake one from the state that `sleep` left. NotFoundError when there is none."""
+        ...
+
+    async def sleep(self, sandbox_id: str) -> None:
+        """End its processes and keep its files. No-op when it sleeps already."""
+        ...
+
+    async def destroy(self, sandbox_id: str) -> None:
+        """End its processes and delete all it left on the host. No-op when there is nothing."""
+        ...
+
+    async def leftovers(self) -> list[str]:
+        """Return the ids of sandboxes that have state on this host, running or not."""
+        ...

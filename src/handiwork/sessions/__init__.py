@@ -1,0 +1,1 @@
+"""Sessions from claim to sleep."""

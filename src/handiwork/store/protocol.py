@@ -1,0 +1,192 @@
+"""The ports of what is kept: one small protocol for each noun, all for one tenant at a time.
+
+Writes are durable when they return. Every method may raise NotFoundError or ConflictError as told.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from handiwork.model.agent import AgentSettings
+from handiwork.model.audit import AuditRecord
+from handiwork.model.policy import Policy
+from handiwork.model.sandbox import SandboxRecord
+from handiwork.model.secret import SealedSecret, SecretInfo
+from handiwork.model.session import Session, SessionEvent
+from handiwork.model.tool import LedgerEntry, ToolCall, ToolResult
+
+
+class Sessions(Protocol):
+    """Sessions and what operators see happen to them."""
+
+    async def save(self, session: Session) -> None:
+        """Insert or replace."""
+        ...
+
+    async def get(self, session_id: str) -> Session:
+        """NotFoundError when there is none."""
+        ...
+
+    async def list(self, *, state: str | None = None, limit: int = 100) -> list[Session]:
+        """Newest first."""
+        ...
+
+    async def record(
+        self, session_id: str, kind: str, data: Mapping[str, Any], at: datetime
+    ) -> SessionEvent:
+        """Append an event; its sequence is one more than the session's last."""
+        ...
+
+    async def events(
+        self, session_id: str, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[SessionEvent]:
+        """Events with a greater sequence, in order."""
+        ...
+
+
+class Ledger(Protocol):
+    """The durable trace of tool calls: executed at most once, results survive us."""
+
+    async def start(self, call: ToolCall, at: datetime) -> LedgerEntry:
+        """Record seen and started in one commit; ConflictError when the call is there already."""
+        ...
+
+    async def store(self, result: ToolResult, at: datetime) -> None:
+        """started → stored, with the result."""
+        ...
+
+    async def settle(self, tool_use_id: str, at: datetime, *, refused: str = "") -> None:
+        """stored → posted, or refused with the brain's reason. Idempotent."""
+        ...
+
+    async def get(self, tool_use_id: str) -> LedgerEntry | None:
+        """The entry of one call."""
+        ...
+
+    async def open(self, session_id: str) -> list[LedgerEntry]:
+        """Entries of a session that are started or stored: what a restart must answer for."""
+        ...
+
+
+class Agents(Protocol):
+    """What the operator decided for agents."""
+
+    async def put(self, settings: AgentSettings) -> None:
+        """Insert or replace."""
+        ...
+
+    async def get(self, agent_id: str) -> AgentSettings | None:
+        """None when nothing was decided."""
+        ...
+
+    async def list(self) -> list[AgentSettings]:
+        """By agent id."""
+        ...
+
+
+class Policies(Protocol):
+    """Policies by name; every write is a new version and old ones stay."""
+
+    async def put(self, policy: Policy, at: datetime) -> int:
+        """Write and return the version, from 1."""
+        ...
+
+    async def get(self, name: str) -> Policy:
+        """The newest version; NotFoundError when there is none."""
+        ...
+
+    async def list(self) -> list[tuple[Policy, int, datetime]]:
+        """Newest version of each, by name."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """NotFoundError when there is none."""
+        ...
+
+
+class Secrets(Protocol):
+    """Sealed egress secrets: write-only but for what the proxy needs."""
+
+    async def put(self, secret: SealedSecret, at: datetime) -> None:
+        """Write a version; ConflictError when it is not one more than the last."""
+        ...
+
+    async def sealed(self, names: Sequence[str]) -> list[SealedSecret]:
+        """Newest versions of those that exist."""
+        ...
+
+    async def list(self) -> list[SecretInfo]:
+        """By name."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """NotFoundError when there is none."""
+        ...
+
+
+class Audit(Protocol):
+    """The index of the proxy's audit segments."""
+
+    async def append(self, records: Sequence[AuditRecord], *, segment: str, position: int) -> None:
+        """Add records and remember how far the segment is indexed, in one commit."""
+        ...
+
+    async def positions(self) -> dict[str, int]:
+        """Bytes indexed of each segment."""
+        ...
+
+    async def query(
+        self,
+        *,
+        session_id: str | None = None,
+        sandbox_id: str | None = None,
+        allowed: bool | None = None,
+        limit: int = 100,
+    ) -> list[AuditRecord]:
+        """Newest first."""
+        ...
+
+
+class Sandboxes(Protocol):
+    """Sandboxes that exist or existed."""
+
+    async def save(self, record: SandboxRecord) -> None:
+        """Insert or replace."""
+        ...
+
+    async def get(self, sandbox_id: str) -> SandboxRecord:
+        """NotFoundError when there is none."""
+        ...
+
+    async def list(self, *, include_gone: bool = False, limit: int = 1000) -> list[SandboxRecord]:
+        """Newest first."""
+        ...
+
+
+class ControlSecrets(Protocol):
+    """Secrets of our own (keys of brains): sealed by a key that only the control plane reads."""
+
+    async def put(self, name: str, value: str) -> None:
+        """Insert or replace."""
+        ...
+
+    async def get(self, name: str) -> str | None:
+        """The value, or None."""
+        ...
+
+
+class Store(Protocol):
+    """All of it."""
+
+    sessions: Sessions
+    ledger: Ledger
+    agents: Agents
+    policies: Policies
+    secrets: Secrets
+    audit: Audit
+    sandboxes: Sandboxes
+    control_secrets: ControlSecrets
+
+    async def close(self) -> None:
+        """Flush and release the file."""
+        ...
