@@ -1,0 +1,1 @@
+"""`handiwork demo`: the main job, told live, each claim checked."""
