@@ -38,7 +38,9 @@ class Upstream:
 
 
 @asynccontextmanager
-async def running(names: Sequence[str], key: str, now: datetime.datetime) -> AsyncIterator[Upstream]:
+async def running(
+    names: Sequence[str], key: str, now: datetime.datetime
+) -> AsyncIterator[Upstream]:
     """Serve the names on a free loopback port until the body ends."""
     authority, certificate, private = _certificates(names, now)
     context = _context(certificate, private)
@@ -67,7 +69,9 @@ async def _serve(
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         request, *lines = head.split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
-        given = next((x.split(": ", 1)[1] for x in lines if x.lower().startswith("authorization:")), "")
+        given = next(
+            (x.split(": ", 1)[1] for x in lines if x.lower().startswith("authorization:")), ""
+        )
         right = given == f"Bearer {upstream.key}"
         upstream.keys_right += right
         upstream.requests.append(f"{request.rsplit(' ', 1)[0]} {headers.get('host', '')}")
@@ -102,7 +106,9 @@ def _certificates(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     leaf = (
         _builder(subject, ca_name, key.public_key(), now)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False
+        )
         .sign(ca_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

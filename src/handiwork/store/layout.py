@@ -1,0 +1,111 @@
+"""Where everything lives in the data directory, and who owns it."""
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from handiwork.model.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below one root, which only its owner may enter (0700)."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The control plane's SQLite file."""
+        return self.root / "handiwork.db"
+
+    @property
+    def control_key(self) -> Path:
+        """The key-encryption key of control secrets (0600)."""
+        return self.root / "control.kek"
+
+    @property
+    def admin_key(self) -> Path:
+        """The admin key for the API over TCP, made at the first start (0600)."""
+        return self.root / "admin-key"
+
+    @property
+    def api_socket(self) -> Path:
+        """The API's unix socket, for the local CLI."""
+        return self.root / "api.sock"
+
+    @property
+    def exits(self) -> Path:
+        """Egress sockets."""
+        return self.root / "exits"
+
+    @property
+    def sandboxes(self) -> Path:
+        """State and images of the sandbox drivers."""
+        return self.root / "sandboxes"
+
+    @property
+    def egress(self) -> Path:
+        """The proxy's own keys; its process owns the directory."""
+        return self.root / "egress"
+
+    @property
+    def audit(self) -> Path:
+        """The proxy's audit segments; its process owns the directory."""
+        return self.root / "audit"
+
+    @property
+    def local_brain(self) -> Path:
+        """The local brain's database; its process owns the directory."""
+        return self.root / "local-brain"
+
+    @property
+    def local_brain_key(self) -> Path:
+        """The API key of the local brain, for the user's own SDK client (0600)."""
+        return self.root / "local-brain-api-key"
+
+    def prepare(self, *, egress_id: int | None, brain_id: int | None) -> None:
+        """Make what is missing. Ids given (as root) own their directories. ConfigError says what to do."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+            for path, owner in [
+                (self.exits, None),
+                (self.sandboxes, None),
+                (self.egress, egress_id),
+                (self.audit, egress_id),
+                (self.local_brain, brain_id),
+            ]:
+                path.mkdir(mode=0o700, exist_ok=True)
+                if owner is not None:
+                    os.chown(path, owner, owner)
+        except OSError as error:
+            raise ConfigError(
+                f"the data directory {self.root} cannot be used: {error.strerror};"
+                " set data_dir in handiwork.toml (or HANDIWORK_DATA_DIR) to a directory you may write"
+            ) from None
+
+    def lock(self) -> int:
+        """Take the directory for this process; ConfigError when another one runs on it."""
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ConfigError(
+                f"another handiwork runs on {self.root}; stop it, or set another data_dir"
+            ) from None
+        return descriptor
+
+
+def read_or_create(path: Path, make: bytes) -> bytes:
+    """Return the file's bytes; when it is missing, create it (0600) with `make` first."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(make)
+        file.flush()
+        os.fsync(file.fileno())
+    return make

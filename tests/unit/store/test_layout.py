@@ -1,0 +1,37 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from handiwork.model.errors import ConfigError
+from handiwork.store.layout import Layout, read_or_create
+
+
+def test_only_its_owner_enters(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "a" / "b")
+    layout.prepare(egress_id=None, brain_id=None)
+    for path in (layout.root, layout.egress, layout.audit, layout.exits):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_file_in_the_way_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="set data_dir"):
+        Layout(tmp_path / "file").prepare(egress_id=None, brain_id=None)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    held = layout.lock()
+    with pytest.raises(ConfigError, match="another handiwork"):
+        layout.lock()
+    os.close(held)
+    os.close(layout.lock())
+
+
+def test_a_key_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    assert read_or_create(path, b"first") == b"first"
+    assert read_or_create(path, b"second") == b"first"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from handiwork import config
+from handiwork.model.errors import ConfigError
+
+
+def load(text: str, tmp_path: Path, **variables: str) -> config.Settings:
+    path = tmp_path / "handiwork.toml"
+    path.write_text(text)
+    return config.load(path, variables)
+
+
+def test_defaults_are_loopback_and_deny() -> None:
+    settings = config.load(None, {})
+    assert settings.api.host == settings.local_brain.host == "127.0.0.1"
+    assert settings.egress.policy == settings.sandbox.policy == ""
+
+
+def test_a_variable_overrides_the_file(tmp_path: Path) -> None:
+    settings = load("[api]\nport = 1\n", tmp_path, HANDIWORK_API_PORT="9000")
+    assert settings.api.port == 9000
+
+
+def test_a_top_level_variable(tmp_path: Path) -> None:
+    assert load("", tmp_path, HANDIWORK_DATA_DIR="/x").data_dir == "/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[api]\nprot = 1\n", "prot"),
+        ("nonsense = 1\n", "nonsense"),
+        ("[sandbox]\ntier = 'docker'\n", "namespace, gvisor"),
+        ("[api\n", "not valid TOML"),
+        ("[api]\nport = 70000\n", "70000"),
+        ("[log]\nlevel = 'loud'\n", "loud"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        load(text, tmp_path)
+    assert "handiwork.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("HANDIWORK_NOPE_X", "NOPE_X"), ("HANDIWORK_API_PROT", "prot")]
+)
+def test_an_unknown_variable_is_an_error(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.load(None, {name: "1"})
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path / "none.toml", {})
+
+
+def test_where_data_lives(tmp_path: Path) -> None:
+    settings = config.load(None, {})
+    assert config.data_dir(settings, is_root=True, home=tmp_path) == Path("/var/lib/handiwork")
+    assert tmp_path in config.data_dir(settings, is_root=False, home=tmp_path).parents
