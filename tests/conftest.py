@@ -1,0 +1,31 @@
+"""What every test gets: no settings of the caller, two hypothesis profiles, root told where needed."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, so that a green run stays green; `--hypothesis-profile long` looks
+# further. No deadline: a test asserts no times.
+settings.register_profile("short", derandomize=True, deadline=None, max_examples=100)
+settings.register_profile(
+    "long", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("short")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip by name what needs root where there is none."""
+    if os.geteuid() == 0:
+        return
+    refused = pytest.mark.skip(reason="needs root")
+    for item in items:
+        if item.get_closest_marker("root") is not None:
+            item.add_marker(refused)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the caller's HANDIWORK_ variables away, so that a test sees only what it sets."""
+    for name in [name for name in os.environ if name.startswith("HANDIWORK_")]:
+        monkeypatch.delenv(name)
