@@ -1,1 +1,1 @@
-"""A CMA-compatible server of our own."""
+"""A small server of our own that speaks the protocol of Claude Managed Agents."""
