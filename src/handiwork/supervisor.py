@@ -1,14 +1,12 @@
 """Starts, restarts and stops our own processes; used by `app.py` only.
 
 A program says how it is launched and what happens when it is up and when it is down; the
-supervisor owns the process. Programs get a bare environment, only the descriptors named, and a
-host id of their own when we are root. Every program of ours ends by itself when its pipe or
+supervisor owns the process. Programs get a bare environment and only
+the descriptors named; as root they drop to a host id of their own (`process.drop_to`). Every program of ours ends by itself when its pipe or
 socket to us closes, so that none outlives a killed control plane.
 """
 
 import asyncio
-import ctypes
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -24,22 +22,14 @@ READY_SECONDS = 20.0
 STOP_SECONDS = 5.0
 BACKOFF_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
-_PR_CAPBSET_DROP = 24
-_PR_SET_DUMPABLE = 4
-_LAST_CAPABILITY = 63
-_KEPT_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 21, 24, 27, 31})
-"""chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_admin
-(mounts, id maps), sys_resource (limits), mknod, setfcap (the launcher's maps of inside root)."""
-
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start one process: module of ours, arguments, descriptors, host id, first line of stdin."""
+    """How to start one process: module of ours, arguments, descriptors, first line of stdin."""
 
     module: str
     arguments: tuple[str, ...] = ()
     descriptors: tuple[int, ...] = ()
-    user: int | None = None
     stdin_line: bytes = b""
     after_start: Callable[[], None] = field(default=lambda: None)
 
@@ -111,9 +101,6 @@ class Supervisor:
 
 
 async def _spawn(launch: Launch) -> asyncio.subprocess.Process:
-    ids: dict[str, object] = {}
-    if launch.user is not None:
-        ids = {"user": launch.user, "group": launch.user, "extra_groups": []}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -125,7 +112,6 @@ async def _spawn(launch: Launch) -> asyncio.subprocess.Process:
         env=_bare_environment(),
         cwd="/",
         start_new_session=True,
-        **ids,  # type: ignore[arg-type]  # user, group and extra_groups are Popen's own names
     )
     launch.after_start()
     if launch.stdin_line and process.stdin:
@@ -143,6 +129,7 @@ def _bare_environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(package),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
     }
 
 
@@ -158,17 +145,3 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         except TimeoutError:
             process.kill()
             await process.wait()
-
-
-def harden() -> None:
-    """Make this process unreadable to others of its id, and as root cut what it can ever become.
-
-    The bounding set keeps what id maps, mounts and cgroups need; see SECURITY.md for what a
-    compromise of the control plane would still mean.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    if os.geteuid() == 0:
-        for capability in range(_LAST_CAPABILITY + 1):
-            if capability not in _KEPT_CAPABILITIES:
-                libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)

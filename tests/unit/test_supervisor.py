@@ -1,0 +1,84 @@
+"""Real processes: Python's own web server stands for a program of ours (it says when it serves)."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from handiwork import supervisor
+from handiwork.model.errors import ConfigError
+from handiwork.supervisor import Launch, Supervisor
+
+
+class WebServer:
+    name = "web server"
+
+    def __init__(self, **launch: object) -> None:
+        self._launch = launch
+        self.ups: list[int] = []
+        self.downs = 0
+        self.again = asyncio.Event()
+
+    def launch(self) -> Launch:
+        settings = {
+            "module": "http.server",
+            "arguments": ("0", "--bind", "127.0.0.1"),
+        } | self._launch
+        return Launch(**settings)  # type: ignore[arg-type]  # the test's own keywords
+
+    async def up(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout
+        if not await process.stdout.readline():
+            raise OSError("it ended at once")
+        self.ups.append(process.pid)
+        if len(self.ups) > 1:
+            self.again.set()
+
+    def down(self) -> None:
+        self.downs += 1
+
+
+async def test_a_killed_program_is_started_again_and_a_stop_ends_it() -> None:
+    program, started = WebServer(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        kept = group.create_task(Supervisor().keep(program, started))
+        await started.wait()
+        os.kill(program.ups[0], signal.SIGKILL)
+        await program.again.wait()
+        kept.cancel()
+    assert program.downs == 2
+    for pid in program.ups:
+        assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_first_start_that_fails_is_told() -> None:
+    program = WebServer(module="this_module_does_not_exist", arguments=())
+    with pytest.raises(ConfigError, match="web server did not start: it ended at once"):
+        await Supervisor().keep(program, asyncio.Event())
+    assert program.downs == 1
+
+
+async def test_a_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.2)
+    program, started = WebServer(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        kept = group.create_task(Supervisor().keep(program, started))
+        await started.wait()
+        os.kill(program.ups[0], signal.SIGSTOP)
+        kept.cancel()
+    assert not Path(f"/proc/{program.ups[0]}").exists()
+
+
+async def test_a_program_sees_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "must-not-be-seen")
+    program, started = WebServer(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        kept = group.create_task(Supervisor().keep(program, started))
+        await started.wait()
+        environment = Path(f"/proc/{program.ups[0]}/environ").read_bytes()
+        open_files = [str(link.readlink()) for link in Path(f"/proc/{program.ups[0]}/fd").iterdir()]
+        kept.cancel()
+    assert b"must-not-be-seen" not in environment
+    assert all("handiwork.db" not in name for name in open_files)
