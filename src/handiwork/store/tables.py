@@ -1,0 +1,154 @@
+"""The schema of the control plane's database, the same on SQLite and Postgres.
+
+A noun is kept as JSON of its frozen type in `body`, so that a field with a default needs no
+migration; beside it stand only the columns that are keys, filters or orders. Times (`…_us`) are
+microseconds since the epoch. Every table begins with the tenant.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, String, primary_key=True)
+
+
+def _us(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    Column("state", String, nullable=False),
+    _us("created_us"),
+    Column("body", Text, nullable=False),
+    Index("sessions_newest", "tenant", "created_us"),
+)
+
+session_events = Table(
+    "session_events",
+    metadata,
+    _key("tenant"),
+    _key("session_id"),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    _us("at_us"),
+    Column("kind", String, nullable=False),
+    Column("data", Text, nullable=False),
+)
+
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    _key("tenant"),
+    _key("tool_use_id"),
+    Column("session_id", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("custom", Boolean, nullable=False),
+    Column("state", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("result", Text, nullable=True),
+    _us("started_us"),
+    _us("updated_us"),
+    Index("tool_calls_of_session", "tenant", "session_id", "state"),
+)
+
+agents = Table(
+    "agents", metadata, _key("tenant"), _key("agent_id"), Column("body", Text, nullable=False)
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    _key("tenant"),
+    _key("name"),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("live", Boolean, nullable=False),
+    _us("at_us"),
+    Column("body", Text, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    _key("tenant"),
+    _key("name"),
+    Column("version", Integer, nullable=False),
+    _us("created_us"),
+    _us("updated_us"),
+    Column("body", Text, nullable=False),
+)
+
+audit_records = Table(
+    "audit_records",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _us("at_us"),
+    Column("session_id", String, nullable=False),
+    Column("sandbox_id", String, nullable=False),
+    Column("allowed", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("audit_newest", "tenant", "at_us"),
+    Index("audit_of_session", "tenant", "session_id", "at_us"),
+    Index("audit_of_sandbox", "tenant", "sandbox_id", "at_us"),
+)
+
+audit_segments = Table(
+    "audit_segments",
+    metadata,
+    _key("tenant"),
+    _key("segment"),
+    Column("position", BigInteger, nullable=False),
+)
+
+sandboxes = Table(
+    "sandboxes",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    Column("state", String, nullable=False),
+    _us("created_us"),
+    Column("body", Text, nullable=False),
+    Index("sandboxes_newest", "tenant", "created_us"),
+)
+
+control_keys = Table(
+    "control_keys", metadata, _key("tenant"), Column("wrapped", LargeBinary, nullable=False)
+)
+
+control_secrets = Table(
+    "control_secrets",
+    metadata,
+    _key("tenant"),
+    _key("name"),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+
+def microseconds(at: datetime) -> int:
+    """Return the time as the schema keeps it; the time must know its zone."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(us: int) -> datetime:
+    """Return the time that `microseconds` kept."""
+    return _EPOCH + timedelta(microseconds=us)
