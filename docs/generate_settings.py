@@ -1,0 +1,143 @@
+"""Writes docs/reference/settings.md from the settings tree: `.venv/bin/python docs/generate_settings.py`.
+
+The tree gives names, types and defaults; the meanings stand here. A setting without a meaning, or a
+meaning without a setting, is an error.
+"""
+
+import types
+import typing
+from pathlib import Path
+
+import msgspec
+
+from handiwork.config import PREFIX, Settings
+
+MEANING = {
+    "data_dir": "where state is kept; empty: `/var/lib/handiwork` as root, else `~/.local/share/handiwork`",
+    "api.host": "address that the control plane listens on",
+    "api.port": "its port; 0: any free one",
+    "local_brain.enabled": "whether `up` starts the local brain",
+    "local_brain.host": "address that the local brain listens on",
+    "local_brain.port": "its port; 0: any free one",
+    "local_brain.environment_name": "the environment that it makes at its first start and that we serve",
+    "environments.id": "the environment whose queue is served",
+    "environments.base_url": "the service that holds it",
+    "environments.key_file": "file with the environment key alone, readable by us only",
+    "environments.tier": "tier of its sandboxes: namespace, gvisor, microvm or isolate",
+    "environments.policy": "name of the policy of all its sessions; empty: only an agent's own can permit anything",
+    "sandbox.tier": "tier of sandboxes made by hand",
+    "sandbox.image": "root file system; `host`: this machine's /usr, read-only",
+    "sandbox.policy": "name of the policy of sandboxes made by hand; empty: nothing leaves",
+    "sandbox.first_id": "as root: first of the host ids for sandboxes, 65,536 for each",
+    "sandbox.max_sandboxes": "how many may live at once",
+    "sandbox.limits.memory_mib": "memory of a sandbox",
+    "sandbox.limits.pids": "processes and threads of a sandbox",
+    "sandbox.limits.cpu_percent": "processor time; 100 is one core",
+    "sandbox.limits.tmp_mib": "size of /tmp and of /dev/shm",
+    "sandbox.limits.open_files": "open files of a process",
+    "sandbox.limits.file_size_mib": "size of one file",
+    "sessions.max_sessions": "how many are served at once",
+    "sessions.idle_seconds": "a session with nothing to do sleeps after this",
+    "sessions.tool_timeout_seconds": "time of a tool call that sets none of its own",
+    "sessions.stop_seconds": "time that sessions get to end when the control plane stops",
+    "egress.policy": "name of the policy over all others; empty: it abstains",
+    "egress.processes": "how many proxy processes; 0: one",
+    "egress.connect_timeout_seconds": "time to reach an upstream",
+    "egress.idle_timeout_seconds": "a connection without a byte is closed after this",
+    "process.egress_id": "as root: user and group id of the egress proxy",
+    "process.brain_id": "as root: user and group id of the local brain",
+    "log.level": "debug, info, warning or error",
+    "log.format": "json or text",
+}
+
+_HEAD = f"""# Settings
+
+One file, `handiwork.toml`, given with `--config` or named by `{PREFIX}CONFIG`. Every key may be left out; a key that
+is not here is an error. A variable overrides the file. This page is written by `docs/generate_settings.py`.
+"""
+
+
+class _Row(typing.NamedTuple):
+    key: str
+    kind: str
+    default: str
+    variable: str
+
+
+def page() -> str:
+    """Return the whole page."""
+    rows = list(_rows(Settings, ""))
+    odd = {row.key for row in rows} ^ set(MEANING)
+    if odd:
+        raise SystemExit(f"setting without meaning, or meaning without setting: {sorted(odd)}")
+    sections: dict[str, list[_Row]] = {}
+    for row in rows:
+        sections.setdefault(row.key.rpartition(".")[0], []).append(row)
+    return "\n".join([_HEAD, *(_section(name, held) for name, held in sections.items())])
+
+
+def _section(name: str, rows: list[_Row]) -> str:
+    brackets = "[[{}]]" if name == "environments" else "[{}]"
+    title = f"`{brackets.format(name)}`" if name else "At the top"
+    lines = [
+        f"## {title}",
+        "",
+        "| key | meaning | type | default | variable |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        key = row.key.rpartition(".")[2]
+        lines.append(
+            f"| `{key}` | {MEANING[row.key]} | {row.kind} | {row.default} | {row.variable} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _rows(tree: type[msgspec.Struct], prefix: str) -> typing.Iterator[_Row]:
+    """Yield each setting, a tree's own before those of its parts."""
+    parts = []
+    for field in msgspec.structs.fields(tree):
+        part = _part(field.type)
+        if part is None:
+            yield _Row(
+                prefix + field.name,
+                _kind(field.type),
+                _default(field),
+                _variable(prefix, field.name),
+            )
+        else:
+            parts.append((part, f"{prefix}{field.name}."))
+    for part, name in parts:
+        yield from _rows(part, name)
+
+
+def _part(kind: object) -> type[msgspec.Struct] | None:
+    """Return the struct that a field holds, once or in a list."""
+    for held in (kind, *typing.get_args(kind)):
+        if isinstance(held, type) and issubclass(held, msgspec.Struct):
+            return held
+    return None
+
+
+def _kind(kind: object) -> str:
+    if isinstance(kind, types.UnionType):
+        return " or ".join(_kind(each) for each in typing.get_args(kind))
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "must be given"
+    text = msgspec.json.encode(field.default).decode()
+    return "empty" if text == '""' else f"`{text}`"
+
+
+def _variable(prefix: str, name: str) -> str:
+    """Return the variable: sections at the top have some, parts of parts and lists have none."""
+    if prefix.count(".") > 1 or prefix == "environments.":
+        return "none"
+    return f"`{PREFIX}{(prefix + name).replace('.', '_').upper()}`"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("reference").joinpath("settings.md").write_text(page())
