@@ -1,0 +1,156 @@
+"""What the API and its client say to each other beside the nouns: bodies, frames, errors.
+
+Every body refuses unknown fields and has limits, so that a slip is told and not ignored.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from handiwork.model.errors import GuestError, HandiworkError, PolicyDeniedError
+from handiwork.model.policy import Decision, Policy
+from handiwork.model.sandbox import ExecResult
+
+MAX_EXEC_SECONDS = 3600
+MAX_OUTPUT_BYTES = 64 * 1024 * 1024
+MAX_STDIN_BYTES = 8 * 1024 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_LIST = 10_000
+
+T = TypeVar("T")
+Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request's body."""
+
+
+class ExecBody(_Body, frozen=True, kw_only=True):
+    """One command; the names are those of `ExecRequest`. `stdin` is base64 in JSON."""
+
+    argv: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4096)]
+    cwd: Path = "/workspace"
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    stdin: Annotated[bytes, Meta(max_length=MAX_STDIN_BYTES)] | None = None
+    user: Annotated[str, Meta(min_length=1, max_length=64)] = "root"
+    timeout_seconds: Annotated[float, Meta(gt=0, le=MAX_EXEC_SECONDS)] = 120.0
+    output_limit_bytes: Annotated[int, Meta(ge=0, le=MAX_OUTPUT_BYTES)] = 8 * 1024 * 1024
+    merge_stderr: bool = False
+
+
+class DirectoryBody(_Body, frozen=True, kw_only=True):
+    """A directory to make."""
+
+    path: Path
+    mode: Annotated[int, Meta(ge=0, le=0o7777)] = 0o755
+    parents: bool = True
+
+
+class MoveBody(_Body, frozen=True, kw_only=True):
+    """A rename within one sandbox."""
+
+    source: Path
+    target: Path
+
+
+class AgentBody(_Body, frozen=True, kw_only=True):
+    """What the operator decides for an agent; empty: the environment's."""
+
+    tier: str = ""
+    policy: str = ""
+
+
+class SecretBody(_Body, frozen=True, kw_only=True):
+    """A secret's value, and the hosts (exact or `*.`) it may be sent to."""
+
+    value: str
+    hosts: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"SecretBody(hosts={self.hosts})"
+
+
+class PolicyTestBody(_Body, frozen=True, kw_only=True):
+    """A request to decide on without sending it."""
+
+    url: Annotated[str, Meta(max_length=32 * 1024)]
+    method: Annotated[str, Meta(pattern="^[A-Z]{1,32}$")] = "GET"
+
+
+class PolicyTest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy alone says to a request; `steps` tells of each rule that was looked at."""
+
+    decision: Decision
+    steps: tuple[str, ...]
+
+
+class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy as it is kept."""
+
+    policy: Policy
+    version: int
+    updated_at: datetime
+
+
+class Listing(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """Every list of the API."""
+
+    data: tuple[T, ...]
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error: `type` names its class, the rest is for people and for that class."""
+
+    type: str
+    message: str
+    errno: int | None = None
+    rule_id: str | None = None
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every response that is an error."""
+
+    error: ErrorBody
+
+
+class ExecFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a streamed command: output (base64), or how it ended, or why it cannot go on."""
+
+    stream: Literal["stdout", "stderr"] | None = None
+    data: bytes = b""
+    result: ExecResult | None = None
+    error: ErrorBody | None = None
+
+
+def error_type(kind: type[HandiworkError]) -> str:
+    """Return the name that errors of this class bear: NotFoundError is `not_found`."""
+    words = re.findall("[A-Z][a-z]*", kind.__name__.removesuffix("Error"))
+    return "_".join(words).lower()
+
+
+def error_body(error: HandiworkError) -> ErrorBody:
+    """Return what is told of an error."""
+    return ErrorBody(
+        type=error_type(type(error)),
+        message=str(error),
+        errno=error.errno if isinstance(error, GuestError) else None,
+        rule_id=error.rule_id if isinstance(error, PolicyDeniedError) else None,
+    )
+
+
+def error_of(body: ErrorBody) -> HandiworkError:
+    """Return the error that a body tells of; an unknown type is the root of the tree."""
+    kinds: dict[str, type[HandiworkError]] = {
+        error_type(kind): kind for kind in HandiworkError.__subclasses__()
+    }
+    kind = kinds.get(body.type, HandiworkError)
+    extra: dict[str, Any] = {}
+    if kind is GuestError:
+        extra["errno"] = body.errno or 0
+    if kind is PolicyDeniedError:
+        extra["rule_id"] = body.rule_id or "default"
+    return kind(body.message, **extra)
