@@ -1,0 +1,29 @@
+"""The promise to a newcomer: a clean clone on a fresh Debian 12 is set up and run by one command."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name("run.sh")
+
+
+@pytest.mark.slow
+@pytest.mark.root
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--twice", "demo"], ["--user", "--twice", "demo"], ["check"], ["test"]],
+    ids=["demo-root", "demo-user", "check", "test"],
+)
+def test_a_clean_clone_runs_on_a_fresh_debian(arguments: list[str]) -> None:
+    ended = subprocess.run(
+        ["sh", RUN, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-8000:]
+    print(ended.stdout[-2000:])
