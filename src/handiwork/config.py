@@ -72,10 +72,9 @@ class SessionSettings(Section, frozen=True, kw_only=True):
 
 
 class EgressSettings(Section, frozen=True, kw_only=True):
-    """The proxy. `policy` is the global layer; `processes` 0 means one."""
+    """The proxy. `policy` is the global layer."""
 
     policy: str = ""
-    processes: int = 1
     connect_timeout_seconds: float = 10.0
     idle_timeout_seconds: float = 300.0
 
@@ -85,6 +84,16 @@ class ProcessSettings(Section, frozen=True, kw_only=True):
 
     egress_id: int = 64101
     brain_id: int = 64102
+
+
+class ClientSettings(Section, frozen=True, kw_only=True):
+    """How the CLI reaches a control plane. `url` empty: the unix socket of the data directory.
+
+    `key_file` holds the admin key, alone; it is needed with `url`.
+    """
+
+    url: str = ""
+    key_file: str = ""
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -105,6 +114,7 @@ class Settings(Section, frozen=True, kw_only=True):
     sessions: SessionSettings = msgspec.field(default_factory=SessionSettings)
     egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
     process: ProcessSettings = msgspec.field(default_factory=ProcessSettings)
+    client: ClientSettings = msgspec.field(default_factory=ClientSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
 
 

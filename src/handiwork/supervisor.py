@@ -8,13 +8,17 @@ socket to us closes, so that none outlives a killed control plane.
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
+
+from handiwork.egress.registry import EgressRegistry
 from handiwork.model.errors import ConfigError, HandiworkError
 from handiwork.observe import log
 
@@ -98,6 +102,81 @@ class Supervisor:
             self.pids.pop(program.name, None)
             program.down()
             await asyncio.shield(_stop(process))
+
+
+class EgressProxy:
+    """The data plane: one end of a fresh control socket for each start, its directories by descriptor."""
+
+    name = "egress proxy"
+
+    def __init__(
+        self, registry: EgressRegistry, *, directories: tuple[int, ...], user: int | None
+    ) -> None:
+        self._registry = registry
+        self._directories = directories
+        self._user = user
+
+    def launch(self) -> Launch:
+        """Make the control socket; our end goes to the registry once the process has the other."""
+        ours, theirs = socket.socketpair()
+
+        def after_start() -> None:
+            theirs.close()
+            self._registry.attach(ours)
+
+        arguments = ("--control", str(theirs.fileno()), *_as_user(self._user))
+        return Launch(
+            module="handiwork.egress",
+            arguments=arguments,
+            descriptors=(theirs.fileno(), *self._directories),
+            after_start=after_start,
+        )
+
+    async def up(self, process: asyncio.subprocess.Process) -> None:
+        """Return when it has answered the registry."""
+        while not self._registry.attached:
+            if process.returncode is not None:
+                raise OSError(f"it ended with code {process.returncode}; its log line says why")
+            await asyncio.sleep(0.005)
+
+    def down(self) -> None:
+        """Refuse everything until the next one is attached."""
+        self._registry.detach()
+
+
+class LocalBrain:
+    """The CMA-compatible server, on a listener that we bound."""
+
+    name = "local brain"
+
+    def __init__(
+        self, bootstrap: dict[str, Any], *, descriptors: tuple[int, ...], user: int | None
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._descriptors = descriptors
+        self._user = user
+
+    def launch(self) -> Launch:
+        """Its keys go over standard input, never by argument or environment."""
+        return Launch(
+            module="handiwork.brains.local",
+            arguments=_as_user(self._user),
+            descriptors=self._descriptors,
+            stdin_line=msgspec.json.encode(self._bootstrap),
+        )
+
+    async def up(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for its line that says ready."""
+        line = await process.stdout.readline() if process.stdout else b""
+        if b'"ready"' not in line:
+            raise OSError("it ended before it served; its log line says why")
+
+    def down(self) -> None:
+        """Nothing holds on to it: clients see a refused connection."""
+
+
+def _as_user(user: int | None) -> tuple[str, ...]:
+    return () if user is None else ("--user", str(user))
 
 
 async def _spawn(launch: Launch) -> asyncio.subprocess.Process:

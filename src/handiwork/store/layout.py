@@ -35,6 +35,11 @@ class Layout:
         return self.root / "api.sock"
 
     @property
+    def addresses(self) -> Path:
+        """Where a running control plane listens: JSON with `api` and `local_brain`."""
+        return self.root / "addresses.json"
+
+    @property
     def exits(self) -> Path:
         """Egress sockets."""
         return self.root / "exits"

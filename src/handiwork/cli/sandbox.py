@@ -1,0 +1,92 @@
+"""`handiwork sandbox …`: sandboxes of your own, beside those of sessions."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from handiwork.cli.invocation import Invocation
+from handiwork.cli.output import console, show, show_one
+from handiwork.client import Handiwork
+from handiwork.model.sandbox import ExecResult
+
+app = typer.Typer(help="Sandboxes of your own, beside those of sessions.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    tier: Annotated[str, typer.Option(help="Empty: the default.")] = "",
+    policy: Annotated[str, typer.Option(help="What it may reach; empty: nothing.")] = "",
+) -> None:
+    """Make a sandbox and print its id."""
+
+    async def verb(client: Handiwork) -> str:
+        return (await client.sandboxes.create(tier=tier or None, policy=policy or None)).id
+
+    invocation: Invocation = context.obj
+    console.print(invocation.call(verb))
+
+
+@app.command("list")
+def list_(context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List sandboxes that exist."""
+    invocation: Invocation = context.obj
+    rows = invocation.call(lambda client: client.sandboxes.list())
+    show(rows, ("id", "state", "tier", "session_id", "policy", "created_at"), as_json=as_json)
+
+
+@app.command("show")
+def show_(
+    context: typer.Context,
+    sandbox_id: str,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Show one sandbox."""
+
+    async def verb(client: Handiwork) -> object:
+        return (await client.sandboxes.get(sandbox_id)).record
+
+    invocation: Invocation = context.obj
+    show_one(invocation.call(verb), as_json=as_json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def exec(
+    context: typer.Context,
+    sandbox_id: str,
+    command: Annotated[list[str], typer.Argument(help="Program and arguments.")],
+    cwd: Annotated[str, typer.Option()] = "/workspace",
+    timeout_seconds: Annotated[float, typer.Option()] = 120.0,
+) -> None:
+    """Run a command; its output and exit code become ours."""
+
+    async def verb(client: Handiwork) -> ExecResult:
+        box = await client.sandboxes.get(sandbox_id)
+        return await box.exec(command, cwd=cwd, timeout_seconds=timeout_seconds)
+
+    invocation: Invocation = context.obj
+    result = invocation.call(verb)
+    sys.stdout.buffer.write(result.stdout)
+    sys.stdout.flush()
+    sys.stderr.buffer.write(result.stderr)
+    if result.timed_out:
+        typer.echo(f"handiwork: stopped after {timeout_seconds} s", err=True)
+    raise typer.Exit(result.exit_code)
+
+
+def _each(name: str, verb: str, text: str) -> None:
+    def command(context: typer.Context, sandbox_id: str) -> None:
+        async def act(client: Handiwork) -> None:
+            await getattr(await client.sandboxes.get(sandbox_id), verb)()
+
+        invocation: Invocation = context.obj
+        invocation.call(act)
+
+    command.__doc__ = text
+    app.command(name)(command)
+
+
+_each("sleep", "sleep", "End its processes, keep its files.")
+_each("wake", "wake", "Start it again from its files.")
+_each("delete", "close", "End it and delete its files.")

@@ -1,0 +1,143 @@
+"""What a wrong setting gives: one line that says what to do, exit code 2, nothing half-started."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+POLICY = """
+name = "work"
+[[rules]]
+id = "api"
+action = "inject"
+match = { hosts = ["api.example.com"] }
+inject = [{ header = "authorization", value = "Bearer ${secret:nowhere}" }]
+"""
+
+
+def handiwork(
+    *arguments: str, config: str = "", cwd: Path, prefix: tuple[str, ...] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    (cwd / "handiwork.toml").write_text(config)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(cwd),
+        "HANDIWORK_CONFIG": str(cwd / "handiwork.toml"),
+        "HANDIWORK_DATA_DIR": str(cwd / "data"),
+        "HANDIWORK_API_PORT": "0",
+        "HANDIWORK_LOCAL_BRAIN_PORT": "0",
+    } | variables
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", "handiwork", *arguments],
+        cwd=cwd,
+        env={k: v for k, v in environment.items() if v},
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *said: str) -> None:
+    line = done.stderr.strip()
+    assert done.returncode == 2, done
+    assert line.count("\n") == 0, line
+    assert line.startswith("handiwork: "), line
+    for words in said:
+        assert words in line
+
+
+def nothing_runs_on(data: Path) -> bool:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(data).encode() in command:
+                return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("[egres]\npolicy = 'x'\n", "egres"),
+        ("[sandbox]\nmemory = 1\n", "memory"),
+        ("[sandbox]\ntier = 'docker'\n", "use one of namespace"),
+        ("[[environments]]\nid = 'env_1'\n", "key_file"),
+        ("[api]\nport = 'many'\n", "port"),
+    ],
+)
+def test_a_wrong_setting(config: str, said: str, tmp_path: Path) -> None:
+    assert_refused(handiwork("up", config=config, cwd=tmp_path), said, "handiwork.toml")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_environment_key_that_is_not_there(tmp_path: Path) -> None:
+    config = "[[environments]]\nid = 'env_01aaaaaaaa'\nkey_file = '/nonexistent/key'\n"
+    assert_refused(handiwork("up", config=config, cwd=tmp_path), "/nonexistent/key")
+    assert nothing_runs_on(tmp_path)
+
+
+@pytest.mark.parametrize("which", ["HANDIWORK_API_PORT", "HANDIWORK_LOCAL_BRAIN_PORT"])
+def test_a_port_in_use(which: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_refused(handiwork("up", cwd=tmp_path, **{which: port}), port, "in use")
+    assert nothing_runs_on(tmp_path)
+
+
+def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    done = handiwork("up", cwd=tmp_path, HANDIWORK_DATA_DIR="/proc/handiwork")
+    assert_refused(done, "/proc/handiwork", "data_dir")
+
+
+def test_a_tier_that_is_not_built(tmp_path: Path) -> None:
+    done = handiwork("up", config="[sandbox]\ntier = 'gvisor'\n", cwd=tmp_path)
+    assert_refused(done, "gvisor", "namespace")
+    assert nothing_runs_on(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
+def test_a_kernel_without_user_namespaces(tmp_path: Path) -> None:
+    """A user namespace whose own limit is zero makes the real kernel refuse."""
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    prefix = ("unshare", "-Ur", "sh", "-c", script, "sh")
+    done = handiwork("up", cwd=tmp_path, prefix=prefix)
+    assert_refused(done, "user namespaces")
+    assert nothing_runs_on(tmp_path)
+
+
+def test_a_verb_without_a_control_plane(tmp_path: Path) -> None:
+    assert_refused(handiwork("sandbox", "list", cwd=tmp_path), "handiwork up")
+
+
+def test_an_invalid_policy_file_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text(POLICY.replace("inject =", "injekt ="))
+    assert_refused(handiwork("policy", "apply", "bad.toml", cwd=tmp_path), "injekt")
+
+
+def test_a_policy_file_that_is_not_there(tmp_path: Path) -> None:
+    assert_refused(handiwork("policy", "apply", "none.toml", cwd=tmp_path), "none.toml")
+
+
+def test_against_a_running_control_plane(tmp_path: Path, control_plane: Path) -> None:
+    """`control_plane` is the data directory of one that runs."""
+    data = {"HANDIWORK_DATA_DIR": str(control_plane)}
+    (tmp_path / "work.toml").write_text(POLICY)
+    assert_refused(handiwork("policy", "apply", "work.toml", cwd=tmp_path, **data), "nowhere")
+    assert_refused(handiwork("up", cwd=tmp_path, **data), "another handiwork")
+    (tmp_path / "key").write_text("hw_wrong")
+    url = json.loads((control_plane / "addresses.json").read_text())["api"]
+    remote = {"HANDIWORK_CLIENT_URL": url, "HANDIWORK_CLIENT_KEY_FILE": str(tmp_path / "key")}
+    assert_refused(handiwork("sandbox", "list", cwd=tmp_path, **remote), "key")
+    tier = handiwork("sandbox", "create", "--tier", "docker", cwd=tmp_path, **data)
+    assert_refused(tier, "docker")
+    policy = handiwork("sandbox", "create", "--policy", "none", cwd=tmp_path, **data)
+    assert_refused(policy, "none")
