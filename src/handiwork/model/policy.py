@@ -4,22 +4,59 @@ A policy is read from TOML or JSON with `parse_policy`, which rejects it whole f
 bad pattern or unknown action. An empty list means nothing: a rule without hosts matches nothing.
 """
 
-from typing import Literal
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any, Literal, NoReturn, get_args
 
 import msgspec
+
+from handiwork.model.canonical import NotCanonical, canonical_path, check_pattern
+from handiwork.model.errors import ConfigError
+from handiwork.model.ids import check_name
+from handiwork.model.secret import check_template
 
 Scheme = Literal["https", "http"]
 Scope = Literal["global", "tenant", "environment", "agent", "session", "tool"]
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
+MAX_POLICY_CHARS = 1024 * 1024
+MAX_RULES = 2000
+
+CONTROLLED_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that the proxy itself writes or removes: framing, hop-by-hop, and what masking needs."""
+
+_METHOD = re.compile(r"[A-Z][A-Z-]{0,31}", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
+
 
 class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a rule speaks of; every field given must match.
 
     `hosts`: exact canonical names, `*.example.com` (not the apex), or `*`. `ports` absent: the
-    scheme's default port. `methods` absent: any but TRACE and CONNECT. `paths` absent: any;
-    else globs on the normalised path where `*` spans any characters.
+    scheme's default port. `methods` absent: any but TRACE and CONNECT (in a deny rule: any).
+    `paths` absent: any; else globs on the normalised path where `*` spans any characters.
     """
 
     hosts: tuple[str, ...]
@@ -114,3 +151,182 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     injections: tuple[Injection, ...] = ()
     service: ServiceTarget | None = None
+
+
+def _reject(where: str, message: str) -> NoReturn:
+    raise ConfigError(f"{where}: {message}")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is written twice in one object")
+    return found
+
+
+def _load(text: str, form: Literal["toml", "json"]) -> object:
+    if len(text) > MAX_POLICY_CHARS:
+        _reject("policy", f"longer than {MAX_POLICY_CHARS} characters: split it")
+    try:
+        if form == "json":
+            return json.loads(text, object_pairs_hook=_unique_keys)
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        _reject("policy", f"not readable as {form.upper()}: {error}")
+
+
+def parse_policy(text: str, *, format: Literal["toml", "json"]) -> Policy:
+    """Return the policy that the text describes, checked; ConfigError rejects it as a whole.
+
+    The message names the policy, the rule and the field, and what to write there.
+    """
+    raw = _load(text, format)
+    if not isinstance(raw, dict):
+        _reject("policy", "must be a table with name and rules")
+    name = raw.get("name")
+    where = f"policy {name[:80]!r}" if isinstance(name, str) else "policy"
+    entries = raw.get("rules")
+    if not isinstance(entries, list):
+        _reject(where, "rules must be a list; write an empty one to deny everything")
+    if len(entries) > MAX_RULES:
+        _reject(where, f"more than {MAX_RULES} rules")
+    rules = tuple(_parse_rule(where, place, entry) for place, entry in enumerate(entries, 1))
+    try:
+        shell = msgspec.convert({**raw, "rules": []}, Policy)
+    except msgspec.ValidationError as error:
+        _reject(where, str(error))
+    return check_policy(msgspec.structs.replace(shell, rules=rules))
+
+
+def _parse_rule(where: str, place: int, entry: object) -> Rule:
+    name = entry.get("id") if isinstance(entry, dict) else None
+    where += f", rule {name[:80]!r}" if isinstance(name, str) else f", rule number {place}"
+    try:
+        return msgspec.convert(entry, Rule)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        _reject(where, str(error))
+
+
+def check_policy(policy: Policy) -> Policy:
+    """Return the policy unchanged if every part of it can hold; else ConfigError."""
+    check_name("policy", policy.name)
+    seen: set[str] = set()
+    for place, rule in enumerate(policy.rules, 1):
+        where = f"policy {policy.name!r}, rule {rule.id[:80]!r}"
+        try:
+            check_name("rule", rule.id)
+        except ConfigError as error:
+            _reject(f"policy {policy.name!r}, rule number {place}, id", str(error))
+        if rule.id == "default":
+            _reject(f"{where}, id", "'default' stands for no rule at all: choose another")
+        if rule.id in seen:
+            _reject(f"{where}, id", "used twice: give each rule its own")
+        seen.add(rule.id)
+        _check_match(where, rule.match)
+        _check_action(where, rule)
+    return policy
+
+
+def _check_match(where: str, match: Match) -> None:
+    for pattern in match.hosts:
+        try:
+            check_pattern(pattern)
+        except NotCanonical as error:
+            _reject(f"{where}, match.hosts", f"{error}; use a name, '*.' and a name, or '*'")
+    for scheme in match.schemes:
+        if scheme not in get_args(Scheme):
+            _reject(f"{where}, match.schemes", f"{scheme!r} is neither https nor http")
+    for port in match.ports or ():
+        if not 1 <= port <= 65535:
+            _reject(f"{where}, match.ports", f"{port} is not a port: use 1 to 65535")
+    for method in match.methods or ():
+        if not _METHOD.fullmatch(method):
+            _reject(f"{where}, match.methods", f"{method[:40]!r}: write methods in capitals")
+    for glob in match.paths or ():
+        _check_glob(f"{where}, match.paths", glob)
+
+
+def _check_glob(where: str, glob: str) -> None:
+    if not glob.startswith(("/", "*")):
+        _reject(where, f"{glob[:80]!r} must start with '/' or '*'")
+    target = glob if glob.startswith("/") else "/" + glob
+    try:
+        path, _ = canonical_path(target)
+    except NotCanonical as error:
+        _reject(where, str(error))
+    if "?" in glob:
+        _reject(where, f"{glob[:80]!r} speaks of a query: rules judge paths only")
+    if path != target:
+        written = path if glob.startswith("/") else path[1:]
+        _reject(where, f"{glob[:80]!r} can never match: write {written[:80]!r}")
+    if "%2F" in path:
+        _reject(where, f"{glob[:80]!r} has an encoded slash, which no rule may judge")
+
+
+def _check_action(where: str, rule: Rule) -> None:
+    if isinstance(rule, DenyRule) and not (rule.reason.isprintable() and len(rule.reason) <= 500):
+        _reject(f"{where}, reason", "use at most 500 printable characters on one line")
+    if isinstance(rule, InjectRule | ServiceRule) and rule.inject:
+        _check_injections(where, rule.inject)
+        if "http" in rule.match.schemes:
+            _reject(
+                f"{where}, match.schemes", "injects, and injects never in clear: use https only"
+            )
+    if isinstance(rule, ServiceRule):
+        _check_service(f"{where}, service", rule.service)
+
+
+def _check_injections(where: str, injections: tuple[Injection, ...]) -> None:
+    seen: set[str] = set()
+    for injection in injections:
+        header = injection.header.lower()
+        if not _HEADER.fullmatch(header):
+            _reject(f"{where}, inject.header", f"{header[:80]!r} is not a header name")
+        if header in CONTROLLED_HEADERS:
+            _reject(f"{where}, inject.header", f"{header!r} is written by the proxy itself")
+        if header in seen:
+            _reject(f"{where}, inject.header", f"{header!r} is set twice by one rule")
+        seen.add(header)
+        try:
+            check_template(injection.value)
+        except ConfigError as error:
+            _reject(f"{where}, inject.value of {header!r}", str(error))
+
+
+def _check_service(where: str, service: ServiceTarget) -> None:
+    try:
+        check_name("service", service.name)
+    except ConfigError as error:
+        _reject(f"{where}.name", str(error))
+    try:
+        address = ip_address(service.address if "%" not in service.address else "")
+    except ValueError:
+        _reject(
+            f"{where}.address",
+            f"{service.address[:80]!r} is not an IP address: names are not resolved",
+        )
+    if address.is_unspecified or address.is_multicast:
+        _reject(f"{where}.address", f"{service.address!r} is no single destination")
+    if not 1 <= service.port <= 65535:
+        _reject(f"{where}.port", f"{service.port} is not a port: use 1 to 65535")
+    if service.trust_anchor is not None and not _is_certificates(service.trust_anchor):
+        _reject(f"{where}.trust_anchor", "not one or more certificates in PEM form")
+
+
+def _is_certificates(pem: str) -> bool:
+    # Imported here: few who import the nouns read a trust anchor, and loading it takes long.
+    from cryptography import x509
+
+    try:
+        return len(x509.load_pem_x509_certificates(pem.encode("ascii"))) > 0
+    except ValueError:
+        return False
+
+
+def secrets_named(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield (rule id, secret name) for each secret that a rule refers to, in order."""
+    for rule in policy.rules:
+        if isinstance(rule, InjectRule | ServiceRule):
+            for injection in rule.inject:
+                for name in check_template(injection.value):
+                    yield rule.id, name
