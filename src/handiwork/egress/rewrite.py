@@ -1,0 +1,174 @@
+"""Heads on their way: never the raw bytes, always written anew from parsed fields.
+
+Hop-by-hop fields go first, the client's copies of injected fields next, then ours are set; so no
+`Connection: authorization` and no second copy can undo or shadow an injection. Framing is not
+copied either: the caller says how the body that follows is framed.
+"""
+
+import string
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from handiwork.egress.mask import Mask
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_NOT_FROM_CLIENT = _HOP_BY_HOP | {b"host"}
+# What would make an answer unreadable to the mask: compressed, partial or a difference.
+_UNSCANNABLE = frozenset(
+    {b"a-im", b"accept-encoding", b"if-range", b"range", b"sec-websocket-extensions"}
+)
+_NOT_FROM_CLIENT_IF_SECRET = _NOT_FROM_CLIENT | _UNSCANNABLE
+# The other services that an answer names are not for the guest to try.
+_NOT_FROM_UPSTREAM = _HOP_BY_HOP | {b"alt-svc"}
+_TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
+
+_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})
+
+
+class NotSendable(ValueError):
+    """A field cannot be written without changing the meaning of the head around it."""
+
+
+class Framing(msgspec.Struct, frozen=True, kw_only=True):
+    """How what follows a head is delimited: `length` bytes, chunks, or neither.
+
+    `upgrade` names the protocol switched to (`websocket`); `close` says that the connection ends
+    after this message.
+    """
+
+    length: int | None = None
+    chunked: bool = False
+    upgrade: bytes | None = None
+    close: bool = False
+
+
+NO_BODY = Framing()
+
+
+def _kept(
+    headers: Headers, dropped: Collection[bytes], also: Collection[bytes] = ()
+) -> list[tuple[bytes, bytes]]:
+    """Return the fields that travel on: neither dropped, nor named by a Connection field."""
+    fields = [(name.lower(), name, value) for name, value in headers]
+    named = {
+        option.strip().lower()
+        for key, _, value in fields
+        if key == b"connection"
+        for option in value.split(b",")
+    }
+    named.update(also)
+    return [(name, value) for key, name, value in fields if key not in dropped and key not in named]
+
+
+def _delimiters(framing: Framing) -> bytes:
+    """Return the fields that say how the message ends, written by us alone."""
+    lines = b""
+    if framing.upgrade is not None:
+        if framing.upgrade.translate(None, _TOKEN) or not framing.upgrade:
+            raise NotSendable("the protocol of an upgrade is not a token")
+        lines = b"connection: upgrade\r\nupgrade: %b\r\n" % framing.upgrade
+    elif framing.close:
+        lines = b"connection: close\r\n"
+    if framing.chunked:
+        if framing.length is not None:
+            raise NotSendable("a body is either chunked or of known length")
+        return lines + b"transfer-encoding: chunked\r\n"
+    if framing.length is not None:
+        return lines + b"content-length: %d\r\n" % framing.length
+    return lines
+
+
+def _block(start: bytes, fields: list[tuple[bytes, bytes]]) -> bytes:
+    """Write lines; refuse names that are no tokens, and control characters inside a field."""
+    names = [name for name, _ in fields]
+    if b"".join(names).translate(None, _TOKEN) or b"" in names:
+        raise NotSendable("a header name is not a token")
+    block = start + b"".join([b"%b: %b\r\n" % field for field in fields])
+    lines = len(fields) + 1
+    # Two controls a line, its own end: anything else is a break or NUL inside a field.
+    if len(block) - len(block.translate(None, _CONTROLS)) != 2 * lines:
+        raise NotSendable("a line of the head holds a control character")
+    return block
+
+
+def request_head(
+    method: bytes,
+    path: bytes,
+    host: bytes,
+    headers: Headers,
+    set_headers: Headers,
+    *,
+    identity: bool,
+    framing: Framing = NO_BODY,
+) -> bytes:
+    """Return the head of a request for the upstream, in HTTP/1.1.
+
+    `path` is the canonical path with its query; `host` goes first, as given. `identity` is for a
+    flow that carries a secret: no compression, no ranges, no WebSocket extensions.
+    """
+    if not method or method.translate(None, _TOKEN):
+        raise NotSendable("the method is not a token")
+    if not path.startswith(b"/") or b" " in path or b" " in host or not host:
+        raise NotSendable("the path or host is not in canonical form")
+    ours = {name.lower() for name, _ in set_headers}
+    dropped = _NOT_FROM_CLIENT_IF_SECRET if identity else _NOT_FROM_CLIENT
+    fields = [(b"host", host), *_kept(headers, dropped, ours)]
+    if identity:
+        fields.append((b"accept-encoding", b"identity"))
+    fields += set_headers
+    start = b"%b %b HTTP/1.1\r\n" % (method, path)
+    return _block(start, fields) + _delimiters(framing) + b"\r\n"
+
+
+def response_head(
+    status: int,
+    reason: bytes,
+    headers: Headers,
+    mask: Mask,
+    *,
+    framing: Framing = NO_BODY,
+) -> bytes:
+    """Return the head of a response for the guest, in HTTP/1.1, every field masked.
+
+    For answers to HEAD and for 304 give the upstream's length; for 1xx, 204 and bodies that end
+    with the connection give neither length nor chunked (and `close` for the latter).
+    """
+    if not 100 <= status <= 999:
+        raise NotSendable("the status is not of three digits")
+    start = b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    shown = mask.apply(_block(start, _kept(headers, _NOT_FROM_UPSTREAM)))
+    return shown + _delimiters(framing) + b"\r\n"
+
+
+def unscannable(headers: Headers) -> str | None:
+    """Return why the body of a response cannot be masked, or None when it can be read as it is.
+
+    An upstream may compress although it was told not to; such an answer to a flow that carries a
+    secret must not be passed on.
+    """
+    for name, value in headers:
+        key, told = name.lower(), value.strip().lower()
+        if key == b"content-encoding" and told not in (b"", b"identity"):
+            return "the answer is compressed although identity was asked for"
+        if key == b"transfer-encoding" and told != b"chunked":
+            return "the answer has a transfer coding other than chunked"
+        if key == b"sec-websocket-extensions" and told:
+            return "the answer turns on a WebSocket extension that was not asked for"
+    return None
