@@ -1,7 +1,10 @@
 """What must not leave the machine it was written on, and what must point somewhere."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 # Each is put together from halves, so that this file does not hold what it looks for.
 _HALVES = [
@@ -19,6 +22,7 @@ _HALVES = [
 ]
 _PRIVATE = re.compile("|".join(first + second for first, second in _HALVES))
 _EVIDENCE = re.compile(r"`((?:tests|bench)/[\w./-]+?\.(?:py|sh|c))(?:::(\w+))?[^`]*`")
+_LOCKED = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 
 
@@ -60,3 +64,13 @@ def _is_head(text: str, number: int) -> bool:
 def dead_links(markdown: str, exists: Callable[[str], bool]) -> list[str]:
     """Name the relative links of a page that lead nowhere."""
     return [f"link to {target}" for target in _LINK.findall(markdown) if not exists(target)]
+
+
+def unlocked(requirements: Sequence[str], lock: str) -> list[str]:
+    """Name the requirements that a lock file does not meet."""
+    locked = {canonicalize_name(name): version for name, version in _LOCKED.findall(lock)}
+    return [
+        f"{wanted}: locked is {locked.get(canonicalize_name(wanted.name))}; run ./run lock"
+        for wanted in map(Requirement, requirements)
+        if not wanted.specifier.contains(locked.get(canonicalize_name(wanted.name), "0"))
+    ]

@@ -124,3 +124,10 @@ def test_unproven() -> None:
 def test_dead_links() -> None:
     page = "[a](there.md) [b](https://example.org/x) [c](#here) [d](gone.md#part)"
     assert places.dead_links(page, lambda target: target == "there.md") == ["link to gone.md"]
+
+
+def test_unlocked() -> None:
+    lock = "one-x==1.2 ; python_version > '3' \\\n    --hash=sha256:0\n"
+    assert not places.unlocked(["One_X>=1,<2"], lock)
+    assert places.unlocked(["one-x>=2"], lock)
+    assert places.unlocked(["two>=1"], lock)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -115,6 +116,16 @@ def test_every_row_of_the_specification_has_its_proof() -> None:
         return (ROOT / path).read_text() if (ROOT / path).is_file() else None
 
     none(places.unproven((ROOT / "SPECIFICATION.md").read_text(), read))
+
+
+def test_the_locks_hold_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
+    use = [*project["project"]["dependencies"], *groups["build"]]
+    none(
+        places.unlocked(use, (ROOT / "requirements.lock").read_text())
+        + places.unlocked([*use, *groups["dev"]], (ROOT / "requirements-dev.lock").read_text())
+    )
 
 
 def test_the_page_of_settings_is_what_the_code_says() -> None:
