@@ -20,7 +20,7 @@ from handiwork.model.canonical import (
         ("faß.de", "xn--fa-hia.de"),
         ("foo。bar", "foo.bar"),
         ("\u212a.com", "k.com"),
-        ("１２７.０.０.１", "127.0.0.1"),
+        ("\uff11\uff12\uff17.\uff10.\uff10.\uff11", "127.0.0.1"),
         ("1.2.3.4.", "1.2.3.4"),
         ("[::1]", "::1"),
         ("2001:DB8:0::1", "2001:db8::1"),
@@ -110,7 +110,7 @@ def test_a_path_has_one_form(target, expected):
     "target",
     [
         *("", "a", "*", "http://a/", "/a b", "/a\r\nb", "/\0", "/é", "/a\\b", "/a#b", "/a?b#c"),
-        *("/a%00", "/a%5cb", "/a%5Cb", "/a%", "/a%2", "/a%zz", "/a%٠٠", "/a%+1"),
+        *("/a%00", "/a%5cb", "/a%5Cb", "/a%", "/a%2", "/a%zz", "/a%\u0660\u0660", "/a%+1"),
         *("/a/..;/b", "/a/.;x/b", "/..%3b/b", "/" + "a" * 40_000),
     ],
 )
