@@ -1,0 +1,152 @@
+"""The stock search tools: `glob` and `grep`, by programs of the image inside the sandbox."""
+
+import re
+from typing import NamedTuple
+
+from handiwork.model.errors import GuestError, ToolFailedError
+from handiwork.model.sandbox import ExecRequest, ExecResult
+from handiwork.tools.context import ToolContext
+from handiwork.tools.files import ROOT, confined
+from handiwork.tools.registry import tool
+
+GLOB_RESULTS = 200
+WALK_ENTRIES = 50_000
+GREP_LIMIT_BYTES = 102_400
+_LISTING_LIMIT_BYTES = 16 << 20
+_SECONDS = 60.0
+
+_GREP = (
+    "if command -v rg >/dev/null 2>&1; then"
+    ' exec rg --no-config -n --no-heading --with-filename -e "$1" -- "$2"; fi\n'
+    'exec grep -rnHIP --exclude-dir=.git --exclude-dir=node_modules -e "$1" -- "$2"'
+)
+_FIND = "find \"$@\" -printf '%T@ %y %p\\0' 2>/dev/null | head -zn " + str(WALK_ENTRIES)
+
+
+class _Entry(NamedTuple):
+    changed: float
+    path: str
+    is_link: bool
+
+
+@tool("glob")
+async def glob(context: ToolContext, pattern: str, path: str | None = None) -> str:
+    """List files matching a glob pattern, newest first."""
+    if pattern.startswith("/"):
+        raise ToolFailedError(
+            "glob: absolute pattern not permitted; pass a relative pattern (and optionally path)"
+        )
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ToolFailedError("glob: '..' is not permitted in the pattern")
+    if not parts or "\0" in pattern:
+        raise ToolFailedError("glob: the pattern is empty")
+    root = await confined(context.sandbox.files, "glob", path) if path else ROOT
+    wanted = re.compile(_expression(parts), re.DOTALL)
+    found = [
+        entry
+        for entry in await _walk(context, root, parts)
+        if wanted.fullmatch(entry.path.removeprefix(root).lstrip("/"))
+    ]
+    found.sort(key=lambda entry: entry.changed, reverse=True)
+    shown: list[str] = []
+    for entry in found:
+        if len(shown) == GLOB_RESULTS:
+            break
+        if await _stays(context, entry, root):
+            shown.append(entry.path)
+    return "\n".join(shown) or "no matches"
+
+
+@tool("grep")
+async def grep(context: ToolContext, pattern: str, path: str | None = None) -> str:
+    """Search file contents for a regular expression."""
+    if "\0" in pattern:
+        raise ToolFailedError("grep: invalid regex: it contains a NUL byte")
+    root = await confined(context.sandbox.files, "grep", path) if path else ROOT
+    result = await context.sandbox.exec(
+        ExecRequest(
+            argv=("/bin/sh", "-c", _GREP, "grep", pattern, root),
+            timeout_seconds=_SECONDS,
+            output_limit_bytes=GREP_LIMIT_BYTES,
+        )
+    )
+    text = result.stdout.decode("utf-8", "replace").rstrip("\n")
+    if result.timed_out:
+        raise ToolFailedError(f"grep: timed out after {_SECONDS:.0f}s")
+    if result.exit_code == 1 and not text:
+        return "no matches"
+    if result.exit_code > 1 and not text:
+        raise ToolFailedError(f"grep: {_complaint(result)}")
+    if result.truncated:
+        text += f"\n[output truncated at {GREP_LIMIT_BYTES} bytes]"
+    return text or "no matches"
+
+
+async def _walk(context: ToolContext, root: str, parts: list[str]) -> list[_Entry]:
+    """Return what `find` sees below the root, links not followed, at most WALK_ENTRIES."""
+    depth = () if "**" in parts else ("-maxdepth", str(len(parts)))
+    result = await context.sandbox.exec(
+        ExecRequest(
+            argv=("/bin/sh", "-c", _FIND, "glob", root, "-mindepth", "1", *depth),
+            timeout_seconds=_SECONDS,
+            output_limit_bytes=_LISTING_LIMIT_BYTES,
+        )
+    )
+    if result.timed_out:
+        raise ToolFailedError(f"glob: timed out after {_SECONDS:.0f}s")
+    if result.exit_code:
+        raise ToolFailedError(f"glob: {_complaint(result)}")
+    lines = result.stdout.decode("utf-8", "replace").split("\0")[:-1]
+    return [_entry(line) for line in lines]
+
+
+def _entry(line: str) -> _Entry:
+    changed, kind, path = line.split(" ", 2)
+    return _Entry(float(changed), path, kind == "l")
+
+
+async def _stays(context: ToolContext, entry: _Entry, root: str) -> bool:
+    """Say whether the entry is inside the root once its link is followed."""
+    if not entry.is_link:
+        return True
+    try:
+        real = await context.sandbox.files.realpath(entry.path)
+    except GuestError:
+        return False
+    return real == root or real.startswith(root + "/")
+
+
+def _expression(parts: list[str]) -> str:
+    """Return the regular expression of a glob's parts; `**` stands for any directories."""
+    out = ""
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        if part == "**":
+            out += r".+" if last else r"(?:[^/]+/)*"
+        else:
+            out += _part_expression(part) + ("" if last else "/")
+    return out
+
+
+def _part_expression(part: str) -> str:
+    out, index = "", 0
+    while index < len(part):
+        letter = part[index]
+        index += 1
+        if letter == "*":
+            out += "[^/]*"
+        elif letter == "?":
+            out += "[^/]"
+        elif letter == "[" and (end := part.find("]", index + 1)) > 0:
+            chosen = part[index:end].replace("\\", r"\\").replace("[", r"\[")
+            out += f"[^/{chosen[1:]}]" if chosen.startswith("!") else f"[{chosen}]"
+            index = end + 1
+        else:
+            out += re.escape(letter)
+    return out
+
+
+def _complaint(result: ExecResult) -> str:
+    text = result.stderr[:1000].decode("utf-8", "replace").strip()
+    return text or f"exit code {result.exit_code}"

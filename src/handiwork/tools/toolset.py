@@ -1,0 +1,139 @@
+"""The tools of one session: which calls are ours, and how one is run."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from handiwork.model.errors import HandiworkError, SandboxUnavailableError, ToolFailedError
+from handiwork.model.session import BrainSession
+from handiwork.model.tool import ToolCall, ToolResult, text_result
+from handiwork.observe import log
+from handiwork.sandboxes.protocol import Sandbox
+from handiwork.tools.context import ToolContext
+from handiwork.tools.files import edit, read, write
+from handiwork.tools.registry import STOCK, Registry, Tool
+from handiwork.tools.search import glob, grep
+from handiwork.tools.shell import bash
+from handiwork.tools.shell_process import Shell
+
+
+def stock() -> Registry:
+    """Return a registry with the stock toolset."""
+    return Registry((bash, read, write, edit, glob, grep))
+
+
+class Toolset(Protocol):
+    """What answers the calls of one session."""
+
+    def serves(self, call: ToolCall) -> bool:
+        """Say whether the call is ours; others stay pending for somebody else."""
+        ...
+
+    def lane(self, call: ToolCall) -> str | None:
+        """Name what the call must wait its turn for; None: it may run beside any other."""
+        ...
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """Run it to its result; raises only what is no answer to the model."""
+        ...
+
+
+class SessionToolset:
+    """The declared tools of a session, in its sandbox. `use` returns the sandbox, awake."""
+
+    def __init__(
+        self,
+        session: BrainSession,
+        registry: Registry,
+        use: Callable[[], Awaitable[Sandbox]],
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        self._session = session
+        self._registry = registry
+        self._use = use
+        self._timeout = timeout_seconds
+        self._shells: dict[str, Shell] = {}
+        self._log = log.get("tools")
+
+    def missing(self) -> list[str]:
+        """Return the declared custom tools that nobody registered here."""
+        return [name for name in self._session.custom_tools if self._registry.get(name) is None]
+
+    def serves(self, call: ToolCall) -> bool:
+        """Say whether the agent declares the tool and we have it."""
+        if call.custom:
+            return call.name not in STOCK and self._registry.get(call.name) is not None
+        return self._session.toolset and call.name in STOCK
+
+    def lane(self, call: ToolCall) -> str | None:
+        """Return the calling thread for tools whose order matters."""
+        found = self._registry.get(call.name)
+        return call.thread_id if found is not None and found.ordered else None
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """Run the call; whatever fails becomes a result that says so."""
+        found = self._registry.get(call.name)
+        if found is None:
+            return text_result(call, f"there is no tool {call.name!r}", is_error=True)
+        try:
+            return await self._run(found, call)
+        except ToolFailedError as error:
+            return text_result(call, str(error), is_error=True)
+        except SandboxUnavailableError as error:
+            return text_result(call, f"handiwork: the sandbox failed: {error}", is_error=True)
+        except HandiworkError as error:
+            return text_result(call, f"handiwork: {error}", is_error=True)
+        except Exception:  # noqa: BLE001 - a tool's fault is the call's, not the session's
+            self._log.exception("tool failed", tool=call.name, tool_use=call.id)
+            return text_result(
+                call, f"handiwork: the tool {call.name!r} failed; the log says why", is_error=True
+            )
+
+    async def _run(self, found: Tool, call: ToolCall) -> ToolResult:
+        sandbox = await self._use()
+        context = ToolContext(
+            session_id=call.session_id,
+            agent_id=self._session.agent_id,
+            thread_id=call.thread_id,
+            tool_use_id=call.id,
+            sandbox=sandbox,
+            shell=self._shell(call.thread_id, sandbox),
+            timeout_seconds=self._timeout,
+        )
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(found.timeout_seconds):
+                content = await found.call(context, call.input)
+        except TimeoutError:
+            seconds = time.monotonic() - started
+            raise ToolFailedError(f"tool {call.name!r} timed out after {seconds:.0f}s") from None
+        return ToolResult(tool_use_id=call.id, content=content, custom=call.custom)
+
+    def _shell(self, thread_id: str, sandbox: Sandbox) -> Shell:
+        shell = self._shells.get(thread_id)
+        if shell is None or shell.sandbox is not sandbox:
+            shell = self._shells[thread_id] = Shell(sandbox)
+        return shell
+
+
+class RefusingToolset:
+    """Answers every stock call with the reason why this session is not served."""
+
+    def __init__(self, session: BrainSession, reason: str) -> None:
+        self._session = session
+        self._reason = reason
+
+    def serves(self, call: ToolCall) -> bool:
+        """Answer for the stock tools alone; a custom tool may be somebody else's."""
+        return self._session.toolset and not call.custom and call.name in STOCK
+
+    def lane(self, call: ToolCall) -> None:
+        """Any call may run beside any other."""
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """Say the reason."""
+        return text_result(
+            call, f"handiwork: this session is not served: {self._reason}", is_error=True
+        )

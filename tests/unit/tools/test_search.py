@@ -1,0 +1,125 @@
+"""`glob` and `grep`."""
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handiwork.model.errors import ToolFailedError
+from handiwork.model.tool import TextBlock
+from handiwork.tools import search
+from handiwork.tools.context import ToolContext
+from handiwork.tools.registry import Tool
+from handiwork.tools.search import glob, grep
+from host_sandbox import HostSandbox
+
+
+@pytest.fixture
+def work(box: HostSandbox) -> Path:
+    root = box.root / "workspace"
+    for age, name in enumerate(["new.py", "src/a.py", "src/deep/b.py", ".hidden.py", "c.txt"]):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# {name}\nneedle here\n")
+        os.utime(path, (10_000 - age, 10_000 - age))
+    (root / "out").symlink_to("/etc")
+    (root / "passwd.py").symlink_to("/etc/passwd")
+    (root / "again.md").symlink_to("c.txt")
+    return root
+
+
+async def told(tool: Tool, context: ToolContext, **given: Any) -> str:
+    (block,) = await tool.call(context, given)
+    assert isinstance(block, TextBlock)
+    return block.text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.py", ["new.py", ".hidden.py"]),
+        ("**/*.py", ["new.py", "src/a.py", "src/deep/b.py", ".hidden.py"]),
+        ("src/*", ["src/a.py", "src/deep"]),
+        ("src/**/b.py", ["src/deep/b.py"]),
+        ("[cn]*", ["new.py", "c.txt"]),
+        ("[!c]ew.p?", ["new.py"]),
+        ("*.md", ["again.md"]),
+        ("*.none", []),
+        ("out/*", []),
+    ],
+)
+async def test_glob(context: ToolContext, work: Path, pattern: str, expected: list[str]) -> None:
+    found = await told(glob, context, pattern=pattern)
+    paths = [] if found == "no matches" else found.split("\n")
+    assert sorted(paths) == sorted(f"/workspace/{name}" for name in expected)
+
+
+async def test_glob_is_newest_first_and_limited(
+    context: ToolContext, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "GLOB_RESULTS", 2)
+    assert await told(glob, context, pattern="**/*.py") == (
+        "/workspace/new.py\n/workspace/src/a.py"
+    )
+    assert await told(glob, context, pattern="*.py", path="src") == "/workspace/src/a.py"
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({"pattern": "/etc/*"}, "glob: absolute pattern not permitted"),
+        ({"pattern": "../*"}, "glob: '..' is not permitted in the pattern"),
+        ({"pattern": ""}, "glob: the pattern is empty"),
+        ({"pattern": "*", "path": "/etc"}, "glob: path '/etc' is outside the session's"),
+        ({"pattern": "*", "path": "out"}, "glob: path 'out' is outside the session's"),
+    ],
+)
+async def test_glob_refuses(
+    context: ToolContext, work: Path, given_: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ToolFailedError, match=re.escape(message)):
+        await told(glob, context, **given_)
+
+
+@pytest.mark.parametrize("with_rg", [True, False])
+async def test_grep(
+    context: ToolContext, work: Path, monkeypatch: pytest.MonkeyPatch, with_rg: bool
+) -> None:
+    if not with_rg:
+        monkeypatch.setattr(search, "_GREP", search._GREP.replace("command -v rg", "false"))
+    (work / "bin").write_bytes(b"\0needle")
+    found = (await told(grep, context, pattern="need.e")).split("\n")
+    assert "/workspace/src/a.py:2:needle here" in found
+    assert not any("bin" in line or "/out/" in line for line in found)
+    one = await told(grep, context, pattern="^#", path="c.txt")
+    assert one == "/workspace/c.txt:1:# c.txt"
+    assert await told(grep, context, pattern="nothing like it") == "no matches"
+    with pytest.raises(ToolFailedError, match="grep: "):
+        await told(grep, context, pattern="(")
+    with pytest.raises(ToolFailedError, match="outside the session's working directory"):
+        await told(grep, context, pattern="root", path="passwd.py")
+
+
+async def test_grep_is_cut_at_its_limit(context: ToolContext, work: Path) -> None:
+    (work / "many").write_text("needle\n" * 50_000)
+    found = await told(grep, context, pattern="needle", path="many")
+    assert found.endswith("\n[output truncated at 102400 bytes]")
+    assert len(found) < 102_500
+
+
+_LETTERS = st.text(st.sampled_from("ab.*?"), min_size=1, max_size=4)
+
+
+@given(st.lists(_LETTERS, min_size=1, max_size=3), st.lists(_LETTERS, min_size=1, max_size=3))
+def test_parts_match_as_pathlib_has_it(pattern: list[str], path: list[str]) -> None:
+    """For patterns without `**` the parts are those of pathlib, case told apart."""
+    if any("**" in part for part in pattern) or any(p in (".", "..") for p in (*pattern, *path)):
+        return
+    ours = re.fullmatch(search._expression(pattern), "/".join(path), re.DOTALL) is not None
+    same_depth = len(pattern) == len(path)
+    theirs = same_depth and PurePosixPath("/".join(path)).match("/".join(pattern))
+    assert ours == theirs

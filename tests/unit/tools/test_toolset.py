@@ -1,0 +1,132 @@
+"""Which calls are ours, and that whatever a tool does becomes a result."""
+
+import pytest
+
+from handiwork.model.errors import SandboxUnavailableError, ToolFailedError
+from handiwork.model.session import BrainSession
+from handiwork.model.tool import TextBlock, ToolCall, ToolResult
+from handiwork.sandboxes.protocol import Sandbox
+from handiwork.tools.context import ToolContext
+from handiwork.tools.registry import tool
+from handiwork.tools.toolset import RefusingToolset, SessionToolset, stock
+from host_sandbox import HostSandbox
+
+SESSION = BrainSession(
+    id="sesn_1", agent_id="agent_1", agent_name="a", toolset=True, custom_tools=("ours", "theirs")
+)
+
+
+def call(name: str, *, custom: bool = False, thread_id: str = "", **given: object) -> ToolCall:
+    return ToolCall(
+        id=f"sevt_{name}",
+        session_id="sesn_1",
+        name=name,
+        input=given,
+        custom=custom,
+        thread_id=thread_id,
+    )
+
+
+def text(result: ToolResult) -> str:
+    (block,) = result.content
+    assert isinstance(block, TextBlock)
+    return block.text
+
+
+@tool("ours", timeout_seconds=0.2)
+async def ours(context: ToolContext, how: str) -> str:
+    """Do as told."""
+    if how == "fail":
+        raise ToolFailedError("ours: no")
+    if how == "break":
+        raise ZeroDivisionError
+    if how == "sleep":
+        await context.sandbox.closed()
+    return f"did {how}"
+
+
+@pytest.fixture
+def toolset(box: HostSandbox) -> SessionToolset:
+    async def use() -> Sandbox:
+        return box
+
+    registry = stock()
+    registry.add(ours)
+    return SessionToolset(SESSION, registry, use, timeout_seconds=5)
+
+
+def test_what_is_ours(toolset: SessionToolset) -> None:
+    assert toolset.serves(call("bash"))
+    assert toolset.serves(call("ours", custom=True))
+    for other in (
+        call("bash", custom=True),
+        call("ours"),
+        call("theirs", custom=True),
+        call("web_search"),
+    ):
+        assert not toolset.serves(other)
+    assert toolset.missing() == ["theirs"]
+
+
+def test_order_is_kept_within_a_thread_for_what_changes_things(toolset: SessionToolset) -> None:
+    assert toolset.lane(call("bash", thread_id="sthr_1")) == "sthr_1"
+    assert toolset.lane(call("write")) == toolset.lane(call("edit")) == ""
+    assert toolset.lane(call("read")) is toolset.lane(call("ours", custom=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("how", "expected", "is_error"),
+    [
+        ("well", "did well", False),
+        ("fail", "ours: no", True),
+        ("break", "handiwork: the tool 'ours' failed; the log says why", True),
+        ("sleep", "tool 'ours' timed out after 0s", True),
+    ],
+)
+async def test_every_end_is_a_result(
+    toolset: SessionToolset, how: str, expected: str, is_error: bool
+) -> None:
+    result = await toolset.run(call("ours", custom=True, how=how))
+    assert (text(result), result.is_error, result.custom) == (expected, is_error, True)
+
+
+async def test_a_failed_sandbox_is_never_told_as_output(box: HostSandbox) -> None:
+    async def use() -> Sandbox:
+        raise SandboxUnavailableError("it is gone")
+
+    toolset = SessionToolset(SESSION, stock(), use, timeout_seconds=5)
+    result = await toolset.run(call("bash", command="true"))
+    assert (text(result), result.is_error) == ("handiwork: the sandbox failed: it is gone", True)
+
+
+async def test_threads_have_shells_of_their_own(toolset: SessionToolset) -> None:
+    await toolset.run(call("bash", thread_id="a", command="X=1"))
+    await toolset.run(call("bash", thread_id="b", command="X=2"))
+    shown = [
+        text(await toolset.run(call("bash", thread_id=thread, command="echo $X")))
+        for thread in ("a", "b")
+    ]
+    assert shown == ["1", "2"]
+
+
+async def test_another_sandbox_has_another_shell(box: HostSandbox) -> None:
+    other = HostSandbox("sbx_other", box.root / "other")
+    boxes = [box, other]
+
+    async def use() -> Sandbox:
+        return boxes[0]
+
+    toolset = SessionToolset(SESSION, stock(), use, timeout_seconds=5)
+    await toolset.run(call("bash", command="X=1"))
+    boxes.reverse()
+    assert text(await toolset.run(call("bash", command="echo [$X]"))) == "[]"
+    await other.die("")
+
+
+async def test_a_refused_session_answers_stock_calls_with_the_reason() -> None:
+    toolset = RefusingToolset(SESSION, "the policy 'x' does not exist")
+    assert toolset.serves(call("bash"))
+    assert not toolset.serves(call("ours", custom=True))
+    result = await toolset.run(call("bash", command="true"))
+    assert result.is_error
+    assert text(result) == ("handiwork: this session is not served: the policy 'x' does not exist")
