@@ -51,16 +51,6 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = "sandbox"
 
 
-class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a caller of the API asks for; empty: the operator's default. `metadata` is the caller's."""
-
-    tier: str = ""
-    image: str = ""
-    policy: str = ""
-    env: Mapping[str, str] = msgspec.field(default_factory=dict)
-    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
-
-
 class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One command. `output_limit_bytes` is kept of stdout and of stderr each; the rest is dropped."""
 

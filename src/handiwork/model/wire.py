@@ -29,6 +29,16 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A request's body."""
 
 
+class SandboxBody(_Body, frozen=True, kw_only=True):
+    """A sandbox to make; empty: the operator's default. `metadata` is the caller's own."""
+
+    tier: str = ""
+    image: str = ""
+    policy: str = ""
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
 class ExecBody(_Body, frozen=True, kw_only=True):
     """One command; the names are those of `ExecRequest`. `stdin` is base64 in JSON."""
 

@@ -1,0 +1,62 @@
+"""`/api/agents`: what the operator decides for agents of the brain."""
+
+from litestar import Router, get, put
+from litestar.params import FromPath, JSONBody
+
+from handiwork.api.control import Control, Injected
+from handiwork.model.agent import AgentSettings
+from handiwork.model.errors import ConfigError, NotFoundError
+from handiwork.model.sandbox import TIERS
+from handiwork.model.wire import AgentBody, Listing
+
+MAX_ID_CHARS = 128
+
+
+@get("/")
+async def list_agents(control: Injected) -> Listing[AgentSettings]:
+    """List the agents that something was decided for."""
+    return Listing(data=tuple(await control.store.agents.list()))
+
+
+@get("/{agent_id:str}")
+async def get_agent(control: Injected, agent_id: FromPath[str]) -> AgentSettings:
+    """Tell what was decided for an agent."""
+    found = await control.store.agents.get(agent_id)
+    if found is None:
+        raise NotFoundError(f"nothing was decided for the agent {agent_id[:80]!r}")
+    return found
+
+
+@put("/{agent_id:str}")
+async def put_agent(
+    control: Injected, agent_id: FromPath[str], data: JSONBody[AgentBody]
+) -> AgentSettings:
+    """Decide on tier and policy of an agent; the policy holds at once, the tier from the next sandbox."""
+    await _check(control, agent_id, data)
+    settings = AgentSettings(
+        agent_id=agent_id,
+        tenant=control.tenant,
+        tier=data.tier,
+        policy=data.policy,
+        updated_at=control.now(),
+    )
+    await control.store.agents.put(settings)
+    await control.sandboxes.refresh()
+    return settings
+
+
+async def _check(control: Control, agent_id: str, body: AgentBody) -> None:
+    if len(agent_id) > MAX_ID_CHARS or not agent_id.isprintable():
+        raise ConfigError(f"agent id {agent_id[:80]!r} is not valid")
+    if body.tier and body.tier not in TIERS:
+        raise ConfigError(f"tier: {body.tier[:80]!r} is no tier; use one of {', '.join(TIERS)}")
+    if body.policy:
+        try:
+            await control.store.policies.get(body.policy)
+        except NotFoundError:
+            raise ConfigError(
+                f"policy: there is no policy {body.policy[:80]!r}; apply it first"
+            ) from None
+
+
+routes = Router("/api/agents", route_handlers=[list_agents, get_agent, put_agent])

@@ -1,0 +1,317 @@
+"""The API on real sockets, over the store in memory and sandboxes that only pretend."""
+
+import asyncio
+import errno
+import hashlib
+import posixpath
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from handiwork.api.application import create_api
+from handiwork.api.control import Control
+from handiwork.api.server import serving
+from handiwork.config import Settings
+from handiwork.egress.protocol import EgressSocket
+from handiwork.model.egress import EgressBinding, EgressGrant
+from handiwork.model.errors import ConflictError, GuestError, NotFoundError
+from handiwork.model.sandbox import (
+    ExecRequest,
+    ExecResult,
+    FileInfo,
+    FileKind,
+    SandboxRecord,
+    SandboxState,
+)
+from handiwork.sandboxes.protocol import Stream
+from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.testing.store import MemoryStore
+
+ADMIN_KEY = "hwk_admin-key-of-the-tests"
+SEAL_PRIVATE = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class PretendFiles:
+    """Files in a dict; a name that ends in `@` is a link."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes | None] = {"/workspace": None}
+        self.modes: dict[str, int] = {}
+
+    def _check(self, path: str) -> None:
+        if path not in self.content:
+            raise GuestError(f"{path}: no such file or directory", errno=errno.ENOENT)
+
+    async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
+        self._check(path)
+        data = self.content[path]
+        if data is None:
+            raise GuestError(f"{path}: is a directory", errno=errno.EISDIR)
+        return data[offset:][:limit_bytes]
+
+    async def write(
+        self, path: str, data: bytes, *, mode: int = 0o644, parents: bool = True
+    ) -> None:
+        if parents:
+            await self.mkdir(posixpath.dirname(path))
+        self._check(posixpath.dirname(path))
+        self.content[path] = data
+        self.modes[path] = mode
+
+    async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
+        self._check(path)
+        names = [p for p in sorted(self.content) if p != path and posixpath.dirname(p) == path]
+        return [self._info(p) for p in names][:limit]
+
+    async def stat(self, path: str, *, follow: bool = True) -> FileInfo:
+        self._check(path)
+        return self._info(path)
+
+    async def mkdir(self, path: str, *, mode: int = 0o755, parents: bool = True) -> None:
+        while parents and path not in ("/", ""):
+            self.content.setdefault(path, None)
+            path = posixpath.dirname(path)
+
+    async def remove(self, path: str, *, recursive: bool = False) -> None:
+        self._check(path)
+        for name in [p for p in self.content if p == path or p.startswith(path + "/")]:
+            del self.content[name]
+
+    async def move(self, source: str, target: str) -> None:
+        self._check(source)
+        self.content[target] = self.content.pop(source)
+
+    async def realpath(self, path: str) -> str:
+        return path
+
+    def _info(self, path: str) -> FileInfo:
+        data = self.content[path]
+        kind = FileKind.DIRECTORY if data is None else FileKind.FILE
+        if path.endswith("@"):
+            kind = FileKind.LINK
+        name = path.rpartition("/")[2].replace("%2F", "/")
+        return FileInfo(
+            name=name,
+            kind=kind,
+            mode=self.modes.get(path, 0o644),
+            size=len(data or b""),
+            mtime_ns=0,
+            uid=0,
+            gid=0,
+        )
+
+
+class PretendProcess:
+    """`echo` writes its words, `cat` its input, `false` fails, `sleep` lasts until it is killed."""
+
+    def __init__(self, sandbox: "PretendSandbox", request: ExecRequest) -> None:
+        self._sandbox = sandbox
+        self._request = request
+        self._input: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._killed = asyncio.Event()
+
+    async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
+        name, *words = self._request.argv
+        if name == "echo":
+            for word in words:
+                yield "stdout", word.encode()
+            yield "stderr", b"done"
+        elif name == "cat":
+            while data := await self._input.get():
+                yield "stdout", data
+        elif name == "flood":
+            while not self._killed.is_set():
+                yield "stdout", b"x" * 65536
+                await asyncio.sleep(0)
+        elif name == "sleep":
+            yield "stdout", b"sleeping"
+            await self._killed.wait()
+
+    async def write(self, data: bytes) -> None:
+        await self._input.put(data)
+
+    async def close_stdin(self) -> None:
+        await self._input.put(None)
+
+    async def signal(self, number: int) -> None:
+        self._sandbox.signals.append(number)
+        self._killed.set()
+
+    async def wait(self) -> ExecResult:
+        if self._killed.is_set():
+            return ExecResult(exit_code=128 + signal.SIGKILL, stdout=b"", stderr=b"")
+        return ExecResult(
+            exit_code=1 if self._request.argv[0] == "false" else 0, stdout=b"", stderr=b""
+        )
+
+
+@dataclass
+class PretendSandbox:
+    """One sandbox; `signals` is what its processes were sent, `requests` what was run."""
+
+    id: str
+    files: PretendFiles = field(default_factory=PretendFiles)
+    signals: list[int] = field(default_factory=list)
+    requests: list[ExecRequest] = field(default_factory=list)
+    cancelled: int = 0
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        process = await self.start(
+            msgspec.structs.replace(request, stdin=None), stdin=request.stdin is not None
+        )
+        self.requests[-1] = request
+        if request.stdin is not None:
+            await process.write(request.stdin)
+            await process.close_stdin()
+        out: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        try:
+            async for stream, data in process.output():
+                out[stream] += data
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        ended = await process.wait()
+        return msgspec.structs.replace(ended, **out)
+
+    async def start(self, request: ExecRequest, *, stdin: bool = False) -> PretendProcess:
+        assert request.stdin is None
+        self.requests.append(request)
+        return PretendProcess(self, request)
+
+    async def closed(self) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+
+class PretendSandboxes:
+    """Keeps records in the store as the real ones do."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.live: dict[str, PretendSandbox] = {}
+        self.refreshed: list[str] = []
+
+    async def create(self, request: SandboxRequest) -> SandboxRecord:
+        if request.policy:
+            await self._store.policies.get(request.policy)
+        record = SandboxRecord(
+            id=f"sbx_pretend{len(self.live):04d}",
+            tier=request.tier or "namespace",
+            image=request.image or "host",
+            policy=request.policy,
+            env=request.env,
+            metadata=request.metadata,
+            state=SandboxState.RUNNING,
+            created_at=NOW,
+            updated_at=NOW,
+        )
+        await self._store.sandboxes.save(record)
+        self.live[record.id] = PretendSandbox(record.id)
+        return record
+
+    async def use(self, sandbox_id: str) -> PretendSandbox:
+        record = await self._store.sandboxes.get(sandbox_id)
+        if record.state is not SandboxState.RUNNING:
+            raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
+        return self.live[sandbox_id]
+
+    async def sleep(self, sandbox_id: str) -> SandboxRecord:
+        return await self._moved(sandbox_id, SandboxState.SLEEPING)
+
+    async def wake(self, sandbox_id: str) -> SandboxRecord:
+        return await self._moved(sandbox_id, SandboxState.RUNNING)
+
+    async def close(self, sandbox_id: str) -> SandboxRecord:
+        return await self._moved(sandbox_id, SandboxState.GONE)
+
+    async def refresh(self, policy_name: str = "") -> None:
+        self.refreshed.append(policy_name)
+
+    async def _moved(self, sandbox_id: str, state: SandboxState) -> SandboxRecord:
+        record = await self._store.sandboxes.get(sandbox_id)
+        moved = msgspec.structs.replace(record, state=state)
+        await self._store.sandboxes.save(moved)
+        return moved
+
+
+class PretendBoundary:
+    """Knows the key that secrets are sealed to."""
+
+    async def open(self, binding: EgressBinding, grant: EgressGrant) -> EgressSocket:
+        raise NotFoundError("not here")
+
+    async def update(self, binding_id: str, grant: EgressGrant) -> None:
+        """Nothing is open."""
+
+    async def close(self, binding_id: str) -> None:
+        """Nothing is open."""
+
+    async def seal_key(self, tenant: str) -> bytes:
+        return SEAL_PRIVATE.public_key().public_bytes_raw()
+
+
+@dataclass
+class Served:
+    """A running API: where it listens, and what stands behind it."""
+
+    url: str
+    socket_path: str
+    store: MemoryStore
+    sandboxes: PretendSandboxes
+    stopped: list[str]
+    not_ready: dict[str, str]
+    indexed: list[int]
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+
+@asynccontextmanager
+async def served_api(
+    folder: Path, settings: Settings | None = None, **control: Any
+) -> AsyncIterator[Served]:
+    """Serve on a free port of loopback and on a unix socket in the folder."""
+    store = MemoryStore()
+    tcp = socket.create_server(("127.0.0.1", 0))
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(folder / "api.sock"))
+    served = Served(
+        url=f"http://127.0.0.1:{tcp.getsockname()[1]}",
+        socket_path=str(folder / "api.sock"),
+        store=store,
+        sandboxes=PretendSandboxes(store),
+        stopped=[],
+        not_ready={"egress": ""},
+        indexed=[],
+    )
+
+    async def stop_session(session_id: str) -> None:
+        served.stopped.append(session_id)
+
+    async def index_audit() -> None:
+        served.indexed.append(1)
+
+    parts: dict[str, Any] = {
+        "store": store,
+        "sandboxes": served.sandboxes,
+        "boundary": PretendBoundary(),
+        "stop_session": stop_session,
+        "index_audit": index_audit,
+        "readiness": lambda: served.not_ready,
+        "now": lambda: NOW,
+        "admin_key_hash": hashlib.sha256(ADMIN_KEY.encode()).digest(),
+        "settings": settings or Settings(),
+    }
+    api = create_api(Control(**(parts | control)))
+    async with serving(api, [tcp, unix], stop_seconds=1):
+        yield served
