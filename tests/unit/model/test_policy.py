@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +158,13 @@ def test_a_service_that_injects_does_so_over_https_only():
     rule["match"]["schemes"] = ["http"]
     with pytest.raises(ConfigError, match="never in clear"):
         parse_policy(json.dumps({"name": "p", "rules": [rule]}), format="json")
+
+
+@pytest.mark.parametrize("guide", ["policy.md", "secret.md"])
+def test_the_guides_show_policies_that_hold(guide):
+    text = (Path(__file__).parents[3] / "docs" / "guides" / guide).read_text()
+    examples = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        named = example if example.startswith("name") else f'name = "example"\n{example}'
+        assert parse_policy(named, format="toml").rules
