@@ -1,0 +1,8 @@
+/* The few capabilities that root inside keeps, over the sandbox's own files, users and ports. */
+#ifndef HANDIWORK_CAPS_H
+#define HANDIWORK_CAPS_H
+
+/* Reduces every set of the calling process to the short list; none can come back. */
+void caps_drop(void);
+
+#endif

@@ -1,0 +1,12 @@
+/* EXEC: one guest process, its three streams, its time limit and its end. */
+#ifndef HANDIWORK_EXEC_H
+#define HANDIWORK_EXEC_H
+
+#include "channel.h"
+
+void exec_begin(uint32_t id, const struct value *values);
+
+/* Gives descriptors of the cgroups' files that count out-of-memory kills; -1 ends the list. */
+void exec_watch_memory(const int *event_files);
+
+#endif

@@ -1,0 +1,249 @@
+#define _GNU_SOURCE
+#include "launch.h"
+
+#include "agent.h"
+#include "caps.h"
+#include "exec.h"
+#include "fatal.h"
+#include "netns.h"
+#include "rootfs.h"
+#include "seccomp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS };
+
+/* What launcher and child share by inheritance. */
+struct launch {
+    const struct options *options;
+    struct sources sources;
+    int channel, exit_socket;
+    int leash[2]; /* one byte releases the child; its end of file says that the launcher is gone */
+    int memory_events[CGROUPS_MAX + 1];
+    int argc;
+    char **argv;
+};
+
+/* The launcher's side. */
+
+static void write_file(const char *step, const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        fatal(step);
+    close(fd);
+}
+
+static void write_maps(const struct options *options, int pid)
+{
+    char path[64], map[64];
+    const char *files[] = {"uid_map", "gid_map"};
+    unsigned ids[] = {getuid(), getgid()};
+    if (!options->ranged) {
+        /* Without privilege a group map is allowed only where groups cannot be dropped. */
+        snprintf(path, sizeof path, "/proc/%d/setgroups", pid);
+        write_file("setgroups", path, "deny");
+    }
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "/proc/%d/%s", pid, files[i]);
+        if (options->ranged)
+            snprintf(map, sizeof map, "0 %u 65536", options->id_base);
+        else
+            snprintf(map, sizeof map, "0 %u 1", ids[i]);
+        write_file(files[i], path, map);
+    }
+}
+
+static void join_cgroups(const struct options *options, int pid)
+{
+    char path[PATH_MAX], text[16];
+    snprintf(text, sizeof text, "%d", pid);
+    for (unsigned i = 0; i < options->cgroup_count; i++) {
+        snprintf(path, sizeof path, "%s/cgroup.procs", options->cgroups[i]);
+        write_file(path, path, text);
+    }
+}
+
+/* Best effort: they only tell why a process was killed. The first name is of version 2, the second of 1. */
+static void open_memory_events(struct launch *launch)
+{
+    const struct options *options = launch->options;
+    char path[PATH_MAX];
+    int count = 0;
+    for (unsigned i = 0; i < options->cgroup_count; i++) {
+        snprintf(path, sizeof path, "%s/memory.events", options->cgroups[i]);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            snprintf(path, sizeof path, "%s/memory.oom_control", options->cgroups[i]);
+            fd = open(path, O_RDONLY | O_CLOEXEC);
+        }
+        if (fd >= 0)
+            launch->memory_events[count++] = fd;
+    }
+    launch->memory_events[count] = -1;
+}
+
+/* Leaves the standard descriptors and the channel, which becomes number 3; nothing else gets inside. */
+static void take_descriptors(struct launch *launch)
+{
+    if (launch->options->channel != 3 && dup2(launch->options->channel, 3) < 0)
+        fatal("channel");
+    if (syscall(SYS_close_range, 4, UINT_MAX, 0) || fcntl(3, F_SETFD, FD_CLOEXEC))
+        fatal("descriptors");
+    launch->channel = 3;
+    launch->exit_socket = -1;
+    if (launch->options->exit_path) {
+        launch->exit_socket = open(launch->options->exit_path, O_PATH | O_CLOEXEC);
+        if (launch->exit_socket < 0)
+            fatal("exit");
+    }
+}
+
+static int wait_for(int pid)
+{
+    int status;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            fatal("wait");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* The child's side. */
+
+static void await_release(struct launch *launch)
+{
+    char byte;
+    close(launch->leash[1]);
+    if (read(launch->leash[0], &byte, 1) != 1)
+        _exit(EXIT_LAUNCH_FAILED); /* the launcher has said why */
+}
+
+/* The death signal is lost when ids change; so it is set at the end, and the race with a death before that is
+ * closed by asking whether the launcher still holds its end of the leash. */
+static void tie_to_launcher(const struct launch *launch)
+{
+    struct pollfd leash = {.fd = launch->leash[0]};
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) || poll(&leash, 1, 0) < 0 || leash.revents & POLLHUP)
+        _exit(EXIT_LAUNCH_FAILED);
+    close(launch->leash[0]);
+}
+
+static void become_root_inside(const struct options *options)
+{
+    if (options->ranged && setgroups(0, NULL))
+        fatal("setgroups");
+    if (setresgid(0, 0, 0) || setresuid(0, 0, 0))
+        fatal("ids");
+    if (unshare(CLONE_NEWNS | CLONE_NEWCGROUP))
+        fatal("mount namespace");
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+        fatal("private mounts");
+    if (sethostname(options->hostname, strlen(options->hostname)))
+        fatal("hostname");
+}
+
+static void set_own_limits(void)
+{
+    struct rlimit none = {0, 0}, files;
+    if (setrlimit(RLIMIT_CORE, &none) || getrlimit(RLIMIT_NOFILE, &files))
+        fatal("rlimit");
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files))
+        fatal("rlimit");
+}
+
+/* Anybody inside may read the command line of pid 1, and it names paths of the host. */
+static void wipe_arguments(int argc, char **argv)
+{
+    char *start = argv[0], *end = argv[argc - 1] + strlen(argv[argc - 1]);
+    memset(start, 0, (size_t)(end - start));
+    memcpy(start, "handiwork-guest", end - start < 15 ? (size_t)(end - start) : 15);
+    clearenv();
+    prctl(PR_SET_NAME, "handiwork-guest");
+}
+
+static void quiet_standard_descriptors(void)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0)
+        fatal("/dev/null");
+    for (int fd = 0; fd < 3; fd++)
+        if (dup2(null, fd) < 0)
+            fatal("/dev/null");
+    close(null);
+}
+
+static _Noreturn void child(struct launch *launch)
+{
+    const struct options *options = launch->options;
+    await_release(launch);
+    become_root_inside(options);
+    if (!options->ranged)
+        rootfs_open_sources(&launch->sources, options);
+    rootfs_enter(&launch->sources, options);
+    netns_capture();
+    rootfs_mask_proc();
+    setsid();
+    umask(022);
+    set_own_limits();
+    /* Changing ids has made our own /proc files root's of the host; one of them is needed once more. */
+    if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
+        fatal("prctl");
+    spawn_prepare(&options->limits);
+    exec_watch_memory(launch->memory_events);
+    caps_drop();
+    /* Nobody inside may look into the agent: not its memory, descriptors or environment. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        fatal("prctl");
+    seccomp_install();
+    wipe_arguments(launch->argc, launch->argv);
+    quiet_standard_descriptors();
+    tie_to_launcher(launch);
+    struct agent_settings settings = {.channel = launch->channel, .exit_socket = launch->exit_socket};
+    agent_serve(&settings);
+}
+
+int launch(const struct options *options, int argc, char **argv)
+{
+    struct launch launch = {.options = options, .argc = argc, .argv = argv};
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL))
+        fatal("parent death signal");
+    umask(022);
+    take_descriptors(&launch);
+    open_memory_events(&launch);
+    rootfs_prepare_state(options);
+    if (options->ranged)
+        rootfs_open_sources(&launch.sources, options);
+    if (pipe2(launch.leash, O_CLOEXEC))
+        fatal("pipe");
+    int pid = (int)syscall(SYS_clone, NAMESPACES | SIGCHLD, 0, 0, 0, 0);
+    if (pid < 0)
+        fatal("namespaces");
+    if (!pid)
+        child(&launch);
+    close(launch.leash[0]);
+    close(launch.channel);
+    write_maps(options, pid);
+    if (options->ranged)
+        rootfs_map_image(&launch.sources, pid);
+    join_cgroups(options, pid);
+    if (write(launch.leash[1], "", 1) != 1)
+        fatal("release");
+    return wait_for(pid);
+}

@@ -1,0 +1,25 @@
+/* The verbs of the program: launch, probe, version. */
+#include "channel.h"
+#include "fatal.h"
+#include "launch.h"
+#include "probe.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    const char *verb = argc > 1 ? argv[1] : "";
+    if (!strcmp(verb, "launch")) {
+        options_parse(&options, argc - 2, argv + 2);
+        return launch(&options, argc, argv);
+    }
+    if (!strcmp(verb, "probe") && argc == 2)
+        return probe();
+    if (!strcmp(verb, "version") && argc == 2) {
+        printf("%d\n", PROTOCOL_VERSION);
+        return 0;
+    }
+    fatal_because("usage", "launch OPTIONS | probe | version", EXIT_BAD_USAGE);
+}

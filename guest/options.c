@@ -1,0 +1,100 @@
+#define _GNU_SOURCE
+#include "options.h"
+
+#include "fatal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { IDS = 65536, MIB_MAX = 1 << 24 };
+
+static uint64_t number(const char *name, const char *text, uint64_t most)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno || *end || end == text || *text == '-' || value > most)
+        fatal_because(name, "not a number in range", EXIT_BAD_USAGE);
+    return value;
+}
+
+static const char *absolute(const char *name, const char *path)
+{
+    char *whole = realpath(path, NULL);
+    if (!whole)
+        fatal_because(name, strerror(errno), EXIT_LAUNCH_FAILED);
+    return whole;
+}
+
+static void take_cgroup(struct options *options, const char *value)
+{
+    if (options->cgroup_count == CGROUPS_MAX)
+        fatal_because("--cgroup", "too many", EXIT_BAD_USAGE);
+    options->cgroups[options->cgroup_count++] = absolute("--cgroup", value);
+}
+
+static bool take_path(struct options *options, const char *name, const char *value)
+{
+    if (!strcmp(name, "--root"))
+        options->root = absolute(name, value);
+    else if (!strcmp(name, "--state"))
+        options->state = absolute(name, value);
+    else if (!strcmp(name, "--exit"))
+        options->exit_path = absolute(name, value);
+    else if (!strcmp(name, "--bundle"))
+        options->bundle = absolute(name, value);
+    else if (!strcmp(name, "--cgroup"))
+        take_cgroup(options, value);
+    else if (!strcmp(name, "--hostname"))
+        options->hostname = value;
+    else
+        return false;
+    return true;
+}
+
+static bool take_number(struct options *options, const char *name, const char *value)
+{
+    if (!strcmp(name, "--channel")) {
+        options->channel = (int)number(name, value, INT_MAX);
+    } else if (!strcmp(name, "--id-base")) {
+        options->id_base = (unsigned)number(name, value, UINT_MAX - IDS);
+        options->ranged = true;
+    } else if (!strcmp(name, "--tmp-mib")) {
+        options->tmp_mib = (unsigned)number(name, value, MIB_MAX);
+    } else if (!strcmp(name, "--shm-mib")) {
+        options->shm_mib = (unsigned)number(name, value, MIB_MAX);
+    } else if (!strcmp(name, "--nofile")) {
+        options->limits.open_files = number(name, value, INT_MAX);
+    } else if (!strcmp(name, "--nproc")) {
+        options->limits.processes = number(name, value, INT_MAX);
+    } else if (!strcmp(name, "--fsize-mib")) {
+        options->limits.file_bytes = number(name, value, MIB_MAX) << 20;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void options_parse(struct options *options, int argc, char **argv)
+{
+    *options = (struct options){.channel = -1, .hostname = "sandbox", .tmp_mib = 256, .shm_mib = 64};
+    for (int i = 0; i < argc; i++) {
+        if (!strcmp(argv[i], "--host-usr")) {
+            options->host_usr = true;
+            continue;
+        }
+        if (i + 1 >= argc)
+            fatal_because(argv[i], "value missing", EXIT_BAD_USAGE);
+        if (!take_path(options, argv[i], argv[i + 1]) && !take_number(options, argv[i], argv[i + 1]))
+            fatal_because(argv[i], "unknown option", EXIT_BAD_USAGE);
+        i++;
+    }
+    struct stat channel;
+    if (!options->root || !options->state)
+        fatal_because("usage", "--root and --state are required", EXIT_BAD_USAGE);
+    if (options->channel < 3 || fstat(options->channel, &channel) || !S_ISSOCK(channel.st_mode))
+        fatal_because("--channel", "not an inherited socket above 2", EXIT_BAD_USAGE);
+}

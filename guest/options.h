@@ -1,0 +1,26 @@
+/* What the command line of `launch` says; PROTOCOL.md gives the meaning of each option. */
+#ifndef HANDIWORK_OPTIONS_H
+#define HANDIWORK_OPTIONS_H
+
+#include "spawn.h"
+
+#include <stdbool.h>
+
+enum { CGROUPS_MAX = 16 };
+
+struct options {
+    int channel;
+    const char *root, *state, *exit_path, *bundle, *hostname;
+    bool host_usr;
+    bool ranged; /* --id-base was given: a range of ids of our own, and an idmapped image */
+    unsigned id_base;
+    const char *cgroups[CGROUPS_MAX];
+    unsigned cgroup_count;
+    unsigned tmp_mib, shm_mib;
+    struct spawn_limits limits;
+};
+
+/* Reads the options after the verb; paths become absolute. Ends the program with 126 on a wrong one. */
+void options_parse(struct options *options, int argc, char **argv);
+
+#endif

@@ -1,0 +1,210 @@
+#define _GNU_SOURCE
+#include "rootfs.h"
+
+#include "fatal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define BUNDLE_PATH "/etc/ssl/certs/ca-certificates.crt"
+
+static const char *const devices[DEVICES] = {"null", "zero", "full", "random", "urandom", "tty"};
+
+static void make_directory(const char *path, mode_t mode)
+{
+    if (mkdir(path, mode) && errno != EEXIST)
+        fatal(path);
+}
+
+static void mount_at(const char *type, const char *target, unsigned long flags, const char *data)
+{
+    if (mount(type, target, type, flags, data))
+        fatal(target);
+}
+
+static int clone_tree(const char *path, uint64_t attributes)
+{
+    unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    int tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, flags);
+    /* In a user namespace a mount cannot be copied without what is mounted on it. */
+    if (tree < 0 && errno == EINVAL)
+        tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, flags | AT_RECURSIVE);
+    if (tree < 0)
+        fatal(path);
+    struct mount_attr attr = {.attr_set = attributes, .propagation = MS_PRIVATE};
+    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr))
+        fatal(path);
+    return tree;
+}
+
+static void attach(int tree, const char *target)
+{
+    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
+    if (syscall(SYS_move_mount, tree, "", AT_FDCWD, target, flags))
+        fatal(target);
+    close(tree);
+}
+
+void rootfs_open_sources(struct sources *sources, const struct options *options)
+{
+    const uint64_t still = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    sources->image = clone_tree(options->root, still);
+    /* Not idmapped: what only the host's root may read in its /usr is not the sandbox's to read. */
+    sources->usr = options->host_usr ? clone_tree("/usr", still) : -1;
+    sources->bundle = options->bundle ? clone_tree(options->bundle, still | MOUNT_ATTR_NOEXEC) : -1;
+    for (int i = 0; i < DEVICES; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/dev/%s", devices[i]);
+        sources->devices[i] = clone_tree(path, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    }
+}
+
+void rootfs_map_image(const struct sources *sources, int pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+    int users = open(path, O_RDONLY | O_CLOEXEC);
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)users};
+    if (users < 0 || syscall(SYS_mount_setattr, sources->image, "", AT_EMPTY_PATH, &attr, sizeof attr))
+        fatal("idmapped image");
+    close(users);
+}
+
+void rootfs_prepare_state(const struct options *options)
+{
+    /* From here on by relative paths: the sandbox's ids may not be able to walk down to it. */
+    if (chdir(options->state))
+        fatal(options->state);
+    make_directory("lower", 0755);
+    make_directory("merged", 0755);
+}
+
+static void mount_overlay(int image)
+{
+    attach(image, "lower");
+    /* Inside a user namespace trusted.* attributes cannot be set; without userxattr a directory that was
+     * removed and made again would show the image's files. */
+    const char *data = "lowerdir=lower,upperdir=upper,workdir=work,userxattr";
+    if (mount("overlay", "merged", "overlay", MS_NOSUID | MS_NODEV, data))
+        fatal("overlay");
+}
+
+/* A new /proc can be had only while the old one is in sight, so it is made before the pivot. */
+static int new_proc(void)
+{
+    int context = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
+    if (context < 0 || syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+        fatal("/proc");
+    unsigned attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    int tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
+    if (tree < 0)
+        fatal("/proc");
+    close(context);
+    return tree;
+}
+
+static void fill_dev(const struct sources *sources, const struct options *options)
+{
+    static const char *const links[][2] = {
+        {"pts/ptmx", "/dev/ptmx"},          {"/proc/self/fd", "/dev/fd"},
+        {"/proc/self/fd/0", "/dev/stdin"},  {"/proc/self/fd/1", "/dev/stdout"},
+        {"/proc/self/fd/2", "/dev/stderr"},
+    };
+    char text[64];
+    mount_at("tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k,nr_inodes=64");
+    for (int i = 0; i < DEVICES; i++) {
+        snprintf(text, sizeof text, "/dev/%s", devices[i]);
+        int file = open(text, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+        if (file < 0)
+            fatal(text);
+        close(file);
+        attach(sources->devices[i], text);
+    }
+    for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
+        if (symlink(links[i][0], links[i][1]))
+            fatal(links[i][1]);
+    make_directory("/dev/pts", 0755);
+    mount_at("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620");
+    make_directory("/dev/shm", 01777);
+    snprintf(text, sizeof text, "mode=1777,size=%um", options->shm_mib);
+    mount_at("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, text);
+    if (mount(NULL, "/dev", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL))
+        fatal("/dev");
+}
+
+static void attach_bundle(int bundle)
+{
+    static const char *const parents[] = {"/etc", "/etc/ssl", "/etc/ssl/certs"};
+    for (size_t i = 0; i < sizeof parents / sizeof parents[0]; i++)
+        make_directory(parents[i], 0755);
+    /* A dangling link of the image would make the file somewhere else inside, which harms nobody. */
+    int file = open(BUNDLE_PATH, O_CREAT | O_WRONLY | O_CLOEXEC | O_NONBLOCK, 0644);
+    if (file < 0 && errno != EACCES)
+        fatal(BUNDLE_PATH);
+    close(file);
+    attach(bundle, BUNDLE_PATH);
+}
+
+static void pivot(void)
+{
+    if (chdir("merged") || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+        fatal("pivot_root");
+}
+
+void rootfs_enter(const struct sources *sources, const struct options *options)
+{
+    static const char *const directories[] = {"/proc", "/dev", "/sys", "/tmp", "/workspace", "/home"};
+    char text[64];
+    mount_overlay(sources->image);
+    int proc = new_proc();
+    /* Only now are targets looked up: links in the image or in an earlier upper lead nowhere but inside. */
+    pivot();
+    for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++)
+        make_directory(directories[i], 0755);
+    make_directory("/root", 0700);
+    attach(proc, "/proc");
+    if (sources->usr >= 0) {
+        make_directory("/usr", 0755);
+        attach(sources->usr, "/usr");
+    }
+    fill_dev(sources, options);
+    snprintf(text, sizeof text, "mode=1777,size=%um", options->tmp_mib);
+    mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, text);
+    mount_at("tmpfs", "/sys", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=555,size=4k");
+    if (sources->bundle >= 0)
+        attach_bundle(sources->bundle);
+}
+
+void rootfs_mask_proc(void)
+{
+    static const char *const files[] = {
+        "/proc/kcore",       "/proc/keys",          "/proc/key-users",  "/proc/kmsg",
+        "/proc/sched_debug", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/latency_stats",
+    };
+    static const char *const directories[] = {"/proc/acpi", "/proc/scsi", "/proc/driver"};
+    static const char *const still[] = {"/proc/sys", "/proc/bus", "/proc/fs", "/proc/irq"};
+    const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        if (mount("/dev/null", files[i], NULL, MS_BIND, NULL) && errno != ENOENT)
+            fatal(files[i]);
+    for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++)
+        if (mount("tmpfs", directories[i], "tmpfs", flags, "mode=555,size=4k") && errno != ENOENT)
+            fatal(directories[i]);
+    for (size_t i = 0; i < sizeof still / sizeof still[0]; i++) {
+        if (mount(still[i], still[i], NULL, MS_BIND, NULL)) {
+            if (errno == ENOENT)
+                continue;
+            fatal(still[i]);
+        }
+        if (mount(NULL, still[i], NULL, MS_BIND | MS_REMOUNT | flags, NULL))
+            fatal(still[i]);
+    }
+}
