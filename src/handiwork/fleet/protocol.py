@@ -12,8 +12,16 @@ class Fleet(Protocol):
         """How many more sessions may be submitted now; claiming stops at 0."""
         ...
 
+    async def wait_free(self) -> None:
+        """Return as soon as `free` is above 0."""
+        ...
+
     async def submit(self, session_id: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Run a session's body; ConflictError when it runs already or nothing is free."""
+        """Run a session's body; ConflictError when nothing is free.
+
+        A body of the same session that still runs is given a moment to end, then cancelled: its
+        work item was replaced.
+        """
         ...
 
     async def stop(self, session_id: str) -> bool:

@@ -71,3 +71,11 @@ class GuestError(HandiworkError):
     def __init__(self, message: str, *, errno: int) -> None:
         super().__init__(message)
         self.errno = errno
+
+
+def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error that a task group raised, or the group itself when there are several."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner

@@ -1,0 +1,96 @@
+"""Placement on this process: every session's body is a task of one group."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from handiwork.model.errors import ConflictError
+from handiwork.observe import log
+
+Body = Callable[[], Awaitable[None]]
+
+
+class LocalFleet:
+    """At most `max_sessions` bodies at once. Use it as an async context: leaving it drains."""
+
+    def __init__(self, *, max_sessions: int, handover_seconds: float = 2.0) -> None:
+        self._max = max_sessions
+        self._handover = handover_seconds
+        self._group = asyncio.TaskGroup()
+        self._bodies: dict[str, asyncio.Task[None]] = {}
+        self._count = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._log = log.get("fleet")
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.drain()
+        await self._group.__aexit__(kind, error, trace)
+
+    @property
+    def free(self) -> int:
+        """Return how many more bodies may start."""
+        return self._max - self._count
+
+    async def wait_free(self) -> None:
+        """Wait for room."""
+        await self._room.wait()
+
+    async def submit(self, session_id: str, run: Body) -> None:
+        """Start the body, after the session's former one if that still runs."""
+        if self.free <= 0:
+            raise ConflictError(f"this node serves {self._max} sessions already; try again later")
+        former = self._bodies.get(session_id)
+        self._count += 1
+        if self.free <= 0:
+            self._room.clear()
+        task = self._group.create_task(self._guarded(session_id, run, former), name=session_id)
+        self._bodies[session_id] = task
+        task.add_done_callback(lambda done: self._ended(session_id, done))
+
+    async def stop(self, session_id: str) -> bool:
+        """Cancel the session's body and wait until it is over."""
+        task = self._bodies.get(session_id)
+        if task is None:
+            return False
+        task.cancel()
+        await asyncio.wait([task])
+        return True
+
+    async def drain(self) -> None:
+        """Cancel all bodies at once and wait for them."""
+        tasks = list(self._bodies.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _guarded(self, session_id: str, run: Body, former: asyncio.Task[None] | None) -> None:
+        if former is not None and not former.done():
+            await self._take_over(former)
+        try:
+            await run()
+        except Exception:  # noqa: BLE001 - a fault in one session must not end the others
+            self._log.exception("session body failed", session=session_id)
+
+    async def _take_over(self, former: asyncio.Task[None]) -> None:
+        done, _ = await asyncio.wait([former], timeout=self._handover)
+        if not done:
+            former.cancel()
+            await asyncio.wait([former])
+
+    def _ended(self, session_id: str, task: asyncio.Task[None]) -> None:
+        self._count -= 1
+        self._room.set()
+        if self._bodies.get(session_id) is task:
+            del self._bodies[session_id]
