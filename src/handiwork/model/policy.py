@@ -202,7 +202,7 @@ def _parse_rule(where: str, place: int, entry: object) -> Rule:
     name = entry.get("id") if isinstance(entry, dict) else None
     where += f", rule {name[:80]!r}" if isinstance(name, str) else f", rule number {place}"
     try:
-        return msgspec.convert(entry, Rule)  # type: ignore[no-any-return]
+        return msgspec.convert(entry, Rule)  # type: ignore[no-any-return]  # a union has no type of its own
     except msgspec.ValidationError as error:
         _reject(where, str(error))
 

@@ -31,9 +31,9 @@ match = { hosts = ["api.github.com"], methods = ["GET", "POST"], paths = ["/repo
 inject = [{ header = "Authorization", value = "Bearer ${secret:gh}" }]
 
 [[rules]]
-id = "pypi"
+id = "docs"
 action = "allow"
-match = { hosts = ["pypi.org", "*.pythonhosted.org"], schemes = ["https", "http"] }
+match = { hosts = ["docs.python.org", "*.example.org"], schemes = ["https", "http"] }
 
 [[rules]]
 id = "db"
