@@ -2,7 +2,7 @@
 
 A program says how it is launched and what happens when it is up and when it is down; the
 supervisor owns the process. Programs get a bare environment and only
-the descriptors named; as root they drop to a host id of their own (`process.drop_to`). Every program of ours ends by itself when its pipe or
+the descriptors named; as root they drop to a host id of their own (`process.become`). Every program of ours ends by itself when its pipe or
 socket to us closes, so that none outlives a killed control plane.
 """
 
@@ -36,6 +36,14 @@ class Launch:
     descriptors: tuple[int, ...] = ()
     stdin_line: bytes = b""
     after_start: Callable[[], None] = field(default=lambda: None)
+
+
+@dataclass(frozen=True)
+class OwnId:
+    """As root: the host id a program drops to, and its own directory."""
+
+    user: int
+    home: Path
 
 
 class Program(Protocol):
@@ -109,12 +117,9 @@ class EgressProxy:
 
     name = "egress proxy"
 
-    def __init__(
-        self, registry: EgressRegistry, *, directories: tuple[int, ...], user: int | None
-    ) -> None:
+    def __init__(self, registry: EgressRegistry, own: OwnId | None) -> None:
         self._registry = registry
-        self._directories = directories
-        self._user = user
+        self._own = own
 
     def launch(self) -> Launch:
         """Make the control socket; our end goes to the registry once the process has the other."""
@@ -124,11 +129,11 @@ class EgressProxy:
             theirs.close()
             self._registry.attach(ours)
 
-        arguments = ("--control", str(theirs.fileno()), *_as_user(self._user))
+        number = theirs.fileno()
         return Launch(
             module="handiwork.egress",
-            arguments=arguments,
-            descriptors=(theirs.fileno(), *self._directories),
+            arguments=("--control", str(number), *_arguments(self._own)),
+            descriptors=(number,),
             after_start=after_start,
         )
 
@@ -149,19 +154,17 @@ class LocalBrain:
 
     name = "local brain"
 
-    def __init__(
-        self, bootstrap: dict[str, Any], *, descriptors: tuple[int, ...], user: int | None
-    ) -> None:
+    def __init__(self, bootstrap: dict[str, Any], listener: int, own: OwnId | None) -> None:
         self._bootstrap = bootstrap
-        self._descriptors = descriptors
-        self._user = user
+        self._listener = listener
+        self._own = own
 
     def launch(self) -> Launch:
         """Its keys go over standard input, never by argument or environment."""
         return Launch(
             module="handiwork.brains.local",
-            arguments=_as_user(self._user),
-            descriptors=self._descriptors,
+            arguments=_arguments(self._own),
+            descriptors=(self._listener,),
             stdin_line=msgspec.json.encode(self._bootstrap),
         )
 
@@ -175,8 +178,8 @@ class LocalBrain:
         """Nothing holds on to it: clients see a refused connection."""
 
 
-def _as_user(user: int | None) -> tuple[str, ...]:
-    return () if user is None else ("--user", str(user))
+def _arguments(own: OwnId | None) -> tuple[str, ...]:
+    return ("--user", str(own.user), "--home", str(own.home)) if own else ()
 
 
 async def _spawn(launch: Launch) -> asyncio.subprocess.Process:

@@ -1,13 +1,12 @@
 """What every verb starts from: settings, the data directory, a client of the control plane."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from handiwork import config
+from handiwork import config, process
 from handiwork.client import Handiwork
 from handiwork.model.errors import ConfigError
 from handiwork.store.layout import Layout
@@ -32,7 +31,7 @@ class Invocation:
     @property
     def layout(self) -> Layout:
         """Where the control plane's state lives."""
-        return Layout(config.data_dir(self.settings, is_root=os.geteuid() == 0, home=Path.home()))
+        return Layout(config.data_dir(self.settings, is_root=process.is_root(), home=Path.home()))
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Handiwork]:

@@ -51,13 +51,13 @@ class Layout:
 
     @property
     def egress(self) -> Path:
-        """The proxy's own keys; its process owns the directory."""
+        """What the proxy keeps; its process owns the directory."""
         return self.root / "egress"
 
     @property
     def audit(self) -> Path:
-        """The proxy's audit segments; its process owns the directory."""
-        return self.root / "audit"
+        """The proxy's audit segments."""
+        return self.egress / "audit"
 
     @property
     def local_brain(self) -> Path:
@@ -78,6 +78,7 @@ class Layout:
                 (self.exits, None),
                 (self.sandboxes, None),
                 (self.egress, egress_id),
+                (self.egress / "keys", egress_id),
                 (self.audit, egress_id),
                 (self.local_brain, brain_id),
             ]:

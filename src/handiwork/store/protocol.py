@@ -178,14 +178,45 @@ class ControlSecrets(Protocol):
 class Store(Protocol):
     """All of it."""
 
-    sessions: Sessions
-    ledger: Ledger
-    agents: Agents
-    policies: Policies
-    secrets: Secrets
-    audit: Audit
-    sandboxes: Sandboxes
-    control_secrets: ControlSecrets
+    @property
+    def sessions(self) -> Sessions:
+        """Sessions."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """Tool calls."""
+        ...
+
+    @property
+    def agents(self) -> Agents:
+        """Agents."""
+        ...
+
+    @property
+    def policies(self) -> Policies:
+        """Policies."""
+        ...
+
+    @property
+    def secrets(self) -> Secrets:
+        """Sealed egress secrets."""
+        ...
+
+    @property
+    def audit(self) -> Audit:
+        """Egress decisions."""
+        ...
+
+    @property
+    def sandboxes(self) -> Sandboxes:
+        """Sandboxes."""
+        ...
+
+    @property
+    def control_secrets(self) -> ControlSecrets:
+        """Our own secrets."""
+        ...
 
     async def close(self) -> None:
         """Flush and release the file."""

@@ -1,0 +1,457 @@
+"""The composition root: settings in, a running control plane out.
+
+The only file that names concrete adapters. Whatever cannot be had stops the start before anything
+serves: ConfigError says what, where and what to do.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from handiwork import config, process
+from handiwork.api.application import create_api
+from handiwork.api.control import Control
+from handiwork.api.server import serving
+from handiwork.brains.anthropic import AnthropicBrain
+from handiwork.config import EnvironmentSettings, SandboxSettings, Settings
+from handiwork.egress.control import ProxySettings
+from handiwork.egress.registry import EgressRegistry
+from handiwork.fleet.local import LocalFleet
+from handiwork.model.errors import ConfigError, ConflictError
+from handiwork.model.ids import new_id
+from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.probe import probe
+from handiwork.sandboxes.protocol import Driver
+from handiwork.sessions.audit import AuditIndex
+from handiwork.sessions.dispatcher import Dispatcher
+from handiwork.sessions.policies import PolicyResolver
+from handiwork.sessions.reaper import adopt_sessions, reap
+from handiwork.sessions.runner import Hands
+from handiwork.sessions.sandboxes import LiveSandboxes
+from handiwork.store.layout import Layout, read_or_create
+from handiwork.store.protocol import Store
+from handiwork.store.sqlite import open_sqlite_store
+from handiwork.supervisor import EgressProxy, LocalBrain, OwnId, Program, Supervisor
+from handiwork.tools.toolset import stock
+
+KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 21, 24, 27, 31)
+"""chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_admin
+(mounts, id maps), sys_resource (limits), mknod, setfcap (the launcher's map of inside root)."""
+
+MAX_EXITS_BYTES = 80
+"""Of a directory of sockets: an address holds 107, and names take some."""
+
+NEEDED = ("userns", "pidns", "overlay", "nftables", "seccomp")
+"""Findings of the probe without which no sandbox of the namespace tier starts."""
+
+GUEST_AGENT = Path(__file__).with_name("guest_agent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A control plane that serves."""
+
+    layout: Layout
+    api_url: str
+    brain_url: str
+    environment_id: str
+    """The local brain's environment; empty when it is not enabled."""
+    supervisor: Supervisor
+
+    def addresses(self) -> dict[str, str]:
+        """Return where it listens, for programs that started it on free ports."""
+        return {
+            "api": self.api_url,
+            "local_brain": self.brain_url,
+            "environment_id": self.environment_id,
+        }
+
+
+@dataclass(frozen=True)
+class _Ports:
+    """The TCP listeners, bound before anything else starts."""
+
+    api: socket.socket
+    brain: socket.socket | None
+
+
+@dataclass(frozen=True)
+class _LocalKeys:
+    """Keys of the local brain, made at the first start."""
+
+    api_key: str
+    environment_id: str
+    environment_key: str
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Start everything, serve while the body runs, stop cleanly at its end.
+
+    ConfigError before anything serves; a part that fails later ends the body.
+    """
+    await _prove_host()
+    layout = _layout(settings)
+    async with AsyncExitStack() as stack:
+        ids = settings.process if process.is_root() else None
+        layout.prepare(
+            egress_id=ids.egress_id if ids else None, brain_id=ids.brain_id if ids else None
+        )
+        stack.callback(os.close, layout.lock())
+        ports = _bind(settings, stack)
+        process.harden(keep_capabilities=KEPT_CAPABILITIES, may_gain=True)
+        store = await open_sqlite_store(layout.database, control_key=_control_key(layout))
+        stack.push_async_callback(store.close)
+        keys = await _local_keys(store) if settings.local_brain.enabled else None
+        environments = _environments(settings, keys)
+        yield await _start(settings, layout, ports, store, keys, environments, stack)
+
+
+async def _start(
+    settings: Settings,
+    layout: Layout,
+    ports: _Ports,
+    store: Store,
+    keys: _LocalKeys | None,
+    environments: Sequence[tuple[EnvironmentSettings, str]],
+    stack: AsyncExitStack,
+) -> Running:
+    brain_url = _url(ports.brain) if ports.brain else ""
+    drivers = _drivers(settings, layout, environments)
+    registry = await stack.enter_async_context(_registry(settings, layout))
+    supervisor = Supervisor()
+    await stack.enter_async_context(
+        _programs(supervisor, _programs_of(settings, layout, ports, registry, keys))
+    )
+    policies = PolicyResolver(store, settings, {one.id: one for one, _ in environments})
+    live = await stack.enter_async_context(
+        LiveSandboxes(
+            drivers=drivers,
+            boundary=registry,
+            store=store,
+            policies=policies,
+            settings=settings.sandbox,
+            clock=now,
+        )
+    )
+    await adopt_sessions(store, now)
+    await live.adopt()
+    await reap(store, drivers, now)
+    fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.sessions.max_sessions))
+    dispatchers = [
+        Dispatcher(
+            Hands(
+                brain=_brain(one, key, brain_url, stack),
+                store=store,
+                sandboxes=live,
+                policies=policies,
+                registry=stock(),
+                settings=settings.sessions,
+                clock=now,
+            ),
+            fleet,
+        )
+        for one, key in environments
+    ]
+    index = AuditIndex(layout.audit, store.audit)
+    await stack.enter_async_context(
+        _tasks([index.run(), *(dispatcher.run() for dispatcher in dispatchers)])
+    )
+    control = Control(
+        store=store,
+        sandboxes=live,
+        boundary=registry,
+        stop_session=lambda session_id: _stop(fleet, session_id),
+        index_audit=index.refresh,
+        readiness=lambda: _readiness(registry, dispatchers),
+        now=now,
+        admin_key_hash=_admin_key_hash(layout),
+        settings=settings,
+    )
+    listeners = [ports.api, _unix_listener(layout, stack)]
+    await stack.enter_async_context(serving(create_api(control), listeners))
+    result = Running(
+        layout=layout,
+        api_url=_url(ports.api),
+        brain_url=brain_url,
+        environment_id=keys.environment_id if keys else "",
+        supervisor=supervisor,
+    )
+    _tell_addresses(layout, result, stack)
+    return result
+
+
+def _layout(settings: Settings) -> Layout:
+    return Layout(config.data_dir(settings, is_root=process.is_root(), home=Path.home()))
+
+
+def _bind(settings: Settings, stack: AsyncExitStack) -> _Ports:
+    api = _listen(settings.api.host, settings.api.port, "api.port", stack)
+    local = settings.local_brain
+    brain = _listen(local.host, local.port, "local_brain.port", stack) if local.enabled else None
+    return _Ports(api, brain)
+
+
+def _listen(host: str, port: int, setting: str, stack: AsyncExitStack) -> socket.socket:
+    try:
+        listener = socket.create_server((host, port), backlog=512)
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on ({error.strerror}): it is in use or not ours;"
+            f" stop what uses it, or set {setting} in handiwork.toml"
+        ) from None
+    stack.callback(listener.close)
+    return listener
+
+
+def _unix_listener(layout: Layout, stack: AsyncExitStack) -> socket.socket:
+    """The socket's directory is 0700, so that only our own user and root can name it."""
+    layout.api_socket.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stack.callback(layout.api_socket.unlink, missing_ok=True)
+    stack.callback(listener.close)
+    # Bound by way of a descriptor: the path may be longer than a socket's address holds.
+    directory = os.open(layout.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/{layout.api_socket.name}")
+    finally:
+        os.close(directory)
+    layout.api_socket.chmod(0o600)
+    listener.listen(128)
+    return listener
+
+
+def _control_key(layout: Layout) -> bytes:
+    return read_or_create(layout.control_key, secrets.token_bytes(32))
+
+
+def _admin_key_hash(layout: Layout) -> bytes:
+    key = read_or_create(layout.admin_key, f"hw_{secrets.token_urlsafe(32)}\n".encode())
+    return hashlib.sha256(key.strip()).digest()
+
+
+async def _local_keys(store: Store) -> _LocalKeys:
+    """Return the local brain's keys from the control secrets, made where they are missing."""
+    values = []
+    for name, made in [
+        ("local-brain-api-key", f"hwlb_{secrets.token_urlsafe(32)}"),
+        ("local-brain-environment-id", new_id("env", secrets.token_bytes(15))),
+        ("local-brain-environment-key", f"hwlbenv_{secrets.token_urlsafe(32)}"),
+    ]:
+        value = await store.control_secrets.get(name)
+        if value is None:
+            await store.control_secrets.put(name, made)
+        values.append(value or made)
+    return _LocalKeys(*values)
+
+
+def _environments(
+    settings: Settings, keys: _LocalKeys | None
+) -> list[tuple[EnvironmentSettings, str]]:
+    """Return every environment we serve with its key; the local brain's last."""
+    found = [(one, _key_of(one)) for one in settings.environments]
+    if keys:
+        local = EnvironmentSettings(
+            id=keys.environment_id,
+            base_url="",
+            key_file="",
+            tier=settings.sandbox.tier,
+            policy=settings.sandbox.policy,
+        )
+        found.append((local, keys.environment_key))
+    return found
+
+
+def _key_of(environment: EnvironmentSettings) -> str:
+    path = Path(environment.key_file)
+    where = f"environments[{environment.id}].key_file {path}"
+    try:
+        mode = path.stat().st_mode
+        key = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where} cannot be read: {error}") from None
+    if mode & 0o077:
+        raise ConfigError(f"{where} can be read by others; run `chmod 600 {path}`")
+    if not key:
+        raise ConfigError(f"{where} is empty; put the environment key of the Console into it")
+    return key
+
+
+def make_driver(
+    directory: Path, *, clock: Callable[[], datetime], first_id: int = SandboxSettings().first_id
+) -> NamespaceDriver:
+    """Return the namespace driver on a directory; `doctor` and the benchmarks use it alone."""
+    return NamespaceDriver(directory, GUEST_AGENT, clock=clock, first_id=first_id)
+
+
+def _drivers(
+    settings: Settings, layout: Layout, environments: Sequence[tuple[EnvironmentSettings, str]]
+) -> Mapping[str, Driver]:
+    """Return the tiers of this host; every tier that a setting names must be among them."""
+    drivers: dict[str, Driver] = {}
+    namespace = make_driver(layout.sandboxes, clock=now, first_id=settings.sandbox.first_id)
+    drivers[namespace.tier] = namespace
+    wanted = {settings.sandbox.tier, *(one.tier for one, _ in environments)}
+    for tier in sorted(wanted - drivers.keys()):
+        raise ConfigError(
+            f"the tier {tier!r} is not available here; use one of {', '.join(sorted(drivers))}"
+        )
+    return drivers
+
+
+async def _prove_host() -> None:
+    """Do what every sandbox needs, once; ConfigError names the first thing that this host lacks."""
+    for finding in await probe(GUEST_AGENT):
+        if finding.name in NEEDED and not finding.ok:
+            raise ConfigError(
+                f"this host cannot carry sandboxes: {finding.name}: {finding.detail};"
+                f" {finding.fix}; `handiwork doctor` tells more"
+            )
+
+
+@asynccontextmanager
+async def _registry(settings: Settings, layout: Layout) -> AsyncIterator[EgressRegistry]:
+    home = process.HOME if process.is_root() else str(layout.egress)
+    proxy = ProxySettings(
+        keys=f"{home}/keys",
+        audit=f"{home}/audit",
+        connect_seconds=settings.egress.connect_timeout_seconds,
+        idle_seconds=settings.egress.idle_timeout_seconds,
+    )
+    async with EgressRegistry(_exits(layout), proxy) as registry:
+        yield registry
+
+
+def _programs_of(
+    settings: Settings,
+    layout: Layout,
+    ports: _Ports,
+    registry: EgressRegistry,
+    keys: _LocalKeys | None,
+) -> list[Program]:
+    ids = settings.process
+    proxy = EgressProxy(registry, _own_id(ids.egress_id, layout.egress))
+    if keys is None or ports.brain is None:
+        return [proxy]
+    own = _own_id(ids.brain_id, layout.local_brain)
+    environment = {
+        "id": keys.environment_id,
+        "name": settings.local_brain.environment_name,
+        "key": keys.environment_key,
+    }
+    bootstrap = {
+        "database": f"{process.HOME if own else layout.local_brain}/brain.db",
+        "listen_fd": ports.brain.fileno(),
+        "api_key": keys.api_key,
+        "environments": [environment],
+    }
+    layout.local_brain_key.unlink(missing_ok=True)
+    read_or_create(layout.local_brain_key, f"{keys.api_key}\n".encode())
+    return [proxy, LocalBrain(bootstrap, ports.brain.fileno(), own)]
+
+
+def _own_id(user: int, home: Path) -> OwnId | None:
+    return OwnId(user, home) if process.is_root() else None
+
+
+@asynccontextmanager
+async def _programs(supervisor: Supervisor, programs: Sequence[Program]) -> AsyncIterator[None]:
+    """Keep the programs while the body runs; the body starts when all serve."""
+    events = [asyncio.Event() for _ in programs]
+    kept = [
+        supervisor.keep(program, started) for program, started in zip(programs, events, strict=True)
+    ]
+    async with _tasks(kept) as ended:
+        for started in events:
+            await _either(started, ended)
+        yield
+
+
+async def _either(started: asyncio.Event, ended: asyncio.Event) -> None:
+    """Wait for a start; an end that comes first is told by the task group."""
+    async with asyncio.TaskGroup() as group:
+        waits = [group.create_task(event.wait()) for event in (started, ended)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+
+@asynccontextmanager
+async def _tasks(bodies: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[asyncio.Event]:
+    """Own the bodies while ours runs; yields an event that is set when one of them failed."""
+    failed = asyncio.Event()
+
+    async def owned(body: Coroutine[Any, Any, None]) -> None:
+        try:
+            await body
+        except Exception:
+            failed.set()
+            raise
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(owned(body)) for body in bodies]
+        try:
+            yield failed
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _brain(
+    environment: EnvironmentSettings, key: str, local_url: str, stack: AsyncExitStack
+) -> AnthropicBrain:
+    brain = AnthropicBrain(
+        environment_id=environment.id,
+        environment_key=key,
+        base_url=environment.base_url or local_url,
+    )
+    stack.push_async_callback(brain.close)
+    return brain
+
+
+async def _stop(fleet: LocalFleet, session_id: str) -> None:
+    if not await fleet.stop(session_id):
+        raise ConflictError(f"the session {session_id} is not being served")
+
+
+def _readiness(registry: EgressRegistry, dispatchers: Sequence[Dispatcher]) -> dict[str, str]:
+    states = {"egress": "" if registry.attached else "no proxy runs"}
+    for number, dispatcher in enumerate(dispatchers, 1):
+        refused = dispatcher.state == "refused"
+        states[f"brain {number}"] = dispatcher.reason if refused else ""
+    return states
+
+
+def _exits(layout: Layout) -> Path:
+    """A directory for egress sockets near enough to the root for a socket's address."""
+    if len(os.fsencode(layout.exits)) < MAX_EXITS_BYTES:
+        return layout.exits
+    name = hashlib.sha256(os.fsencode(layout.root)).hexdigest()[:12]
+    return Path("/run" if process.is_root() else "/tmp") / f"handiwork-{os.geteuid()}-{name}"  # noqa: S108
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+def _tell_addresses(layout: Layout, result: Running, stack: AsyncExitStack) -> None:
+    """Written last: who finds the file finds a control plane that serves."""
+    stack.callback(layout.addresses.unlink, missing_ok=True)
+    beside = layout.addresses.with_suffix(".new")
+    beside.write_text(json.dumps(result.addresses()) + "\n")
+    beside.rename(layout.addresses)
+
+
+def now() -> datetime:
+    """Return the time: the one clock that the composition root hands out."""
+    return datetime.now(UTC)  # noqa: TID251  the composition root has the clock

@@ -1,0 +1,79 @@
+"""`handiwork demo`: a control plane of its own, the story, a summary; nothing is left behind."""
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handiwork.app import now, running
+from handiwork.cli.demo import story, upstream
+from handiwork.cli.demo.narrator import Narrator
+from handiwork.cli.demo.play import Stage, play
+from handiwork.cli.output import console
+from handiwork.config import (
+    ApiSettings,
+    LocalBrainSettings,
+    LogSettings,
+    SessionSettings,
+    Settings,
+)
+from handiwork.observe import log
+
+LIMIT_SECONDS = 120.0
+IDLE_SECONDS = 2.0
+
+
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's data directory.")] = False,
+) -> None:
+    """Serve one real session of Claude Managed Agents and check every claim made about it."""
+    del context
+    directory = Path(tempfile.mkdtemp(prefix="handiwork-demo-"))
+    narrator = Narrator(console)
+    try:
+        with (directory / "log").open("w") as stream:
+            log.set_up(level="info", process="control plane", stream=stream)
+            asyncio.run(_demo(directory / "data", narrator))
+        narrator.summary()
+    except BaseException:
+        keep = True
+        console.print(f"log and data are kept in {directory}", style="dim")
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(directory)
+
+
+async def _demo(data: Path, narrator: Narrator) -> None:
+    names = (story.API_HOST, story.EVIL_HOST)
+    key = f"sk-demo-{secrets.token_hex(20)}"
+    async with asyncio.timeout(LIMIT_SECONDS):
+        narrator.say(
+            f"A small HTTPS service stands for the world: {story.API_HOST}, on this machine's"
+            " loopback, with a CA of its own. The demo's policy names it as a service."
+        )
+        async with upstream.running(names, key, now()) as world:
+            with narrator.step("control plane, proxy and local brain are up"):
+                settings = _settings(data)
+                control = running(settings)
+                plane = await control.__aenter__()
+            try:
+                await play(Stage(plane=plane, world=world, key=key), narrator)
+            finally:
+                with narrator.step("everything stopped"):
+                    await control.__aexit__(None, None, None)
+
+
+def _settings(data: Path) -> Settings:
+    return Settings(
+        data_dir=str(data),
+        api=ApiSettings(port=0),
+        local_brain=LocalBrainSettings(port=0),
+        sessions=SessionSettings(idle_seconds=IDLE_SECONDS),
+        log=LogSettings(level="info"),
+    )

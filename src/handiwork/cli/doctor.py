@@ -1,0 +1,72 @@
+"""`handiwork doctor`: what works on this host, proven by doing it."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from handiwork.app import GUEST_AGENT, make_driver, now
+from handiwork.cli.output import EXIT_FAILED, console, show
+from handiwork.sandboxes.probe import Finding, probe
+from handiwork.sandboxes.selfcheck import Check, selfcheck
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All that doctor found."""
+
+    findings: list[Finding]
+    protections: Mapping[str, bool]
+    checks: list[Check]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the namespace tier works here."""
+        return bool(self.checks) and all(check.ok for check in self.checks)
+
+
+def doctor(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Probe the host, then run the sandbox contract suite on it; exit code 1 when it fails."""
+    del context
+    report = asyncio.run(_examine())
+    if as_json:
+        show([report], (), as_json=True)
+    else:
+        _print(report)
+    if not report.healthy:
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def _examine() -> Report:
+    findings = await probe(GUEST_AGENT)
+    directory = Path(tempfile.mkdtemp(prefix="handiwork-doctor-"))
+    driver = make_driver(directory, clock=now)
+    try:
+        # A host that lacks what every sandbox needs fails the first check; the rest would repeat it.
+        broken = any(not f.ok and f.name in {"userns", "pidns", "overlay"} for f in findings)
+        checks = [] if broken else [check async for check in selfcheck(driver)]
+        return Report(findings=findings, protections=driver.protections(), checks=checks)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _print(report: Report) -> None:
+    for finding in report.findings:
+        mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
+        console.print(f"{mark} {finding.name:<12} {finding.detail}")
+        if finding.fix:
+            console.print(f"               to fix it: {finding.fix}")
+    for name, holds in report.protections.items():
+        mark = "[green]✓[/green]" if holds else "[yellow]-[/yellow]"
+        console.print(f"{mark} protection   {name}" + ("" if holds else " (not on this host)"))
+    failed = [check for check in report.checks if not check.ok]
+    for check in failed:
+        console.print(f"[red]✗[/red] self-check   {check.name}: {check.detail}")
+    passed = len(report.checks) - len(failed)
+    console.print(f"namespace tier: {passed} of {len(report.checks)} checks passed")
