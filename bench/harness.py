@@ -19,8 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from handiwork.observe import log
+
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".peers"
+
+_USUAL = frozenset({"value", "unit", "p50", "p95", "n"})
 
 Arm = Callable[[], Awaitable[Any]]
 
@@ -162,10 +166,10 @@ def show(report: Mapping[str, Any]) -> str:
         f"{report['bench']}: {facts['cores']} x {facts['cpu']}, Linux {facts['kernel']}"
         + (", quick" if report["quick"] else "")
     ]
-    lines += [
-        f"  {name:34} {found['value']:>10} {found['unit']:6} p95 {found['p95']:<10} n {found['n']}"
-        for name, found in report["results"].items()
-    ]
+    for name, found in report["results"].items():
+        more = [f"{key} {held}" for key, held in found.items() if key not in _USUAL]
+        figures = f"{found['value']:>10} {found['unit']:6} p95 {found['p95']:<9} n {found['n']:<5}"
+        lines.append(f"  {name:34} {figures} {', '.join(more)}".rstrip())
     lines += [f"  {name:34} skipped: {why}" for name, why in report["skipped"].items()]
     return "\n".join(lines)
 
@@ -176,6 +180,7 @@ def main(name: str, measure: Callable[[Bench], Awaitable[None]]) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer runs; ends within 45 s")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    log.set_up(level="error", format="text", process="bench")
     bench = Bench(name, quick=options.quick)
     asyncio.run(measure(bench))
     report = bench.report()

@@ -1,0 +1,26 @@
+"""The SDK's own worker, serving one environment: `python sdk_environment.py URL ENVIRONMENT FOLDER`.
+
+The environment's key is the first line of standard input; it serves until standard input ends.
+"""
+
+import asyncio
+import sys
+
+from anthropic import AsyncAnthropic
+
+
+async def serve(url: str, environment_id: str, folder: str) -> None:
+    key = sys.stdin.readline().strip()
+    client = AsyncAnthropic(base_url=url, auth_token=key, api_key=None)
+    served = client.beta.environments.work.worker(
+        environment_id=environment_id, environment_key=key, workdir=folder
+    )
+    print("ready", flush=True)
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(served.run())
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        serving.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(*sys.argv[1:4]))

@@ -1,0 +1,259 @@
+"""Tool calls and claims through whole sessions: ours beside the SDK's own worker, on one brain.
+
+The brain is our local one, with an environment for each. What is timed stands in its own record:
+from the moment that it emitted a call to the moment that its result was posted.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from anthropic import AsyncAnthropic
+
+from handiwork.config import ProcessSettings
+from harness import Bench
+from parts import started
+
+HERE = Path(__file__).parent
+CALLS = 25
+SERVE_SECONDS = 30.0
+TURN_SECONDS = 60.0
+LOOK_SECONDS = 0.2
+BETA = "managed-agents-2026-04-01"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One queue of the brain, and the key of who serves it."""
+
+    id: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Brain:
+    """The local brain that runs."""
+
+    url: str
+    api_key: str
+    ours: Environment
+    theirs: Environment
+
+
+@contextmanager
+def brain(directory: Path) -> Iterator[Brain]:
+    """Run a local brain with two environments."""
+    ours, theirs = (
+        Environment(f"env_bench{number}", secrets.token_urlsafe(32)) for number in (1, 2)
+    )
+    home = directory / "brain"
+    home.mkdir(mode=0o700)
+    command = ["-m", "handiwork.brains.local"]
+    if os.geteuid() == 0:
+        user = ProcessSettings().brain_id
+        os.chown(home, user, user)
+        command += ["--user", str(user)]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        api_key = secrets.token_urlsafe(32)
+        bootstrap = {
+            "database": str(home / "brain.db"),
+            "listen_fd": listening.fileno(),
+            "api_key": api_key,
+            "environments": [
+                {"id": each.id, "name": each.id, "key": each.key} for each in (ours, theirs)
+            ],
+        }
+        port = listening.getsockname()[1]
+        given = json.dumps(bootstrap) + "\n"
+        with started.python(*command, given=given, keep=[listening.fileno()]):
+            yield Brain(f"http://127.0.0.1:{port}", api_key, ours, theirs)
+
+
+@contextmanager
+def control_plane(directory: Path, served: Brain) -> Iterator[None]:
+    """Run `handiwork up` for our environment of the brain, with the settings a user gets."""
+    key_file = directory / "environment-key"
+    key_file.write_text(served.ours.key)
+    key_file.chmod(0o600)
+    config = directory / "handiwork.toml"
+    config.write_text(
+        "[api]\nport = 0\n[local_brain]\nenabled = false\n[[environments]]\n"
+        f'id = "{served.ours.id}"\nbase_url = "{served.url}"\nkey_file = "{key_file}"\n'
+    )
+    data = directory / "data"
+    told = directory / "control-plane.log"
+    with told.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "handiwork", "--config", config, "up"],
+            env={"PATH": os.environ["PATH"], "HOME": str(directory), "HANDIWORK_DATA_DIR": data},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        limit = time.monotonic() + SERVE_SECONDS
+        while not (data / "addresses.json").exists():
+            if child.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"handiwork up did not start:\n{told.read_text()[-3000:]}")
+            time.sleep(0.05)
+        yield
+    finally:
+        child.terminate()
+        child.wait(SERVE_SECONDS)
+
+
+@asynccontextmanager
+async def session(client: AsyncAnthropic, environment: Environment, *steps: dict) -> AsyncIterator:
+    """Yield a session of a scripted agent that plays these steps at every message."""
+    agent = await client.beta.agents.create(
+        name="bench",
+        model="scripted",
+        system=json.dumps({"turns": [{"steps": list(steps)}]}),
+        tools=[{"type": "agent_toolset_20260401"}],
+    )
+    made = await client.beta.sessions.create(agent=agent.id, environment_id=environment.id)
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(Exception):
+            await client.beta.sessions.archive(made.id)
+
+
+async def turn(client: AsyncAnthropic, session_id: str) -> list:
+    """Say something and return the events of the turn, once it is over.
+
+    The brain is looked at seldom, so that looking costs the turn little.
+    """
+    before = len(await events(client, session_id))
+    message = {"type": "user.message", "content": [{"type": "text", "text": "go"}]}
+    await client.beta.sessions.events.send(session_id, events=[message])
+    async with asyncio.timeout(TURN_SECONDS):
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            said = (await events(client, session_id))[before:]
+            if any(event.type == "session.status_idle" for event in said):
+                return said
+
+
+async def events(client: AsyncAnthropic, session_id: str) -> list:
+    return [event async for event in client.beta.sessions.events.list(session_id, limit=1000)]
+
+
+def call_seconds(said: list) -> list[float]:
+    """Return how long each tool call of a turn took, from emitted to posted."""
+    emitted = {event.id: event.processed_at for event in said if event.type == "agent.tool_use"}
+    return [
+        (event.processed_at - emitted[event.tool_use_id]).total_seconds()
+        for event in said
+        if event.type == "user.tool_result"
+    ]
+
+
+def post_seconds(served: Brain, session_id: str, count: int) -> list[float]:
+    """Return how long the brain takes to answer a small POST on a warm connection."""
+    connection = http.client.HTTPConnection(urlsplit(served.url).netloc)
+    headers = {"x-api-key": served.api_key, "anthropic-beta": BETA}
+    headers["content-type"] = "application/json"
+    taken = []
+    for _ in range(count):
+        before = time.perf_counter()
+        connection.request("POST", f"/v1/sessions/{session_id}", b'{"metadata":{"a":"b"}}', headers)
+        answered = connection.getresponse()
+        answered.read()
+        taken.append(time.perf_counter() - before)
+        if answered.status != 200:
+            raise RuntimeError(f"the brain answered {answered.status}")
+    connection.close()
+    return taken
+
+
+async def measure_calls(bench: Bench, client: AsyncAnthropic, served: Brain) -> None:
+    """tool_call_ms, tool_call_vs_sdk_ratio: `bash true`, turn by turn."""
+    step = {"repeat": {"limit": CALLS, "steps": [call("true")]}}
+    async with (
+        session(client, served.ours, step) as ours,
+        session(client, served.theirs, step) as theirs,
+    ):
+        taken: dict[str, list[list[float]]] = {ours.id: [], theirs.id: []}
+        rounds = bench.times(12, 4)
+        for number in range(rounds + 1):
+            for each in (ours, theirs) if number % 2 else (theirs, ours):
+                seconds = call_seconds(await turn(client, each.id))
+                if len(seconds) != CALLS:
+                    raise RuntimeError(f"{len(seconds)} of {CALLS} calls were answered")
+                if number:
+                    taken[each.id].append(seconds)
+        post = statistics.median(post_seconds(served, ours.id, 100))
+    flat = [seconds for each in taken[ours.id] for seconds in each]
+    bench.record("tool_call_ms", flat, "ms", scale=1000, brain_post_ms=round(post * 1000, 3))
+    medians = {each: [statistics.median(turn) for turn in turns] for each, turns in taken.items()}
+    bench.ratio(
+        "tool_call_vs_sdk_ratio",
+        [a / b for a, b in zip(medians[ours.id], medians[theirs.id], strict=True)],
+        sdk_tool_call_ms=round(statistics.median(medians[theirs.id]) * 1000, 3),
+    )
+
+
+def call(command: str) -> dict:
+    return {"call": {"tool": "bash", "input": {"command": command}}}
+
+
+async def measure_claims(bench: Bench, client: AsyncAnthropic, served: Brain) -> None:
+    """claim_latency_ms: work queued, until our poll took it; the brain's own record tells."""
+    count = bench.times(20, 8)
+    taken: list[float] = []
+    for _ in range(count):
+        async with session(client, served.ours, {"say": "done"}) as made:
+            await turn(client, made.id)
+            taken.append(await claim_seconds(client, served.ours, made.id))
+    bench.record("claim_latency_ms", taken, "ms", scale=1000)
+
+
+async def claim_seconds(client: AsyncAnthropic, environment: Environment, session_id: str) -> float:
+    async for item in client.beta.environments.work.list(environment.id):
+        if item.data.id == session_id and item.acknowledged_at:
+            queued, taken = (
+                datetime.fromisoformat(str(moment))
+                for moment in (item.created_at, item.acknowledged_at)
+            )
+            return (taken - queued).total_seconds()
+    raise RuntimeError(f"nothing claimed {session_id}")
+
+
+async def measure(bench: Bench) -> None:
+    """Run the brain, both ends that serve it, and the sessions."""
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="hw-sessions-"))
+        directory = Path(name)
+        directory.chmod(0o711)
+        served = stack.enter_context(brain(directory))
+        stack.enter_context(control_plane(directory, served))
+        folder = directory / "workspace"
+        folder.mkdir()
+        stack.enter_context(
+            started.python(
+                HERE / "sdk_environment.py",
+                served.url,
+                served.theirs.id,
+                folder,
+                given=served.theirs.key + "\n",
+            )
+        )
+        async with AsyncAnthropic(base_url=served.url, api_key=served.api_key) as client:
+            await measure_calls(bench, client, served)
+            await measure_claims(bench, client, served)
