@@ -1,6 +1,6 @@
 """The port of a brain: where work comes from, and where results go."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -28,7 +28,8 @@ class Brain(Protocol):
         """Keep the lease while the body runs; stop the item at its end.
 
         A lost lease cancels the body and raises LeaseLostError without stopping the item. When the
-        brain asks to stop, the body is cancelled and the item is stopped.
+        brain asks to stop, the body is cancelled, the item is stopped and the context ends without
+        an error: a body that was cut short so must notice it itself.
         """
         ...
 
@@ -36,11 +37,12 @@ class Brain(Protocol):
         """Return the brain's view of the session."""
         ...
 
-    def events(self, work: WorkItem) -> AsyncIterator[BrainEvent]:
+    def events(self, work: WorkItem) -> AsyncGenerator[BrainEvent, None]:
         """Yield what happens, history first: stream opened, whole history listed, then live.
 
         Reconnects by itself and reconciles again; a call is yielded once per connection at most
-        and never when it is already answered. Ends after BrainSessionEnded.
+        and never when it is already answered. Ends after BrainSessionEnded; a refusal for good is
+        UnauthorizedError, NotFoundError or BrainRefusedError. Close it (`contextlib.aclosing`).
         """
         ...
 
@@ -49,4 +51,8 @@ class Brain(Protocol):
 
         BrainRefusedError: the brain refused this result for good.
         """
+        ...
+
+    async def close(self) -> None:
+        """Release its connections."""
         ...

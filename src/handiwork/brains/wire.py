@@ -1,0 +1,238 @@
+"""The brain's JSON as our nouns, and back: pure, and lenient about what it does not know.
+
+Whatever the bytes say, reading gives one of our events or None; a tool call whose verdict is not
+known is held (Permission.UNKNOWN), never run.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from handiwork.model.session import (
+    BrainEvent,
+    BrainSession,
+    BrainSessionEnded,
+    Interrupted,
+    ToolCalled,
+    ToolConfirmed,
+    ToolSettled,
+    TurnIdle,
+    TurnRunning,
+    WorkItem,
+)
+from handiwork.model.tool import (
+    Block,
+    DocumentBlock,
+    ImageBlock,
+    Permission,
+    TextBlock,
+    ToolCall,
+    ToolResult,
+)
+
+TOOLSET_PREFIX = "agent_toolset_"
+
+_VERDICTS = {
+    None: Permission.ALLOW,
+    "allow": Permission.ALLOW,
+    "ask": Permission.ASK,
+    "deny": Permission.DENY,
+}
+
+Json = Mapping[str, Any]
+
+
+def read_event(event: Json, session_id: str) -> BrainEvent | None:
+    """Return what an event means to the hands; None when it means nothing to them."""
+    read = _READERS.get(_text(event, "type"))
+    return read(event, session_id) if read is not None else None
+
+
+def event_key(event: Json) -> str:
+    """Return what makes an event itself: queued and later processed, it counts as two."""
+    return f"{_text(event, 'id')}/{event.get('processed_at') is not None}"
+
+
+def read_session(session: Json) -> BrainSession:
+    """Return the hands' view of a session object."""
+    agent = _object(session, "agent")
+    tools = objects(agent, "tools")
+    kinds = [_text(tool, "type") for tool in tools]
+    return BrainSession(
+        id=_text(session, "id"),
+        agent_id=_text(agent, "id"),
+        agent_name=_text(agent, "name"),
+        title=_text(session, "title"),
+        terminated=session.get("status") == "terminated" or session.get("archived_at") is not None,
+        metadata={str(k): str(v) for k, v in _object(session, "metadata").items()},
+        toolset=any(kind.startswith(TOOLSET_PREFIX) for kind in kinds),
+        custom_tools=tuple(
+            _text(tool, "name") for tool, kind in zip(tools, kinds, strict=True) if kind == "custom"
+        ),
+    )
+
+
+def objects(tree: Json, key: str) -> list[Json]:
+    """Return the objects of a list; what is none is left out."""
+    value = tree.get(key)
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def read_work(item: Json, environment_id: str) -> WorkItem | None:
+    """Return a work item; None when it names no session to serve and no check to answer."""
+    data = _object(item, "data")
+    kind: Literal["session", "healthcheck"] = (
+        "session" if _text(data, "type") == "session" else "healthcheck"
+    )
+    id_, session_id = _text(item, "id"), _text(data, "id") if kind == "session" else ""
+    if not id_ or (kind == "session" and not session_id):
+        return None
+    return WorkItem(
+        id=id_,
+        environment_id=environment_id,
+        kind=kind,
+        session_id=session_id,
+        secret=_text(item, "secret") or None,
+    )
+
+
+def write_result(result: ToolResult) -> dict[str, Any]:
+    """Return the event that posts a result."""
+    kind, key = (
+        ("user.custom_tool_result", "custom_tool_use_id")
+        if result.custom
+        else ("user.tool_result", "tool_use_id")
+    )
+    return {
+        "type": kind,
+        key: result.tool_use_id,
+        "is_error": result.is_error,
+        "content": [_block(block) for block in result.content],
+    }
+
+
+def sessions_token(secret: str | None) -> str | None:
+    """Return the token that a work item's secret (base64url of JSON) carries, if it does."""
+    if not secret:
+        return None
+    try:
+        data = base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4))
+        token = msgspec.json.decode(data, type=dict[str, Any]).get("sessions_token")
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        return None
+    return token if isinstance(token, str) and token else None
+
+
+def _called(event: Json, session_id: str, *, custom: bool = False) -> BrainEvent | None:
+    id_, name, given = _text(event, "id"), _text(event, "name"), event.get("input")
+    if not id_ or not name:
+        return None
+    verdict = event.get("evaluated_permission")
+    known = verdict is None or isinstance(verdict, str)
+    call = ToolCall(
+        id=id_,
+        session_id=session_id,
+        name=name,
+        input=given if isinstance(given, Mapping) else {},
+        custom=custom,
+        permission=_VERDICTS.get(verdict, Permission.UNKNOWN) if known else Permission.UNKNOWN,
+        thread_id=_text(event, "session_thread_id"),
+        processed_at=_time(event),
+    )
+    return ToolCalled(call=call)
+
+
+def _custom_called(event: Json, session_id: str) -> BrainEvent | None:
+    return _called(event, session_id, custom=True)
+
+
+def _answered(event: Json, session_id: str) -> BrainEvent | None:
+    del session_id
+    id_ = _text(event, "tool_use_id") or _text(event, "custom_tool_use_id")
+    return ToolSettled(tool_use_id=id_) if id_ else None
+
+
+def _confirmed(event: Json, session_id: str) -> BrainEvent | None:
+    del session_id
+    id_ = _text(event, "tool_use_id")
+    if not id_:
+        return None
+    allowed = event.get("result") == "allow"
+    return ToolConfirmed(tool_use_id=id_, allowed=allowed, message=_text(event, "deny_message"))
+
+
+def _interrupted(event: Json, session_id: str) -> BrainEvent | None:
+    """An interrupt counts once it is processed; a terminated thread takes no results either."""
+    del session_id
+    at = _time(event)
+    if at is None:
+        return None
+    return Interrupted(processed_at=at, thread_id=_text(event, "session_thread_id"))
+
+
+def _idle(event: Json, session_id: str) -> BrainEvent | None:
+    del session_id
+    return TurnIdle(stop_reason=_text(_object(event, "stop_reason"), "type"))
+
+
+def _running(event: Json, session_id: str) -> BrainEvent | None:
+    del event, session_id
+    return TurnRunning()
+
+
+def _ended(event: Json, session_id: str) -> BrainEvent | None:
+    del session_id
+    return BrainSessionEnded(reason=_text(event, "type").removeprefix("session."))
+
+
+_READERS = {
+    "agent.tool_use": _called,
+    "agent.custom_tool_use": _custom_called,
+    "agent.tool_result": _answered,
+    "user.tool_result": _answered,
+    "user.custom_tool_result": _answered,
+    "user.tool_confirmation": _confirmed,
+    "user.interrupt": _interrupted,
+    "session.thread_status_terminated": _interrupted,
+    "session.status_idle": _idle,
+    "session.status_running": _running,
+    "session.status_terminated": _ended,
+    "session.deleted": _ended,
+}
+
+
+def _block(block: Block) -> dict[str, Any]:
+    match block:
+        case TextBlock():
+            return {"type": "text", "text": block.text}
+        case ImageBlock():
+            return {"type": "image", "source": _base64(block.media_type, block.data)}
+        case DocumentBlock():
+            document = {"type": "document", "source": _base64(block.media_type, block.data)}
+            return document | ({"title": block.title} if block.title else {})
+
+
+def _base64(media_type: str, data: str) -> dict[str, str]:
+    return {"type": "base64", "media_type": media_type, "data": data}
+
+
+def _text(tree: Json, key: str) -> str:
+    value = tree.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _object(tree: Json, key: str) -> Json:
+    value = tree.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _time(event: Json) -> datetime | None:
+    try:
+        found = msgspec.convert(event.get("processed_at"), datetime)
+    except msgspec.ValidationError:
+        return None
+    return found if found.tzinfo is not None else None

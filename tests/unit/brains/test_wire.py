@@ -1,0 +1,250 @@
+"""The brain's JSON as our nouns: the contract's examples, and anything else."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handiwork.brains import wire
+from handiwork.model.session import (
+    BrainSession,
+    BrainSessionEnded,
+    Interrupted,
+    ToolCalled,
+    ToolConfirmed,
+    ToolSettled,
+    TurnIdle,
+    TurnRunning,
+    WorkItem,
+)
+from handiwork.model.tool import (
+    DocumentBlock,
+    ImageBlock,
+    Permission,
+    TextBlock,
+    ToolCall,
+    ToolResult,
+)
+
+AT = "2026-11-21T01:40:50Z"
+TIME = datetime(2026, 11, 21, 1, 40, 50, tzinfo=UTC)
+USE = {
+    "type": "agent.tool_use",
+    "id": "sevt_01A",
+    "processed_at": AT,
+    "name": "bash",
+    "input": {"command": "ls"},
+    "evaluated_permission": "allow",
+    "evaluation": {"type": "always_allow"},
+    "session_thread_id": None,
+}
+CALL = ToolCall(
+    id="sevt_01A", session_id="sesn_1", name="bash", input={"command": "ls"}, processed_at=TIME
+)
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (USE, ToolCalled(call=CALL)),
+        (
+            {"type": "agent.custom_tool_use", "id": "sevt_01B", "name": "x", "input": {"q": 1}},
+            ToolCalled(
+                call=ToolCall(
+                    id="sevt_01B", session_id="sesn_1", name="x", input={"q": 1}, custom=True
+                )
+            ),
+        ),
+        ({"type": "user.tool_result", "tool_use_id": "a"}, ToolSettled(tool_use_id="a")),
+        ({"type": "agent.tool_result", "tool_use_id": "a"}, ToolSettled(tool_use_id="a")),
+        (
+            {"type": "user.custom_tool_result", "custom_tool_use_id": "a"},
+            ToolSettled(tool_use_id="a"),
+        ),
+        (
+            {
+                "type": "user.tool_confirmation",
+                "tool_use_id": "a",
+                "result": "deny",
+                "deny_message": "no",
+            },
+            ToolConfirmed(tool_use_id="a", allowed=False, message="no"),
+        ),
+        ({"type": "user.interrupt", "processed_at": None}, None),
+        ({"type": "user.interrupt", "processed_at": AT}, Interrupted(processed_at=TIME)),
+        (
+            {
+                "type": "session.thread_status_terminated",
+                "processed_at": AT,
+                "session_thread_id": "sthr_1",
+            },
+            Interrupted(processed_at=TIME, thread_id="sthr_1"),
+        ),
+        (
+            {"type": "session.status_idle", "stop_reason": {"type": "requires_action"}},
+            TurnIdle(stop_reason="requires_action"),
+        ),
+        ({"type": "session.status_idle"}, TurnIdle(stop_reason="")),
+        ({"type": "session.status_running"}, TurnRunning()),
+        ({"type": "session.deleted"}, BrainSessionEnded(reason="deleted")),
+        ({"type": "session.status_terminated"}, BrainSessionEnded(reason="status_terminated")),
+        ({"type": "agent.mcp_tool_use", "id": "x", "name": "y"}, None),
+        ({"type": "something.new"}, None),
+        ({"type": ["a"]}, None),
+        ({}, None),
+    ],
+)
+def test_events(event: dict[str, Any], expected: object) -> None:
+    assert wire.read_event(event, "sesn_1") == expected
+
+
+@pytest.mark.parametrize(
+    ("verdict", "permission"),
+    [
+        ("allow", Permission.ALLOW),
+        (None, Permission.ALLOW),
+        ("ask", Permission.ASK),
+        ("deny", Permission.DENY),
+        ("perhaps", Permission.UNKNOWN),
+        (["allow"], Permission.UNKNOWN),
+        ({}, Permission.UNKNOWN),
+    ],
+)
+def test_only_a_known_verdict_runs(verdict: object, permission: Permission) -> None:
+    read = wire.read_event({**USE, "evaluated_permission": verdict}, "sesn_1")
+    assert isinstance(read, ToolCalled)
+    assert read.call.permission is permission
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+_KEYS = st.sampled_from(
+    [*USE, "tool_use_id", "custom_tool_use_id", "result", "stop_reason", "deny_message"]
+)
+
+
+@given(st.sampled_from(list(wire._READERS)), st.dictionaries(_KEYS, _JSON))
+def test_any_object_is_an_event_or_nothing(kind: str, rest: dict[str, Any]) -> None:
+    event = {**rest, "type": kind}
+    read = wire.read_event(event, "sesn_1")
+    assert isinstance(wire.event_key(event), str)
+    if isinstance(read, ToolCalled) and read.call.permission is Permission.ALLOW:
+        assert rest.get("evaluated_permission") in (None, "allow")
+
+
+@given(st.dictionaries(st.sampled_from(["id", "agent", "metadata", "status"]), _JSON))
+def test_any_object_is_a_session(session: dict[str, Any]) -> None:
+    assert isinstance(wire.read_session(session), BrainSession)
+
+
+def test_session() -> None:
+    session = {
+        "id": "sesn_1",
+        "title": "t",
+        "status": "idle",
+        "agent": {
+            "id": "agent_1",
+            "name": "n",
+            "tools": [
+                {"type": "agent_toolset_20260401"},
+                {"type": "custom", "name": "x"},
+                {"type": "mcp_toolset"},
+            ],
+        },
+        "metadata": {"k": "v"},
+    }
+    assert wire.read_session(session) == BrainSession(
+        id="sesn_1",
+        agent_id="agent_1",
+        agent_name="n",
+        title="t",
+        metadata={"k": "v"},
+        toolset=True,
+        custom_tools=("x",),
+    )
+    assert wire.read_session({**session, "status": "terminated"}).terminated
+    assert wire.read_session({**session, "archived_at": AT}).terminated
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (
+            {"id": "w", "data": {"type": "session", "id": "s"}, "secret": "x"},
+            WorkItem(id="w", environment_id="e", kind="session", session_id="s", secret="x"),
+        ),
+        (
+            {"id": "w", "data": {"type": "healthcheck", "id": "h"}, "secret": None},
+            WorkItem(id="w", environment_id="e", kind="healthcheck"),
+        ),
+        ({"id": "w", "data": {"type": "session"}}, None),
+        ({"data": {"type": "session", "id": "s"}}, None),
+        ({"id": "w", "data": "x"}, WorkItem(id="w", environment_id="e", kind="healthcheck")),
+    ],
+)
+def test_work_items(item: dict[str, Any], expected: object) -> None:
+    assert wire.read_work(item, "e") == expected
+
+
+def test_results() -> None:
+    blocks = (
+        TextBlock(text="hi"),
+        ImageBlock(media_type="image/png", data="AA=="),
+        DocumentBlock(media_type="application/pdf", data="AA==", title="t"),
+    )
+    assert wire.write_result(ToolResult(tool_use_id="a", content=blocks)) == {
+        "type": "user.tool_result",
+        "tool_use_id": "a",
+        "is_error": False,
+        "content": [
+            {"type": "text", "text": "hi"},
+            {
+                "type": "image",
+                "source": {"type": "base64", "media_type": "image/png", "data": "AA=="},
+            },
+            {
+                "type": "document",
+                "source": {"type": "base64", "media_type": "application/pdf", "data": "AA=="},
+                "title": "t",
+            },
+        ],
+    }
+    custom = ToolResult(tool_use_id="a", content=(), is_error=True, custom=True)
+    assert wire.write_result(custom) == {
+        "type": "user.custom_tool_result",
+        "custom_tool_use_id": "a",
+        "is_error": True,
+        "content": [],
+    }
+
+
+def _secret(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    ("secret", "token"),
+    [
+        (_secret({"sessions_token": "sk-1"}), "sk-1"),
+        (_secret({"other": 1}), None),
+        (_secret({"sessions_token": 5}), None),
+        (_secret([1]), None),
+        ("%%%", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_token_of_a_secret(secret: str | None, token: str | None) -> None:
+    assert wire.sessions_token(secret) == token
+
+
+@given(st.text())
+def test_any_secret_is_read(secret: str) -> None:
+    wire.sessions_token(secret)
