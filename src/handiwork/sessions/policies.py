@@ -1,0 +1,115 @@
+"""What holds for a sandbox: the layers that the operator wrote, and the sealed secrets they name."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from handiwork.config import EnvironmentSettings, Settings
+from handiwork.egress.decide import compile_layers
+from handiwork.model.egress import EgressGrant
+from handiwork.model.errors import ConfigError, NotFoundError, SecretMissingError
+from handiwork.model.policy import InjectRule, PolicyLayer, Scope, ServiceRule
+from handiwork.model.sandbox import SandboxRecord
+from handiwork.model.secret import SealedSecret, references
+from handiwork.store.protocol import Store
+
+NOTHING = EgressGrant(layers=())
+"""Permits nothing: what a way out gets when its policies cannot be resolved."""
+
+
+class Layers(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of the policies that hold, widest scope first; absent scopes abstain."""
+
+    names: tuple[tuple[Scope, str], ...]
+
+    def __contains__(self, policy: str) -> bool:
+        return any(name == policy for _, name in self.names)
+
+
+class PolicyResolver:
+    """Finds the layers of a sandbox by today's settings and store."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        environments: Mapping[str, EnvironmentSettings] | None = None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._environments = (
+            {one.id: one for one in settings.environments} if environments is None else environments
+        )
+
+    def environment(self, environment_id: str) -> EnvironmentSettings | None:
+        """Return the settings of an environment that we serve."""
+        return self._environments.get(environment_id)
+
+    async def tier(self, environment_id: str, agent_id: str) -> str:
+        """Return the tier: the agent's, else its environment's, else the default."""
+        agent = await self._store.agents.get(agent_id) if agent_id else None
+        environment = self._environments.get(environment_id)
+        return (
+            (agent.tier if agent else "")
+            or (environment.tier if environment else "")
+            or self._settings.sandbox.tier
+        )
+
+    async def layers(self, record: SandboxRecord) -> Layers:
+        """Return what holds: global, the environment's, the agent's, the sandbox's own."""
+        environment_policy = ""
+        if record.session_id:
+            session = await self._store.sessions.get(record.session_id)
+            environment = self._environments.get(session.environment_id)
+            environment_policy = environment.policy if environment else ""
+        agent = await self._store.agents.get(record.agent_id) if record.agent_id else None
+        own = record.policy or ("" if record.session_id else self._settings.sandbox.policy)
+        scoped: tuple[tuple[Scope, str], ...] = (
+            ("global", self._settings.egress.policy),
+            ("environment", environment_policy),
+            ("agent", agent.policy if agent else ""),
+            ("session", own),
+        )
+        return Layers(names=tuple((scope, name) for scope, name in scoped if name))
+
+    async def grant(self, layers: Layers) -> EgressGrant:
+        """Read the policies and their secrets.
+
+        ConfigError when a policy is missing or contradicts another; SecretMissingError names the
+        secret. Without any layer nothing is permitted.
+        """
+        found = tuple([await self._layer(scope, name) for scope, name in layers.names])
+        compile_layers(found)
+        return EgressGrant(layers=found, secrets=await self._secrets(found))
+
+    async def _layer(self, scope: Scope, name: str) -> PolicyLayer:
+        try:
+            policy = await self._store.policies.get(name)
+        except NotFoundError:
+            raise ConfigError(
+                f"the {scope} policy {name!r} does not exist;"
+                " write it with `handiwork policy apply FILE`"
+            ) from None
+        return PolicyLayer(scope=scope, policy=policy)
+
+    async def _secrets(self, layers: tuple[PolicyLayer, ...]) -> tuple[SealedSecret, ...]:
+        wanted = sorted(_named(layers))
+        sealed = await self._store.secrets.sealed(wanted) if wanted else []
+        missing = set(wanted) - {secret.name for secret in sealed}
+        if missing:
+            raise SecretMissingError(
+                f"the secret {min(missing)!r} that a policy names is not set;"
+                f" set it with `handiwork secret set {min(missing)}`"
+            )
+        return tuple(sealed)
+
+
+def _named(layers: tuple[PolicyLayer, ...]) -> set[str]:
+    return {
+        name
+        for layer in layers
+        for rule in layer.policy.rules
+        if isinstance(rule, InjectRule | ServiceRule)
+        for injection in rule.inject
+        for name in references(injection.value)
+    }

@@ -1,0 +1,66 @@
+"""What a former run left: sessions in the middle, and sandboxes that record and disk tell apart."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from handiwork.model.sandbox import SandboxState
+from handiwork.model.session import SessionState
+from handiwork.observe import log
+from handiwork.sandboxes.protocol import Driver
+from handiwork.sessions.lifecycle import Happening, step
+from handiwork.store.protocol import Store
+
+RESTARTED = "the host stopped while serving it; it goes on when the brain offers it again"
+_SERVED = (SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE)
+_OVER = (SandboxState.FAILED, SandboxState.GONE)
+
+
+async def adopt_sessions(store: Store, clock: Callable[[], datetime]) -> None:
+    """Tell the sessions that a former run was serving as lost. Call before anything is claimed."""
+    for state in _SERVED:
+        for session in await store.sessions.list(state=state.value, limit=10_000):
+            move = step(session.state, Happening.LOST)
+            now = clock()
+            lost = msgspec.structs.replace(
+                session, state=move.state, reason=RESTARTED, updated_at=now
+            )
+            await store.sessions.save(lost)
+            await store.sessions.record(session.id, "session.lost", {"reason": RESTARTED}, now)
+
+
+async def reap(
+    store: Store, drivers: Mapping[str, Driver], clock: Callable[[], datetime]
+) -> list[str]:
+    """Make records and disk agree; returns the ids whose state nobody has a record of.
+
+    State of a sandbox that is over is deleted; a sleeping one without state is told as failed.
+    State without any record is left alone: it may be all that is left of a lost database.
+    """
+    records = {
+        record.id: record
+        for record in await store.sandboxes.list(include_gone=True, limit=1_000_000)
+    }
+    unknown: list[str] = []
+    for tier, driver in drivers.items():
+        kept = set(await driver.leftovers())
+        for sandbox_id in sorted(kept):
+            record = records.get(sandbox_id)
+            if record is None:
+                unknown.append(sandbox_id)
+            elif record.state in _OVER:
+                await driver.destroy(sandbox_id)
+        for record in records.values():
+            asleep = record.tier == tier and record.state is SandboxState.SLEEPING
+            if asleep and record.id not in kept:
+                lost = msgspec.structs.replace(
+                    record,
+                    state=SandboxState.FAILED,
+                    reason="its files are gone from this host",
+                    updated_at=clock(),
+                )
+                await store.sandboxes.save(lost)
+    if unknown:
+        log.get("reaper").warning("state without a record", sandboxes=unknown)
+    return unknown

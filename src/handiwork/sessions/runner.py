@@ -1,0 +1,329 @@
+"""One session, first to last: hold the lease, prepare a sandbox, answer tool calls, rest."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from handiwork.brains.protocol import Brain
+from handiwork.config import SessionSettings
+from handiwork.model.errors import (
+    ConflictError,
+    HandiworkError,
+    LeaseLostError,
+    NotFoundError,
+    sole,
+)
+from handiwork.model.sandbox import SandboxState
+from handiwork.model.session import (
+    BrainEvent,
+    BrainSession,
+    Interrupted,
+    Session,
+    SessionState,
+    ToolCalled,
+    ToolConfirmed,
+    ToolSettled,
+    TurnIdle,
+    TurnRunning,
+    WorkItem,
+)
+from handiwork.model.tool import LedgerEntry
+from handiwork.observe import log
+from handiwork.sessions.calls import CallPath, Calls
+from handiwork.sessions.journal import Journal
+from handiwork.sessions.lifecycle import Command, Happening, step
+from handiwork.sessions.policies import PolicyResolver
+from handiwork.sessions.sandboxes import LiveSandboxes, SandboxRequest
+from handiwork.store.protocol import Store
+from handiwork.tools.registry import Registry
+from handiwork.tools.toolset import RefusingToolset, SessionToolset, Toolset
+
+STOPPED_BY_OPERATOR = "it was stopped by the operator"
+
+OPEN_TURN = "requires_action"
+"""The one reason to rest that leaves a turn open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """What sessions of one brain are served with.
+
+    `stops` are sessions that the operator stopped in the middle of a turn: the brain offers them
+    again, and what the rest of that turn asks for is answered, not run.
+    """
+
+    brain: Brain
+    store: Store
+    sandboxes: LiveSandboxes
+    policies: PolicyResolver
+    registry: Registry
+    settings: SessionSettings
+    clock: Callable[[], datetime]
+    stops: set[str] = field(default_factory=set)
+
+
+async def serve(hands: Hands, work: WorkItem) -> None:
+    """Serve a session from a claimed work item to its rest; how it ended is in the store."""
+    await _Run(hands, work).run()
+
+
+class _Run:
+    """One work item's worth of a session."""
+
+    def __init__(self, hands: Hands, work: WorkItem) -> None:
+        self._hands = hands
+        self._work = work
+        self._session: Session | None = None
+        self._rests = False
+        self._journal = Journal(hands.store.sessions, work.session_id, hands.clock)
+        self._open: dict[str, LedgerEntry] = {}
+        self._turn_open = False
+        self._idle: asyncio.Timeout | None = None
+        self._log = log.get("session").bind(session=work.session_id)
+
+    async def run(self) -> None:
+        """Hold the lease around everything; write down how it ended."""
+        try:
+            async with self._hands.brain.hold(self._work):
+                await self._held()
+            if not self._rests:
+                await self._end(Happening.STOPPED, "the brain stopped its work item")
+        except LeaseLostError as error:
+            await self._end(Happening.LOST, str(error))
+        except asyncio.CancelledError:
+            await self._end(Happening.STOPPED, self._why_cancelled())
+            raise
+        except HandiworkError as error:
+            await self._end(Happening.STOPPED, str(error))
+
+    async def _held(self) -> None:
+        """Everything between the first heartbeat and the last."""
+        hands, work = self._hands, self._work
+        self._session = await self._load()
+        await self._move(Happening.CLAIMED)
+        view = await hands.brain.describe(work)
+        self._session = msgspec.structs.replace(
+            self._session,
+            agent_id=view.agent_id,
+            agent_name=view.agent_name,
+            title=view.title,
+            tier=await hands.policies.tier(work.environment_id, view.agent_id),
+        )
+        await self._move(Happening.HELD)
+        if view.terminated:
+            await self._rest(Happening.ENDED, "the brain had ended it before")
+            return
+        toolset = await self._prepare(view)
+        try:
+            happening, reason = await self._follow(toolset)
+            await self._rest(happening, reason)
+        except asyncio.CancelledError:
+            await self._free_sandbox()
+            raise
+
+    async def _load(self) -> Session:
+        work, now = self._work, self._hands.clock()
+        try:
+            known = await self._hands.store.sessions.get(work.session_id)
+            return msgspec.structs.replace(
+                known, work_id=work.id, environment_id=work.environment_id
+            )
+        except NotFoundError:
+            return Session(
+                id=work.session_id,
+                environment_id=work.environment_id,
+                state=SessionState.CLAIMED,
+                work_id=work.id,
+                created_at=now,
+                updated_at=now,
+            )
+
+    async def _prepare(self, view: BrainSession) -> Toolset:
+        """Return the session's tools in its sandbox; or, where that fails, what says why."""
+        try:
+            self._refuse_stopped()
+            sandbox_id = await self._sandbox(view)
+        except HandiworkError as error:
+            await self._move(Happening.REFUSED, str(error))
+            return RefusingToolset(view, str(error))
+        await self._move(Happening.READY)
+        toolset = SessionToolset(
+            view,
+            self._hands.registry,
+            lambda: self._hands.sandboxes.use(sandbox_id),
+            timeout_seconds=self._hands.settings.tool_timeout_seconds,
+        )
+        if missing := toolset.missing():
+            self._journal.note("tools.unserved", tools=missing)
+        return toolset
+
+    def _refuse_stopped(self) -> None:
+        if self._work.session_id in self._hands.stops:
+            raise ConflictError(STOPPED_BY_OPERATOR)
+
+    def _why_cancelled(self) -> str:
+        """Return the reason; a stop between two turns is over with it."""
+        stops, session_id = self._hands.stops, self._work.session_id
+        if session_id not in stops:
+            return "this host stopped serving it; it goes on after a restart"
+        if not self._turn_open:
+            stops.discard(session_id)
+        return STOPPED_BY_OPERATOR
+
+    async def _sandbox(self, view: BrainSession) -> str:
+        """Wake the session's sandbox, or make its first."""
+        session, sandboxes = self._known(), self._hands.sandboxes
+        if session.sandbox_id:
+            record = await self._hands.store.sandboxes.get(session.sandbox_id)
+            if record.state not in (SandboxState.FAILED, SandboxState.GONE):
+                await sandboxes.wake(record.id)
+                self._journal.note("sandbox.woken", sandbox_id=record.id)
+                return record.id
+            self._journal.note(
+                "sandbox.replaced", sandbox_id=record.id, reason=record.reason or record.state.value
+            )
+        request = SandboxRequest(tier=session.tier, session_id=session.id, agent_id=view.agent_id)
+        record = await sandboxes.create(request)
+        self._session = msgspec.structs.replace(session, sandbox_id=record.id)
+        self._journal.note("sandbox.created", sandbox_id=record.id, tier=record.tier)
+        return record.id
+
+    async def _follow(self, toolset: Toolset) -> tuple[Happening, str]:
+        """Answer calls until the session has rested long enough, or has ended."""
+        hands = self._hands
+        entries = await hands.store.ledger.open(self._work.session_id)
+        self._open = {entry.tool_use_id: entry for entry in entries}
+        path = CallPath(
+            work=self._work,
+            brain=hands.brain,
+            ledger=hands.store.ledger,
+            toolset=toolset,
+            journal=self._journal,
+            clock=hands.clock,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(self._journal.follow())
+                calls = Calls(path, group, lambda: self._rearm(calls))
+                try:
+                    return await self._until_rest(calls, group)
+                finally:
+                    calls.cancel()
+                    writing.cancel()
+        except BaseExceptionGroup as errors:
+            raise sole(errors) from None
+
+    async def _until_rest(self, calls: Calls, group: asyncio.TaskGroup) -> tuple[Happening, str]:
+        try:
+            async with asyncio.timeout(self._hands.settings.idle_seconds) as idle:
+                self._idle = idle
+                events = self._hands.brain.events(self._work)
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        self._take(event, calls, group)
+        except TimeoutError:
+            if not idle.expired():
+                raise
+            return Happening.IDLE, ""
+        finally:
+            self._idle = None
+        return Happening.ENDED, "the brain ended it"
+
+    def _take(self, event: BrainEvent, calls: Calls, group: asyncio.TaskGroup) -> None:
+        match event:
+            case ToolCalled():
+                calls.called(event.call)
+                self._rearm(calls)
+            case ToolSettled():
+                calls.settled(event.tool_use_id)
+                entry = self._open.pop(event.tool_use_id, None)
+                if entry is not None:
+                    group.create_task(self._settle_former(entry))
+            case ToolConfirmed():
+                calls.confirmed(event)
+                self._rearm(calls)
+            case Interrupted():
+                calls.interrupted(event)
+                self._journal.note("session.interrupted", thread_id=event.thread_id)
+            case TurnRunning():
+                self._turn_open = True
+                self._rearm(calls)
+            case TurnIdle():
+                self._turn_open = event.stop_reason == OPEN_TURN
+                self._journal.note("turn.idle", stop_reason=event.stop_reason)
+                self._rearm(calls)
+            case _:
+                pass
+
+    def _rearm(self, calls: Calls) -> None:
+        """Let the idle clock run only while nothing is under way, here or at the brain."""
+        if self._idle is None or self._idle.expired():
+            return
+        if calls.busy or self._turn_open:
+            self._idle.reschedule(None)
+        else:
+            now = asyncio.get_running_loop().time()
+            self._idle.reschedule(now + self._hands.settings.idle_seconds)
+
+    async def _settle_former(self, entry: LedgerEntry) -> None:
+        """End the trace of a call of a former run that the brain has an answer for."""
+        refused = "" if entry.state == "stored" else "answered or interrupted before our result"
+        await self._hands.store.ledger.settle(
+            entry.tool_use_id, self._hands.clock(), refused=refused
+        )
+
+    async def _rest(self, happening: Happening, reason: str) -> None:
+        await self._move(happening, reason)
+        self._rests = True
+        self._hands.stops.discard(self._work.session_id)
+        await self._journal.flush()
+
+    async def _end(self, happening: Happening, reason: str) -> None:
+        """Write down an end that came from outside; the lease is gone or let go."""
+        if self._session is None:
+            self._log.info("work item not served", work=self._work.id, reason=reason)
+            return
+        try:
+            await self._move(happening, reason)
+            await self._journal.flush()
+        except HandiworkError as error:
+            self._log.warning("end not written down", reason=reason, error=str(error))
+
+    async def _move(self, happening: Happening, reason: str = "") -> None:
+        """Make one move of the table: its commands first, then the state that they lead to."""
+        session = self._known()
+        move = step(session.state, happening)
+        if Command.SLEEP in move.commands:
+            await self._free_sandbox()
+        if Command.CLOSE in move.commands and session.sandbox_id:
+            await self._hands.sandboxes.close(session.sandbox_id)
+        kept = session.reason if move.state is session.state else ""
+        self._session = msgspec.structs.replace(
+            self._known(),
+            state=move.state,
+            reason=reason or kept,
+            updated_at=self._hands.clock(),
+        )
+        await self._hands.store.sessions.save(self._session)
+        self._journal.note(f"session.{move.state.value}", reason=self._session.reason)
+
+    async def _free_sandbox(self) -> None:
+        """Put the sandbox to sleep; what fails is told, and the files stay where they are."""
+        sandbox_id = self._session.sandbox_id if self._session else ""
+        if not sandbox_id:
+            return
+        try:
+            async with asyncio.timeout(self._hands.settings.stop_seconds):
+                await self._hands.sandboxes.sleep(sandbox_id)
+        except (HandiworkError, TimeoutError) as error:
+            self._journal.note("sandbox.not_asleep", sandbox_id=sandbox_id, reason=str(error))
+            self._log.warning("sandbox not put to sleep", sandbox=sandbox_id, reason=str(error))
+
+    def _known(self) -> Session:
+        if self._session is None:
+            raise HandiworkError("the session was not loaded")
+        return self._session

@@ -1,0 +1,320 @@
+"""Sandboxes that live: each with its own way out, both opened and closed together.
+
+Used by sessions and by the API alike. A sandbox that cannot be made leaves nothing but a record
+that says why; one that dies keeps its files and is told as sleeping, with the reason.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from handiwork.config import SandboxSettings
+from handiwork.egress.protocol import Boundary
+from handiwork.model.egress import EgressBinding, EgressGrant
+from handiwork.model.errors import (
+    ConflictError,
+    HandiworkError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
+from handiwork.model.ids import new_id
+from handiwork.model.sandbox import (
+    Limits,
+    SandboxExit,
+    SandboxRecord,
+    SandboxSpec,
+    SandboxState,
+)
+from handiwork.observe import log
+from handiwork.sandboxes.protocol import Driver, Sandbox
+from handiwork.sessions.policies import NOTHING, Layers, PolicyResolver
+from handiwork.store.protocol import Store
+
+_RUNNING = (SandboxState.STARTING, SandboxState.RUNNING)
+_HAS_FILES = (*_RUNNING, SandboxState.SLEEPING)
+
+
+class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked for. Empty tier and image: the operator's default."""
+
+    tier: str = ""
+    image: str = ""
+    policy: str = ""
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    limits: Limits | None = None
+    session_id: str = ""
+    agent_id: str = ""
+
+
+class _Live(msgspec.Struct):
+    """A running sandbox, the policies it runs under, and the task that notices its death."""
+
+    sandbox: Sandbox
+    driver: Driver
+    layers: Layers
+    watch: asyncio.Task[None] | None = None
+
+
+class _Lock:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+class LiveSandboxes:
+    """All sandboxes of this process. Use it as an async context: leaving puts all to sleep."""
+
+    def __init__(
+        self,
+        *,
+        drivers: Mapping[str, Driver],
+        boundary: Boundary,
+        store: Store,
+        policies: PolicyResolver,
+        settings: SandboxSettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._drivers = drivers
+        self._boundary = boundary
+        self._store = store
+        self._policies = policies
+        self._settings = settings
+        self._clock = clock
+        self._live: dict[str, _Live] = {}
+        self._limits: dict[str, Limits] = {}
+        self._locks: dict[str, _Lock] = {}
+        self._starting = 0
+        self._group = asyncio.TaskGroup()
+        self._log = log.get("sandboxes")
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for sandbox_id in list(self._live):
+            try:
+                await self.sleep(sandbox_id)
+            except HandiworkError as failed:
+                self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(failed))
+        await self._group.__aexit__(kind, error, trace)
+
+    async def create(self, request: SandboxRequest) -> SandboxRecord:
+        """Make one. Raises what failed, after undoing it and leaving a FAILED record."""
+        now = self._clock()
+        record = SandboxRecord(
+            id=new_id("sbx", secrets.token_bytes(15)),
+            session_id=request.session_id,
+            agent_id=request.agent_id,
+            tier=request.tier or self._settings.tier,
+            image=request.image or self._settings.image,
+            policy=request.policy,
+            state=SandboxState.STARTING,
+            env=request.env,
+            metadata=request.metadata,
+            created_at=now,
+            updated_at=now,
+        )
+        if request.limits is not None:
+            self._limits[record.id] = request.limits
+        await self._store.sandboxes.save(record)
+        async with self._locked(record.id):
+            try:
+                await self._bring_up(record, fresh=True)
+            except BaseException as error:
+                await self._undo(record, error)
+                raise
+            return await self._save(record, SandboxState.RUNNING)
+
+    async def use(self, sandbox_id: str) -> Sandbox:
+        """Return it running, waking it first when it sleeps. NotFoundError, ConflictError."""
+        live = self._live.get(sandbox_id)
+        if live is None:
+            await self.wake(sandbox_id)
+            live = self._live[sandbox_id]
+        return live.sandbox
+
+    async def wake(self, sandbox_id: str) -> SandboxRecord:
+        """Restore a sleeping one under today's policies. A failure leaves its files as they are."""
+        async with self._locked(sandbox_id):
+            record = await self._store.sandboxes.get(sandbox_id)
+            if sandbox_id in self._live:
+                return record
+            if record.state not in _HAS_FILES:
+                raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
+            await self._bring_up(record, fresh=False)
+            return await self._save(record, SandboxState.RUNNING)
+
+    async def sleep(self, sandbox_id: str) -> SandboxRecord:
+        """End its processes and its way out, keep its files. No-op when it sleeps."""
+        async with self._locked(sandbox_id):
+            record = await self._store.sandboxes.get(sandbox_id)
+            if sandbox_id not in self._live:
+                return record
+            await self._take_down(sandbox_id)
+            return await self._save(record, SandboxState.SLEEPING)
+
+    async def close(self, sandbox_id: str) -> SandboxRecord:
+        """Delete it and all it left. No-op when it is gone."""
+        async with self._locked(sandbox_id):
+            record = await self._store.sandboxes.get(sandbox_id)
+            if record.state is SandboxState.GONE:
+                return record
+            if sandbox_id in self._live:
+                await self._take_down(sandbox_id, keep=False)
+            else:
+                await self._driver(record).destroy(sandbox_id)
+            self._limits.pop(sandbox_id, None)
+            return await self._save(record, SandboxState.GONE)
+
+    async def adopt(self) -> None:
+        """Take over what a former run left: what was running sleeps now."""
+        kept = {tier: set(await one.leftovers()) for tier, one in self._drivers.items()}
+        for record in await self._store.sandboxes.list():
+            if record.id in self._live or record.state not in _RUNNING:
+                continue
+            if record.id in kept.get(record.tier, ()):
+                await self._driver(record).sleep(record.id)
+                await self._save(record, SandboxState.SLEEPING)
+            else:
+                reason = "it was lost with the run that made it"
+                await self._save(record, SandboxState.FAILED, reason)
+
+    async def refresh(self, policy_name: str = "") -> None:
+        """Apply a changed policy (or any change, without a name) to the sandboxes that run.
+
+        One whose policies cannot be resolved any more may do nothing, until they can.
+        """
+        for sandbox_id, live in list(self._live.items()):
+            if policy_name and policy_name not in live.layers:
+                continue
+            record = await self._store.sandboxes.get(sandbox_id)
+            try:
+                live.layers = await self._policies.layers(record)
+                grant = await self._policies.grant(live.layers)
+            except HandiworkError as error:
+                self._log.warning("policy not resolved", sandbox=sandbox_id, reason=str(error))
+                await self._save(record, record.state, str(error))
+                grant = NOTHING
+            await self._boundary.update(sandbox_id, grant)
+
+    async def _bring_up(self, record: SandboxRecord, *, fresh: bool) -> None:
+        """Policies, way out, sandbox, in this order; a failure closes the way out again."""
+        driver = self._driver(record)
+        if len(self._live) + self._starting >= self._settings.max_sandboxes:
+            raise SandboxUnavailableError(
+                f"{self._settings.max_sandboxes} sandboxes run already; close or sleep one"
+            )
+        self._starting += 1
+        try:
+            layers = await self._policies.layers(record)
+            grant = await self._policies.grant(layers)
+            spec = await self._spec(record, grant)
+            try:
+                sandbox = await (driver.create(spec) if fresh else driver.restore(spec))
+            except BaseException:
+                await self._boundary.close(record.id)
+                raise
+            live = self._live[record.id] = _Live(sandbox, driver, layers)
+            live.watch = self._group.create_task(self._watch(record.id, live))
+        finally:
+            self._starting -= 1
+
+    async def _spec(self, record: SandboxRecord, grant: EgressGrant) -> SandboxSpec:
+        binding = EgressBinding(
+            id=record.id,
+            kind="sandbox",
+            tenant=record.tenant,
+            sandbox_id=record.id,
+            session_id=record.session_id,
+            agent_id=record.agent_id,
+            ca_id=record.session_id or record.id,
+            ca_generation=record.ca_generation,
+        )
+        way_out = await self._boundary.open(binding, grant)
+        return SandboxSpec(
+            id=record.id,
+            image=record.image,
+            limits=self._limits.get(record.id, self._settings.limits),
+            env=record.env,
+            exit=SandboxExit(socket_path=way_out.path, ca_certificate=way_out.ca_certificate),
+        )
+
+    async def _take_down(self, sandbox_id: str, *, keep: bool = True) -> None:
+        """End a live one. It is live no more even when that fails."""
+        live = self._live.pop(sandbox_id)
+        if live.watch is not None:
+            live.watch.cancel()
+        try:
+            await (live.driver.sleep if keep else live.driver.destroy)(sandbox_id)
+        finally:
+            await self._boundary.close(sandbox_id)
+
+    async def _undo(self, record: SandboxRecord, error: BaseException) -> None:
+        """Leave nothing of a sandbox that could not be made but the reason."""
+        driver = self._drivers.get(record.tier)
+        try:
+            if driver is not None:
+                await driver.destroy(record.id)
+        except HandiworkError as failed:
+            self._log.warning("not undone", sandbox=record.id, reason=str(failed))
+        finally:
+            self._limits.pop(record.id, None)
+            await self._save(record, SandboxState.FAILED, str(error) or type(error).__name__)
+
+    async def _watch(self, sandbox_id: str, live: _Live) -> None:
+        reason = await live.sandbox.closed()
+        async with self._locked(sandbox_id):
+            if self._live.get(sandbox_id) is not live:
+                return
+            live.watch = None
+            self._log.warning("sandbox died", sandbox=sandbox_id, reason=reason)
+            try:
+                await self._take_down(sandbox_id)
+            except HandiworkError as error:
+                reason = f"{reason}; {error}"
+            record = await self._store.sandboxes.get(sandbox_id)
+            await self._save(record, SandboxState.SLEEPING, f"it died: {reason}")
+
+    async def _save(
+        self, record: SandboxRecord, state: SandboxState, reason: str = ""
+    ) -> SandboxRecord:
+        saved = msgspec.structs.replace(
+            record, state=state, reason=reason, updated_at=self._clock()
+        )
+        await self._store.sandboxes.save(saved)
+        return saved
+
+    def _driver(self, record: SandboxRecord) -> Driver:
+        driver = self._drivers.get(record.tier)
+        if driver is None:
+            raise UnsupportedError(
+                f"the tier {record.tier!r} is not available here;"
+                f" available: {', '.join(sorted(self._drivers)) or 'none'}"
+            )
+        return driver
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, sandbox_id: str) -> AsyncIterator[None]:
+        """One change of a sandbox at a time; the lock goes when nobody wants it."""
+        lock = self._locks.setdefault(sandbox_id, _Lock())
+        lock.users += 1
+        try:
+            async with lock.lock:
+                yield
+        finally:
+            lock.users -= 1
+            if not lock.users:
+                del self._locks[sandbox_id]
