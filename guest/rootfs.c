@@ -24,6 +24,30 @@ static void make_directory(const char *path, mode_t mode)
         fatal(path);
 }
 
+/* The same inside, where an image or an earlier life of the guest may have left anything under that name. */
+static void ensure_directory(const char *path, mode_t mode)
+{
+    struct stat there;
+    if (!stat(path, &there) && S_ISDIR(there.st_mode))
+        return;
+    if (unlink(path) && errno != ENOENT)
+        fatal(path);
+    make_directory(path, mode);
+}
+
+static void ensure_file(const char *path)
+{
+    struct stat there;
+    if (!stat(path, &there) && S_ISREG(there.st_mode))
+        return;
+    if (unlink(path) && errno != ENOENT)
+        fatal(path);
+    int file = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+    if (file < 0)
+        fatal(path);
+    close(file);
+}
+
 static void mount_at(const char *type, const char *target, unsigned long flags, const char *data)
 {
     if (mount(type, target, type, flags, data))
@@ -144,12 +168,8 @@ static void attach_bundle(int bundle)
 {
     static const char *const parents[] = {"/etc", "/etc/ssl", "/etc/ssl/certs"};
     for (size_t i = 0; i < sizeof parents / sizeof parents[0]; i++)
-        make_directory(parents[i], 0755);
-    /* A dangling link of the image would make the file somewhere else inside, which harms nobody. */
-    int file = open(BUNDLE_PATH, O_CREAT | O_WRONLY | O_CLOEXEC | O_NONBLOCK, 0644);
-    if (file < 0 && errno != EACCES)
-        fatal(BUNDLE_PATH);
-    close(file);
+        ensure_directory(parents[i], 0755);
+    ensure_file(BUNDLE_PATH);
     attach(bundle, BUNDLE_PATH);
 }
 
@@ -168,11 +188,11 @@ void rootfs_enter(const struct sources *sources, const struct options *options)
     /* Only now are targets looked up: links in the image or in an earlier upper lead nowhere but inside. */
     pivot();
     for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++)
-        make_directory(directories[i], 0755);
-    make_directory("/root", 0700);
+        ensure_directory(directories[i], 0755);
+    ensure_directory("/root", 0700);
     attach(proc, "/proc");
     if (sources->usr >= 0) {
-        make_directory("/usr", 0755);
+        ensure_directory("/usr", 0755);
         attach(sources->usr, "/usr");
     }
     fill_dev(sources, options);

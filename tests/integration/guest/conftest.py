@@ -288,10 +288,11 @@ def open_box(agent_binary):
         pytest.skip("needs root: the driver chooses the launcher's user")
     boxes, folders = [], []
 
-    def launch(*, ranged=True, **options):
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="guest-box-"))
-        folder.chmod(0o755)
-        folders.append(folder)
+    def launch(*, ranged=True, folder=None, **options):
+        if not folder:
+            folder = pathlib.Path(tempfile.mkdtemp(prefix="guest-box-"))
+            folder.chmod(0o755)
+            folders.append(folder)
         box = Box(agent_binary, folder, ranged=ranged, **options)
         boxes.append(box)
         return box
