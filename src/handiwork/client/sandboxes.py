@@ -1,0 +1,270 @@
+"""Sandboxes as their user sees them."""
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+import msgspec
+
+from handiwork.client.link import Link, Query, lines, part
+from handiwork.client.transfer import Download, Transfer, upload
+from handiwork.model.errors import ConfigError, SandboxUnavailableError
+from handiwork.model.sandbox import ExecResult, FileInfo, SandboxRecord
+from handiwork.model.wire import (
+    MAX_LIST,
+    DirectoryBody,
+    ExecBody,
+    ExecFrame,
+    Listing,
+    MoveBody,
+    SandboxBody,
+    error_of,
+)
+
+CREATE_SECONDS = 180.0
+FILE_SECONDS = 300.0
+MARGIN_SECONDS = 30.0
+"""What a call may take beyond the time its command may take."""
+
+Command = str | Sequence[str]
+
+
+class ExecOptions(TypedDict, total=False):
+    """How a command is run; the defaults are those of `ExecRequest`.
+
+    `env` is added to the sandbox's, `user` is one of the sandbox. `output_limit_bytes` is kept of
+    each stream when the command is run to its end.
+    """
+
+    cwd: str
+    env: Mapping[str, str]
+    stdin: bytes | str | None
+    user: str
+    timeout_seconds: float
+    output_limit_bytes: int
+    merge_stderr: bool
+
+
+class Sandboxes:
+    """`hw.sandboxes`: make and find sandboxes."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def create(
+        self,
+        *,
+        tier: str = "",
+        image: str = "",
+        policy: str = "",
+        env: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> "Sandbox":
+        """Make a sandbox; what is not given is the operator's default."""
+        body = SandboxBody(
+            tier=tier, image=image, policy=policy, env=env or {}, metadata=metadata or {}
+        )
+        record = await self._link.send(
+            "POST", "/api/sandboxes", SandboxRecord, body, seconds=CREATE_SECONDS
+        )
+        return Sandbox(self._link, record)
+
+    async def get(self, sandbox_id: str) -> "Sandbox":
+        """Find one by its id; NotFoundError."""
+        record = await self._link.get(f"/api/sandboxes/{part(sandbox_id)}", SandboxRecord)
+        return Sandbox(self._link, record)
+
+    async def list(self, *, include_gone: bool = False, limit: int = 100) -> list["Sandbox"]:
+        """List them, newest first."""
+        query: Query = {"include_gone": include_gone, "limit": limit}
+        found = await self._link.get("/api/sandboxes", Listing[SandboxRecord], query)
+        return [Sandbox(self._link, record) for record in found.data]
+
+
+class Sandbox:
+    """One sandbox; as an async context it is closed at the end."""
+
+    def __init__(self, link: Link, record: SandboxRecord) -> None:
+        self._link = link
+        self._path = f"/api/sandboxes/{part(record.id)}"
+        self.record = record
+        self.files = Files(link, f"{self._path}/files")
+
+    def __repr__(self) -> str:
+        return f"Sandbox({self.id}, {self.record.state.value})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.record.id
+
+    async def exec(self, command: Command, **options: Unpack[ExecOptions]) -> ExecResult:
+        """Run a command (a text is run by the shell) to its end. Failing is a result."""
+        body = _body(command, options)
+        return await self._link.send(
+            "POST",
+            f"{self._path}/exec",
+            ExecResult,
+            body,
+            seconds=body.timeout_seconds + MARGIN_SECONDS,
+        )
+
+    @asynccontextmanager
+    async def exec_stream(
+        self, command: Command, **options: Unpack[ExecOptions]
+    ) -> AsyncGenerator["ExecStream", None]:
+        """Run a command and read its output as it comes; leaving the context kills it."""
+        body = _body(command, options)
+        async with self._link.stream(
+            "POST",
+            f"{self._path}/exec/stream",
+            content=msgspec.json.encode(body),
+            seconds=body.timeout_seconds + MARGIN_SECONDS,
+        ) as chunks:
+            yield ExecStream(chunks)
+
+    async def sleep(self) -> None:
+        """End its processes, keep its files."""
+        self.record = await self._moved("sleep")
+
+    async def wake(self) -> None:
+        """Start it again from its files."""
+        self.record = await self._moved("wake")
+
+    async def close(self) -> None:
+        """End it and delete its files. What is gone already is fine."""
+        await self._link.send("DELETE", self._path, type(None), seconds=CREATE_SECONDS)
+
+    async def refresh(self) -> SandboxRecord:
+        """Ask for its record anew."""
+        self.record = await self._link.get(self._path, SandboxRecord)
+        return self.record
+
+    async def _moved(self, verb: Literal["sleep", "wake"]) -> SandboxRecord:
+        return await self._link.send(
+            "POST", f"{self._path}/{verb}", SandboxRecord, seconds=CREATE_SECONDS
+        )
+
+
+class ExecStream:
+    """A command that runs: `output()` once, then `wait()`."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._frames = _frames(chunks)
+        self._result: ExecResult | None = None
+
+    async def output(self) -> AsyncIterator[tuple[Literal["stdout", "stderr"], bytes]]:
+        """Yield pieces of output as they come."""
+        async for frame in self._frames:
+            if frame.stream is not None:
+                yield frame.stream, frame.data
+            if frame.error is not None:
+                raise error_of(frame.error)
+            if frame.result is not None:
+                self._result = frame.result
+
+    async def wait(self) -> ExecResult:
+        """Return how it ended, after what output is left was dropped."""
+        async for _piece in self.output():
+            pass
+        if self._result is None:
+            raise SandboxUnavailableError("the control plane stopped before the command ended")
+        return self._result
+
+
+class Files:
+    """`box.files`: files by absolute path inside the sandbox; errors of a path are GuestError."""
+
+    def __init__(self, link: Link, path: str) -> None:
+        self._link = link
+        self._path = path
+
+    async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
+        """Return a file's bytes from `offset` on, at most `limit_bytes`."""
+        query: Query = {"path": path, "offset": offset, "limit_bytes": limit_bytes}
+        return await self._link.raw("GET", self._path, query=query, seconds=FILE_SECONDS)
+
+    async def write(
+        self, path: str, data: bytes | str, *, mode: int = 0o644, parents: bool = True
+    ) -> None:
+        """Write a file whole or not at all."""
+        await self._link.raw(
+            "PUT",
+            self._path,
+            query={"path": path, "mode": mode, "parents": parents},
+            content=_bytes(data),
+            media_type="application/octet-stream",
+            seconds=FILE_SECONDS,
+        )
+
+    async def list(self, path: str, *, limit: int = MAX_LIST) -> list[FileInfo]:
+        """List a directory by name."""
+        query: Query = {"path": path, "limit": limit}
+        return list((await self._link.get(f"{self._path}/list", Listing[FileInfo], query)).data)
+
+    async def stat(self, path: str, *, follow: bool = True) -> FileInfo:
+        """Tell what a path names."""
+        return await self._link.get(
+            f"{self._path}/stat", FileInfo, {"path": path, "follow": follow}
+        )
+
+    async def mkdir(self, path: str, *, mode: int = 0o755, parents: bool = True) -> None:
+        """Make a directory."""
+        body = DirectoryBody(path=path, mode=mode, parents=parents)
+        await self._link.send("POST", f"{self._path}/mkdir", type(None), body)
+
+    async def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, a link, or a directory."""
+        query: Query = {"path": path, "recursive": recursive}
+        await self._link.raw("DELETE", self._path, query=query)
+
+    async def move(self, source: str, target: str) -> None:
+        """Rename within the sandbox."""
+        body = MoveBody(source=source, target=target)
+        await self._link.send("POST", f"{self._path}/move", type(None), body)
+
+    async def upload_dir(self, source: str | os.PathLike[str], target: str) -> Transfer:
+        """Copy a directory of this machine into the sandbox; links are left out and told."""
+        return await upload(self, Path(source), target)
+
+    async def download_dir(self, source: str, target: str | os.PathLike[str]) -> Transfer:
+        """Copy a directory of the sandbox to this machine; nothing is written outside `target`."""
+        return await Download(self).run(source, Path(target))
+
+
+def _argv(command: Command) -> tuple[str, ...]:
+    argv = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
+    if not argv or not all(isinstance(word, str) for word in argv):
+        raise ConfigError("the command must be a text or a list of texts")
+    return argv
+
+
+def _body(command: Command, options: ExecOptions) -> ExecBody:
+    given: dict[str, Any] = {**options, "stdin": _bytes(options.get("stdin"))}
+    return ExecBody(argv=_argv(command), **given)
+
+
+def _bytes(data: bytes | str | None) -> bytes | None:
+    return data.encode() if isinstance(data, str) else data
+
+
+async def _frames(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ExecFrame, None]:
+    async for line in lines(chunks):
+        try:
+            yield msgspec.json.decode(line, type=ExecFrame)
+        except msgspec.DecodeError:
+            raise SandboxUnavailableError("the stream of the command was cut off") from None

@@ -1,0 +1,122 @@
+"""What operators write and read: agents, policies, secrets, audit."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from handiwork.client.link import Link, part
+from handiwork.model.agent import AgentSettings
+from handiwork.model.audit import AuditRecord
+from handiwork.model.policy import Policy
+from handiwork.model.secret import SecretInfo
+from handiwork.model.wire import (
+    AgentBody,
+    Listing,
+    PolicyTest,
+    PolicyTestBody,
+    PolicyVersion,
+    SecretBody,
+)
+
+
+class Agents:
+    """`hw.agents`: tier and policy of an agent of the brain."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def list(self) -> list[AgentSettings]:
+        """List what was decided."""
+        return list((await self._link.get("/api/agents", Listing[AgentSettings])).data)
+
+    async def get(self, agent_id: str) -> AgentSettings:
+        """Find one; NotFoundError when nothing was decided."""
+        return await self._link.get(f"/api/agents/{part(agent_id)}", AgentSettings)
+
+    async def put(self, agent_id: str, *, tier: str = "", policy: str = "") -> AgentSettings:
+        """Decide; empty is the environment's."""
+        body = AgentBody(tier=tier, policy=policy)
+        return await self._link.send("PUT", f"/api/agents/{part(agent_id)}", AgentSettings, body)
+
+
+class Policies:
+    """`hw.policies`: what may leave a sandbox."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def list(self) -> list[PolicyVersion]:
+        """List the newest version of each."""
+        return list((await self._link.get("/api/policies", Listing[PolicyVersion])).data)
+
+    async def get(self, name: str) -> Policy:
+        """Find one; NotFoundError."""
+        return await self._link.get(f"/api/policies/{part(name)}", Policy)
+
+    async def put(self, policy: Policy) -> PolicyVersion:
+        """Write one; it holds at once where it is in force."""
+        path = f"/api/policies/{part(policy.name)}"
+        return await self._link.send("PUT", path, PolicyVersion, policy)
+
+    async def put_toml(self, name: str, text: str) -> PolicyVersion:
+        """Write one from TOML, whose name must be this one."""
+        answer = await self._link.raw(
+            "PUT",
+            f"/api/policies/{part(name)}",
+            content=text.encode(),
+            media_type="application/toml",
+        )
+        return msgspec.json.decode(answer, type=PolicyVersion)
+
+    async def delete(self, name: str) -> None:
+        """Withdraw one; ConflictError while it is in use."""
+        await self._link.send("DELETE", f"/api/policies/{part(name)}", type(None))
+
+    async def test(self, name: str, url: str, *, method: str = "GET") -> PolicyTest:
+        """Say what the policy alone would decide; nothing is sent."""
+        body = PolicyTestBody(url=url, method=method)
+        return await self._link.send("POST", f"/api/policies/{part(name)}/test", PolicyTest, body)
+
+
+class Secrets:
+    """`hw.secrets`: written, never read."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def list(self) -> list[SecretInfo]:
+        """List names, versions and hosts."""
+        return list((await self._link.get("/api/secrets", Listing[SecretInfo])).data)
+
+    async def put(self, name: str, value: str, *, hosts: Sequence[str]) -> SecretInfo:
+        """Write a value, to be sent to these hosts and nowhere else."""
+        body = SecretBody(value=value, hosts=tuple(hosts))
+        return await self._link.send("PUT", f"/api/secrets/{part(name)}", SecretInfo, body)
+
+    async def delete(self, name: str) -> None:
+        """Forget one."""
+        await self._link.send("DELETE", f"/api/secrets/{part(name)}", type(None))
+
+
+class Audit:
+    """`hw.audit`: what the egress proxy decided."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def query(
+        self,
+        *,
+        session_id: str | None = None,
+        sandbox_id: str | None = None,
+        allowed: bool | None = None,
+        limit: int = 100,
+    ) -> list[AuditRecord]:
+        """List decisions, newest first."""
+        query = {
+            "session_id": session_id,
+            "sandbox_id": sandbox_id,
+            "allowed": allowed,
+            "limit": limit,
+        }
+        return list((await self._link.get("/api/audit", Listing[AuditRecord], query)).data)
