@@ -1,0 +1,206 @@
+"""A sandbox over a channel to its guest agent: commands and their streams.
+
+The same for every tier that runs the agent; a tier gives the channel and the sandbox's environment.
+"""
+
+import asyncio
+import errno
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
+
+from handiwork.model.errors import GuestError
+from handiwork.model.sandbox import ExecRequest, ExecResult
+from handiwork.sandboxes import frames
+from handiwork.sandboxes.channel import Channel, finish
+from handiwork.sandboxes.commands import exec_frame
+from handiwork.sandboxes.frames import Frame
+from handiwork.sandboxes.guest_files import GuestFiles
+from handiwork.sandboxes.protocol import Stream
+
+GRACE_SECONDS = 15.0
+"""What the agent has beyond a command's own timeout, before its sandbox is taken for broken."""
+
+EXEC_FRAMES = (frames.Started, frames.Stdout, frames.Stderr, frames.Grant)
+KILL = frames.Signal(9)
+
+
+def _host_seconds(request: ExecRequest) -> float:
+    return 0 if request.timeout_seconds is None else request.timeout_seconds + GRACE_SECONDS
+
+
+def _result(ended: Frame, stdout: bytes = b"", stderr: bytes = b"") -> ExecResult:
+    found = cast("frames.Exit", ended)
+    return ExecResult(
+        exit_code=found.code,
+        stdout=stdout,
+        stderr=stderr,
+        timed_out=bool(found.flags & frames.EXIT_TIMED_OUT),
+        truncated=bool(found.flags & (frames.EXIT_STDOUT_CUT | frames.EXIT_STDERR_CUT)),
+        out_of_memory=bool(found.flags & frames.EXIT_OUT_OF_MEMORY),
+    )
+
+
+class _Allowance:
+    """What a command may still send of each stream; 0 stands for no limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = {frames.Stdout: limit, frames.Stderr: limit} if limit else {}
+
+    def take(self, frame: frames.Stdout | frames.Stderr) -> None:
+        """Count a chunk; FrameError past the limit, which the agent should have kept."""
+        if not self._left:
+            return
+        self._left[type(frame)] -= len(frame.data)
+        if self._left[type(frame)] < 0:
+            raise frames.FrameError("the guest sent more output than it was allowed")
+
+
+class GuestProcess:
+    """A running command. One reader and one writer at a time."""
+
+    def __init__(self, channel: Channel, frame: frames.Exec) -> None:
+        self._channel = channel
+        self._frame = frame
+        self._allowance = _Allowance(frame.output_limit)
+        self._chunks: deque[tuple[Stream, bytes]] = deque()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._running = False
+        self._input_open = bool(frame.flags & frames.EXEC_STDIN)
+
+    async def open(self, seconds: float) -> None:
+        """Start it; returns when it runs, or raises GuestError when it cannot."""
+        self._request = await self._channel.open(
+            self._frame, frames.Exit, EXEC_FRAMES, sink=self._take, seconds=seconds
+        )
+        self._request.on_room = self._room.set
+        self._request.done.add_done_callback(self._ended)
+        try:
+            while not self._running and not self._request.done.done():
+                await self._next_change()
+        except asyncio.CancelledError:
+            self._request.abandon(KILL)
+            raise
+        if not self._running:
+            await finish(self._request, KILL)
+
+    async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
+        """Yield chunks until both streams end; each gives the command room for as many bytes."""
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                self._request.consumed(len(chunk[1]))
+                yield chunk
+            if self._request.done.done():
+                self._request.done.result()
+                return
+            await self._next_change()
+
+    async def write(self, data: bytes) -> None:
+        """Send standard input, as far as the command reads; GuestError when it cannot read more."""
+        self._check_input()
+        self._request.outbox = memoryview(data)
+        self._channel.send(self._request.outgoing())
+        while self._request.outbox:
+            self._room.clear()
+            self._check_input()
+            await self._room.wait()
+
+    async def close_stdin(self) -> None:
+        """End standard input. No-op when it is ended."""
+        if self._input_open and not self._request.done.done():
+            self._request.outbox_ends = True
+            self._channel.send(self._request.outgoing())
+        self._input_open = False
+
+    async def signal(self, number: int) -> None:
+        """Signal the whole process tree. No-op when it ended."""
+        if not self._request.done.done():
+            self._channel.send(frames.encode(self._request.id, frames.Signal(number)))
+
+    async def wait(self) -> ExecResult:
+        """Return how it ended. Cancelling only stops waiting."""
+        return _result(await asyncio.shield(self._request.done))
+
+    def _take(self, frame: Frame) -> None:
+        if isinstance(frame, frames.Started):
+            self._running = True
+        elif isinstance(frame, frames.Stdout | frames.Stderr):
+            self._allowance.take(frame)
+            stream: Stream = "stdout" if isinstance(frame, frames.Stdout) else "stderr"
+            self._chunks.append((stream, frame.data))
+        self._changed.set()
+
+    def _ended(self, _: "asyncio.Future[Frame]") -> None:
+        self._changed.set()
+        self._room.set()
+
+    async def _next_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _check_input(self) -> None:
+        if not self._input_open or self._request.done.done():
+            raise GuestError("the command reads no input any more", errno=errno.EPIPE)
+
+
+class GuestSandbox:
+    """One running sandbox behind a channel."""
+
+    def __init__(self, sandbox_id: str, channel: Channel, env: Mapping[str, str]) -> None:
+        self._id = sandbox_id
+        self._channel = channel
+        self._env = env
+        self._files = GuestFiles(channel)
+
+    @property
+    def id(self) -> str:
+        """The id its spec gave."""
+        return self._id
+
+    @property
+    def files(self) -> GuestFiles:
+        """Its files."""
+        return self._files
+
+    def check(self, request: ExecRequest) -> None:
+        """Refuse what this tier lacks: UnsupportedError. Nothing is refused here."""
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """Run a command to its end. Cancelling kills its process tree."""
+        self.check(request)
+        frame = exec_frame(request, self._env, stdin=request.stdin is not None)
+        allowance = _Allowance(frame.output_limit)
+        stdout: list[bytes] = []
+        stderr: list[bytes] = []
+
+        def take(chunk: Frame) -> None:
+            if isinstance(chunk, frames.Stdout | frames.Stderr):
+                allowance.take(chunk)
+                (stdout if isinstance(chunk, frames.Stdout) else stderr).append(chunk.data)
+                running.consumed(len(chunk.data))
+
+        running = await self._channel.open(
+            frame,
+            frames.Exit,
+            EXEC_FRAMES,
+            sink=take,
+            seconds=_host_seconds(request),
+            outbox=request.stdin,
+        )
+        ended = await finish(running, KILL)
+        return _result(ended, b"".join(stdout), b"".join(stderr))
+
+    async def start(self, request: ExecRequest, *, stdin: bool = False) -> GuestProcess:
+        """Start a command and return when it runs; `request.stdin` must be None."""
+        if request.stdin is not None:
+            raise GuestError("a started command takes its input by write()", errno=errno.EINVAL)
+        self.check(request)
+        process = GuestProcess(self._channel, exec_frame(request, self._env, stdin=stdin))
+        await process.open(_host_seconds(request))
+        return process
+
+    async def closed(self) -> str:
+        """Wait until the sandbox is gone and say why (empty: it was closed by us)."""
+        return await self._channel.closed()

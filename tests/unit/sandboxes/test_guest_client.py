@@ -1,0 +1,182 @@
+"""Commands over a channel: streams, credit, cancelling, limits."""
+
+import asyncio
+
+import pytest
+
+from handiwork.model.errors import GuestError, SandboxUnavailableError
+from handiwork.model.sandbox import ExecRequest
+from handiwork.sandboxes import frames
+from handiwork.sandboxes.guest_client import GuestSandbox
+from stand_in_agent import connected
+
+EXIT = frames.Exit(0, 0, 0, 0, 0)
+
+
+@pytest.fixture
+async def pair():
+    async with connected() as found:
+        yield found
+
+
+def sandbox_of(channel):
+    return GuestSandbox("sbx_standin000", channel, {"A": "1"})
+
+
+async def test_exec_gives_both_streams(pair):
+    channel, agent = pair
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(sandbox_of(channel).exec(ExecRequest(argv=("x", "y"))))
+        request_id, sent = await agent.next(frames.Exec)
+        assert sent.argv == (b"x", b"y")
+        assert sent.env == (b"A=1",)
+        out = (frames.Started(2), frames.Stdout(b"o"), frames.Stderr(b"e"), frames.Stdout(b"p"))
+        agent.send(request_id, *out, frames.Exit(3, frames.EXIT_STDERR_CUT, 0, 0, 0))
+    result = call.result()
+    assert (result.exit_code, result.stdout, result.stderr) == (3, b"op", b"e")
+    assert result.truncated
+    assert not channel.requests
+
+
+async def test_input_waits_for_credit(pair):
+    channel, agent = pair
+    data = bytes(range(256)) * 2048
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sandbox_of(channel).exec(ExecRequest(argv=("cat",), stdin=data)))
+        request_id, _ = await agent.next(frames.Exec)
+        received = b""
+        while len(received) < frames.WINDOW_BYTES:
+            received += (await agent.next(frames.Stdin))[1].data
+        assert len(received) == frames.WINDOW_BYTES
+        agent.send(request_id, frames.Grant(len(data)))
+        while chunk := (await agent.next(frames.Stdin))[1].data:
+            received += chunk
+        assert received == data
+        agent.send(request_id, frames.Started(2), EXIT)
+
+
+async def test_output_is_credited_as_it_is_taken(pair):
+    channel, agent = pair
+    process_input = ExecRequest(argv=("yes",), output_limit_bytes=0)
+    async with asyncio.TaskGroup() as group:
+        start = group.create_task(sandbox_of(channel).start(process_input))
+        request_id, _ = await agent.next(frames.Exec)
+        agent.send(request_id, frames.Started(2))
+        process = await start
+    for _ in range(4):
+        agent.send(request_id, frames.Stdout(b"x" * frames.PAYLOAD_BYTES))
+    got = 0
+    async for stream, chunk in process.output():
+        assert stream == "stdout"
+        got += len(chunk)
+        if got == frames.WINDOW_BYTES // 2:
+            _, credit = await agent.next(frames.Credit)
+            assert credit.amount == got
+        if got == frames.WINDOW_BYTES:
+            agent.send(request_id, EXIT)
+    assert (await process.wait()).exit_code == 0
+
+
+async def test_cancelled_exec_is_killed_and_keeps_its_id(pair):
+    channel, agent = pair
+    call = asyncio.get_running_loop().create_task(
+        sandbox_of(channel).exec(ExecRequest(argv=("sleep",)))
+    )
+    request_id, _ = await agent.next(frames.Exec)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (await agent.next(frames.Signal))[1].signal == 9
+    assert request_id in channel.requests
+    agent.send(request_id, frames.Started(2), frames.Stdout(b"late"), frames.Exit(137, 0, 0, 0, 0))
+    for _ in range(1000):
+        if not channel.requests:
+            break
+        await asyncio.sleep(0.001)
+    assert not channel.requests
+    assert channel.reason is None
+
+
+async def test_an_overdue_request_ends_the_sandbox(pair, monkeypatch):
+    channel, agent = pair
+    monkeypatch.setattr("handiwork.sandboxes.guest_client.GRACE_SECONDS", 0.02)
+    call = asyncio.get_running_loop().create_task(
+        sandbox_of(channel).exec(ExecRequest(argv=("x",), timeout_seconds=0.01))
+    )
+    await agent.next(frames.Exec)
+    with pytest.raises(SandboxUnavailableError, match="did not end"):
+        await call
+
+
+async def test_too_long_a_command_is_refused_before_it_is_sent(pair):
+    channel, _ = pair
+    with pytest.raises(GuestError, match="too large"):
+        await sandbox_of(channel).exec(ExecRequest(argv=("x" * 70_000,)))
+    assert not channel.requests
+
+
+async def started(sandbox, agent, **fields):
+    loop = asyncio.get_running_loop()
+    call = loop.create_task(sandbox.start(ExecRequest(argv=("x",), **fields), stdin=True))
+    request_id, _ = await agent.next(frames.Exec)
+    agent.send(request_id, frames.Started(2))
+    return await call, request_id
+
+
+async def test_a_command_that_cannot_start_is_told(pair):
+    channel, agent = pair
+    call = asyncio.get_running_loop().create_task(
+        sandbox_of(channel).start(ExecRequest(argv=("x",)))
+    )
+    request_id, _ = await agent.next(frames.Exec)
+    agent.send(request_id, frames.Failed(2, b"x"))
+    with pytest.raises(GuestError) as caught:
+        await call
+    assert caught.value.errno == 2
+
+
+async def test_writing_waits_for_room_and_stops_at_the_end(pair):
+    channel, agent = pair
+    process, request_id = await started(sandbox_of(channel), agent)
+    writing = asyncio.get_running_loop().create_task(process.write(b"x" * 300_000))
+    received = 0
+    while received < frames.WINDOW_BYTES:
+        received += len((await agent.next(frames.Stdin))[1].data)
+    assert not writing.done()
+    agent.send(request_id, EXIT)
+    with pytest.raises(GuestError, match="no input"):
+        await writing
+    await process.close_stdin()
+    await process.signal(15)
+    assert (await process.wait()).exit_code == 0
+    with pytest.raises(GuestError):
+        await process.write(b"x")
+
+
+async def test_closing_input_and_signals_are_sent(pair):
+    channel, agent = pair
+    process, request_id = await started(sandbox_of(channel), agent)
+    await process.write(b"line")
+    await process.close_stdin()
+    await process.close_stdin()
+    await process.signal(15)
+    assert (await agent.next(frames.Stdin))[1].data == b"line"
+    assert (await agent.next(frames.Stdin))[1].data == b""
+    assert (await agent.next(frames.Signal))[1].signal == 15
+    agent.send(request_id, EXIT)
+    assert [chunk async for chunk in process.output()] == []
+
+
+async def test_a_cancelled_wait_only_stops_waiting(pair):
+    channel, agent = pair
+    process, request_id = await started(sandbox_of(channel), agent)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(process.wait(), 0.01)
+    agent.send(request_id, frames.Exit(5, 0, 0, 0, 0))
+    assert (await process.wait()).exit_code == 5
+
+
+async def test_a_started_command_takes_no_input_of_its_request(pair):
+    channel, _ = pair
+    with pytest.raises(GuestError):
+        await sandbox_of(channel).start(ExecRequest(argv=("x",), stdin=b""))
