@@ -1,0 +1,182 @@
+"""Control groups: one leaf a sandbox below our own group, on version 1, version 2 or both.
+
+Finding them is done once and by doing: a controller counts only when a leaf with a limit could be
+made. Nothing here is needed for a sandbox to run; `Cgroups.limits` says what holds.
+"""
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from handiwork.model.sandbox import Limits
+
+CONTROLLERS = ("memory", "pids", "cpu")
+PERIOD_US = 100_000
+REMOVE_TRIES = 200
+REMOVE_PAUSE_SECONDS = 0.01
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """A mounted hierarchy: where, which part of it is seen there, and its controllers."""
+
+    path: Path
+    root: str
+    version: int
+    controllers: tuple[str, ...]
+
+
+def parse_mounts(mountinfo: str) -> list[Mount]:
+    """Return the cgroup mounts of a mountinfo text, a hierarchy each."""
+    found = []
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) < 5 or not kind or kind[0] not in {"cgroup", "cgroup2"}:
+            continue
+        version = 2 if kind[0] == "cgroup2" else 1
+        options = tuple(kind[-1].split(",")) if version == 1 else ()
+        names = tuple(name for name in options if name in CONTROLLERS)
+        found.append(Mount(Path(fields[4]), fields[3], version, names))
+    return found
+
+
+def parse_membership(text: str) -> Mapping[str, str]:
+    """Return our own group by controller of a /proc/self/cgroup text; "" is version 2."""
+    found = {}
+    for line in text.splitlines():
+        _, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        found.update(dict.fromkeys(names.split(","), path))
+    return found
+
+
+def own_group(mount: Mount, membership: Mapping[str, str]) -> Path | None:
+    """Return the directory of our own group in a hierarchy, or None when it is not to be seen."""
+    key = "" if mount.version == 2 else mount.controllers[0]
+    path = membership.get(key)
+    if path is None:
+        return None
+    if mount.root != "/" and (path + "/").startswith(mount.root + "/"):
+        path = path[len(mount.root) :]
+    return mount.path / path.lstrip("/")
+
+
+def settings(
+    version: int, controllers: tuple[str, ...], limits: Limits
+) -> Iterator[tuple[str, str]]:
+    """Yield (file, value) for each limit of a leaf; a file that is missing may be passed over."""
+    memory = str(limits.memory_mib << 20)
+    quota = limits.cpu_percent * PERIOD_US // 100
+    if "memory" in controllers and version == 2:
+        yield from (("memory.max", memory), ("memory.swap.max", "0"), ("memory.oom.group", "0"))
+    elif "memory" in controllers:
+        yield from (("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", memory))
+    if "pids" in controllers:
+        yield ("pids.max", str(limits.pids))
+    if "cpu" in controllers and version == 2:
+        yield ("cpu.max", f"{quota} {PERIOD_US}")
+    elif "cpu" in controllers:
+        yield from (("cpu.cfs_period_us", str(PERIOD_US)), ("cpu.cfs_quota_us", str(quota)))
+
+
+class Cgroups:
+    """The hierarchies in which this process may make leaves, each with what it can limit."""
+
+    def __init__(
+        self,
+        name: str,
+        mountinfo: Path = Path("/proc/self/mountinfo"),
+        self_cgroup: Path = Path("/proc/self/cgroup"),
+    ) -> None:
+        self.parents: list[tuple[Path, int, tuple[str, ...]]] = []
+        with contextlib.suppress(OSError):
+            membership = parse_membership(self_cgroup.read_text())
+            for mount in parse_mounts(mountinfo.read_text()):
+                self._try(mount, membership, name)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """The controllers whose limits hold for every sandbox."""
+        held = {name for _, _, names in self.parents for name in names}
+        return tuple(name for name in CONTROLLERS if name in held)
+
+    def make(self, leaf: str, limits: Limits) -> list[Path]:
+        """Make a sandbox's leaves with their limits, or take over those of a run that crashed."""
+        made = []
+        for parent, version, controllers in self.parents:
+            directory = parent / leaf
+            try:
+                directory.mkdir(exist_ok=True)
+            except FileNotFoundError:
+                _prepare(parent, version)
+                directory.mkdir(exist_ok=True)
+            for name, value in settings(version, controllers, limits):
+                _write(directory / name, value)
+            made.append(directory)
+        return made
+
+    async def remove(self, leaf: str) -> None:
+        """Remove a sandbox's leaves; waits at most 2 s for its last process to be gone."""
+        for parent, _, _ in self.parents:
+            await _remove(parent / leaf)
+            with contextlib.suppress(OSError):
+                parent.rmdir()  # the last one takes the parent with it
+
+    def _try(self, mount: Mount, membership: Mapping[str, str], name: str) -> None:
+        if mount.version == 1 and not mount.controllers:
+            return
+        own = own_group(mount, membership)
+        candidates = [own] if own else []
+        if mount.version == 2 and mount.root == "/":
+            candidates.append(mount.path)
+        for candidate in candidates:
+            controllers = _usable(candidate / name, mount)
+            if controllers:
+                self.parents.append((candidate / name, mount.version, controllers))
+                return
+
+
+def _usable(parent: Path, mount: Mount) -> tuple[str, ...]:
+    """Return what leaves below this parent can limit; leaves nothing behind."""
+    try:
+        found = _prepare(parent, mount.version)
+        parent.rmdir()
+    except OSError as error:
+        if error.errno not in {errno.EBUSY, errno.ENOTEMPTY}:
+            return ()
+        found = _prepare(parent, mount.version)  # leaves of a run that crashed are below it
+    return mount.controllers if mount.version == 1 else found
+
+
+def _prepare(parent: Path, version: int) -> tuple[str, ...]:
+    """Make the parent of our leaves; on version 2 also pass the controllers down to them."""
+    parent.mkdir(exist_ok=True)
+    if version == 1:
+        return ()
+    for directory in (parent.parent, parent):
+        for name in CONTROLLERS:
+            _write(directory / "cgroup.subtree_control", f"+{name}")
+    enabled = (parent / "cgroup.subtree_control").read_text().split()
+    return tuple(name for name in CONTROLLERS if name in enabled)
+
+
+def _write(path: Path, value: str) -> None:
+    """Set a limit; a kernel without this file, or a parent that forbids it, leaves it as it was."""
+    with contextlib.suppress(OSError), path.open("w") as file:
+        file.write(value)
+
+
+async def _remove(directory: Path) -> None:
+    for _ in range(REMOVE_TRIES):
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            await asyncio.sleep(REMOVE_PAUSE_SECONDS)
+        else:
+            return

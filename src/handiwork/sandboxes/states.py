@@ -1,0 +1,128 @@
+"""What a sandbox leaves on the host: `<id>/` with `meta.json`, `upper/`, `work/` and two mount points.
+
+An upper directory is state: it survives every crash and is deleted only by `discard`. What the meta
+file says can be told from the directory itself, so a lost one loses no files.
+"""
+
+import contextlib
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from handiwork.model.errors import ConfigError, ConflictError, NotFoundError, UnsupportedError
+from handiwork.model.ids import is_id
+from handiwork.sandboxes.trees import remove_tree
+
+IDS = 65_536
+LAST_BASE = 0xFFFFFFFF - IDS
+_GONE = re.compile(r"\.gone-.+")
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a state; `id_base` 0: its files are ours (rootless)."""
+
+    id: str
+    id_base: int
+    image: str
+    created: datetime
+
+
+class States:
+    """The states below one directory, and the id ranges they hold. Every call blocks, briefly."""
+
+    def __init__(self, directory: Path, *, ranged: bool, first_id: int) -> None:
+        self._directory = directory
+        self._ranged = ranged
+        self._first_id = first_id
+        self._bases: dict[str, int] = {}
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._sweep()
+        for name in self.ids():
+            self._bases[name] = self._owner(self.path(name))
+
+    def path(self, sandbox_id: str) -> Path:
+        """Return the directory of a state, there or not."""
+        if not is_id(sandbox_id):
+            raise ConfigError(f"sandbox id {sandbox_id[:80]!r} is not valid")
+        return self._directory / sandbox_id
+
+    def ids(self) -> list[str]:
+        """Return the id of every state, sorted."""
+        return sorted(entry.name for entry in self._directory.iterdir() if is_id(entry.name))
+
+    def make(self, sandbox_id: str, image: str, now: datetime) -> Meta:
+        """Make an empty state with an id range of its own; ConflictError when there is one."""
+        path = self.path(sandbox_id)
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise ConflictError(
+                f"sandbox {sandbox_id} has state on this host: restore or destroy it"
+            ) from error
+        base = self._next_base()
+        self._bases[sandbox_id] = base
+        if base:
+            path.chmod(0o711)  # the sandbox's ids look up names in it; its parent stops all others
+        for name in ("upper", "work", "lower", "merged"):
+            directory = path / name
+            directory.mkdir()
+            directory.chmod(0o755)
+            if base and name in {"upper", "work"}:
+                os.chown(directory, base, base)
+        return Meta(id=sandbox_id, id_base=base, image=image, created=now)
+
+    def save(self, meta: Meta) -> None:
+        """Write the meta file whole or not at all."""
+        path = self.path(meta.id)
+        beside = path / ".meta.json"
+        beside.write_bytes(msgspec.json.encode(meta))
+        beside.rename(path / "meta.json")
+
+    def load(self, sandbox_id: str, current_image: str) -> Meta:
+        """Return what is known of a state; NotFoundError when there is none.
+
+        Where a crash left no meta file, the upper directory's owner and `current_image` stand in.
+        """
+        path = self.path(sandbox_id)
+        if not (path / "upper").is_dir():
+            raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode((path / "meta.json").read_bytes(), type=Meta)
+        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return Meta(id=sandbox_id, id_base=self._owner(path), image=current_image, created=changed)
+
+    def forget(self, sandbox_id: str) -> Path | None:
+        """Take a state out of the list at once; the directory that is returned is to be deleted."""
+        path = self.path(sandbox_id)
+        gone = self._directory / f".gone-{sandbox_id}"
+        self._bases.pop(sandbox_id, None)
+        if gone.exists():
+            remove_tree(gone)
+        try:
+            path.rename(gone)
+        except FileNotFoundError:
+            return None
+        return gone
+
+    def _next_base(self) -> int:
+        if not self._ranged:
+            return 0
+        taken = set(self._bases.values())
+        for base in range(self._first_id, LAST_BASE + 1, IDS):
+            if base not in taken:
+                return base
+        raise UnsupportedError(f"no id range is free above sandbox.first_id = {self._first_id}")
+
+    def _owner(self, path: Path) -> int:
+        with contextlib.suppress(OSError):
+            return (path / "upper").lstat().st_uid if self._ranged else 0
+        return 0
+
+    def _sweep(self) -> None:
+        """Finish the deletions that a crash interrupted: destroy had been asked for them."""
+        for entry in self._directory.iterdir():
+            if _GONE.fullmatch(entry.name):
+                remove_tree(entry)

@@ -1,0 +1,101 @@
+"""Deleting a directory tree that a guest made: links are never followed, depth is no limit.
+
+Every step opens one name below an open directory, so no path of the guest's is ever walked; what
+lies deeper than a few levels is first moved up.
+"""
+
+import errno
+import os
+from pathlib import Path
+
+MAX_DEPTH = 32
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a tree whose parent directory is ours. No-op when it is not there; blocks."""
+    parent = os.open(path.parent, _DIRECTORY)
+    try:
+        _Removal(parent, path.name).run()
+    finally:
+        os.close(parent)
+
+
+class _Removal:
+    def __init__(self, parent: int, name: str) -> None:
+        self._parent = parent
+        self._name = name
+        self._moved = 0
+
+    def run(self) -> None:
+        try:
+            self._top = _open(self._parent, self._name)
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            os.unlink(self._name, dir_fd=self._parent)
+            return
+        try:
+            while names := _subnames(self._top):
+                for name in names:
+                    self._remove(self._top, name, 1)
+        finally:
+            os.close(self._top)
+        os.rmdir(self._name, dir_fd=self._parent)
+
+    def _remove(self, parent: int, name: str, depth: int) -> None:
+        try:
+            os.unlink(name, dir_fd=parent)
+        except (IsADirectoryError, PermissionError):
+            self._remove_directory(parent, name, depth)
+
+    def _remove_directory(self, parent: int, name: str, depth: int) -> None:
+        directory = _open(parent, name)
+        try:
+            if depth >= MAX_DEPTH:
+                # Its own directories become children of the top, which removes them later.
+                self._lift(directory)
+            for child in _subnames(directory):
+                self._remove(directory, child, depth + 1)
+        finally:
+            os.close(directory)
+        os.rmdir(name, dir_fd=parent)
+
+    def _lift(self, directory: int) -> None:
+        with os.scandir(directory) as found:
+            names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+        for name in names:
+            os.close(_open(directory, name))  # gives us the mode that moving it needs
+            while not self._moved_up(directory, name):
+                continue
+
+    def _moved_up(self, directory: int, name: str) -> bool:
+        """Move a directory to the top under the next name; False where the guest took that name."""
+        self._moved += 1
+        target = f".lifted-{self._moved}"
+        try:
+            os.rename(name, target, src_dir_fd=directory, dst_dir_fd=self._top)
+        except (FileExistsError, NotADirectoryError):
+            return False
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            return False
+        return True
+
+
+def _subnames(directory: int) -> list[str]:
+    with os.scandir(directory) as found:
+        return [entry.name for entry in found]
+
+
+def _open(parent: int, name: str) -> int:
+    """Open a directory to read and change it, whatever its mode; never through a link."""
+    found = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        path = Path(f"/proc/self/fd/{found}")
+        if path.stat().st_mode & 0o700 != 0o700:
+            path.chmod(0o700)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(found)

@@ -1,0 +1,78 @@
+"""Finding our own group and setting limits, on trees that look like each version."""
+
+from pathlib import Path
+
+import pytest
+
+from handiwork.model.sandbox import Limits
+from handiwork.sandboxes import cgroups
+from handiwork.sandboxes.cgroups import Cgroups, Mount
+
+HYBRID = """\
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+38 31 0:35 / /sys/fs/cgroup/blkio rw,relatime - cgroup cgroup rw,blkio
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+short line - x
+"""
+
+
+def test_mounts_are_read():
+    assert cgroups.parse_mounts(HYBRID) == [
+        Mount(Path("/sys/fs/cgroup/cpu"), "/", 1, ("cpu",)),
+        Mount(Path("/sys/fs/cgroup/memory"), "/", 1, ("memory",)),
+        Mount(Path("/sys/fs/cgroup/blkio"), "/", 1, ()),
+        Mount(Path("/sys/fs/cgroup/unified"), "/", 2, ()),
+    ]
+
+
+def test_own_group_is_found():
+    membership = cgroups.parse_membership("4:memory:/a/b\n3:cpu,cpuacct:/\n0::/user.slice\n")
+    memory, unified = Mount(Path("/m"), "/", 1, ("memory",)), Mount(Path("/u"), "/", 2, ())
+    assert cgroups.own_group(memory, membership) == Path("/m/a/b")
+    assert cgroups.own_group(unified, membership) == Path("/u/user.slice")
+    inside = Mount(Path("/m"), "/a", 1, ("memory",))
+    assert cgroups.own_group(inside, membership) == Path("/m/b")
+    assert cgroups.own_group(Mount(Path("/p"), "/", 1, ("pids",)), membership) is None
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_settings_name_every_limit(version):
+    limits = Limits(memory_mib=10, pids=7, cpu_percent=50)
+    found = dict(cgroups.settings(version, ("memory", "pids", "cpu"), limits))
+    assert found["pids.max"] == "7"
+    memory = "memory.max" if version == 2 else "memory.limit_in_bytes"
+    assert found[memory] == str(10 << 20)
+    assert "50000" in found["cpu.max" if version == 2 else "cpu.cfs_quota_us"]
+    assert not dict(cgroups.settings(version, (), limits))
+
+
+async def test_leaves_are_made_and_removed(tmp_path):
+    (tmp_path / "memory").mkdir()
+    info, own = tmp_path / "mountinfo", tmp_path / "cgroup"
+    info.write_text(f"1 1 0:1 / {tmp_path}/memory rw - cgroup cgroup rw,memory\n")
+    own.write_text("4:memory:/\n")
+    found = Cgroups("handiwork-test", info, own)
+    assert found.limits == ("memory",)
+    assert list((tmp_path / "memory").iterdir()) == []
+    (leaf,) = found.make("sbx_aaaaaaaa", Limits(memory_mib=3))
+    assert found.make("sbx_aaaaaaaa", Limits(memory_mib=3)) == [leaf]
+    assert (leaf / "memory.limit_in_bytes").read_text() == str(3 << 20)
+    for file in leaf.iterdir():
+        file.unlink()
+    await found.remove("sbx_aaaaaaaa")
+    await found.remove("sbx_aaaaaaaa")
+    assert list((tmp_path / "memory").iterdir()) == []
+
+
+def test_version_2_without_controllers_limits_nothing(tmp_path):
+    info, own = tmp_path / "mountinfo", tmp_path / "cgroup"
+    (tmp_path / "unified").mkdir()
+    info.write_text(f"1 1 0:1 / {tmp_path}/unified rw - cgroup2 cgroup2 rw\n")
+    own.write_text("0::/\n")
+    assert Cgroups("handiwork-test", info, own).limits == ()
+
+
+def test_no_cgroups_at_all_is_no_error(tmp_path):
+    assert Cgroups("x", tmp_path / "none", tmp_path / "none").parents == []

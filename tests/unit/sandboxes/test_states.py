@@ -1,0 +1,83 @@
+"""States survive crashes, keep their id ranges, and go only when asked."""
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from handiwork.model.errors import ConfigError, ConflictError, NotFoundError, UnsupportedError
+from handiwork.sandboxes.states import IDS, States
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+FIRST = 1 << 30
+ROOT = os.geteuid() == 0
+
+
+def open_states(tmp_path, first=FIRST):
+    return States(tmp_path / "sandboxes", ranged=ROOT, first_id=first)
+
+
+def test_a_state_is_made_saved_and_loaded(tmp_path):
+    states = open_states(tmp_path)
+    meta = states.make("sbx_aaaaaaaa", "digest", NOW)
+    states.save(meta)
+    assert open_states(tmp_path).load("sbx_aaaaaaaa", "other") == meta
+    assert (tmp_path / "sandboxes").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(ConflictError):
+        states.make("sbx_aaaaaaaa", "digest", NOW)
+
+
+@pytest.mark.root
+def test_ranges_are_unique_among_all_states(tmp_path):
+    states = open_states(tmp_path)
+    bases = [states.make(f"sbx_aaaaaaa{n}", "d", NOW).id_base for n in range(3)]
+    assert bases == [FIRST, FIRST + IDS, FIRST + 2 * IDS]
+    again = open_states(tmp_path)
+    assert again.make("sbx_aaaaaaa3", "d", NOW).id_base == FIRST + 3 * IDS
+    assert again.forget("sbx_aaaaaaa1") is not None
+    assert again.make("sbx_aaaaaaa4", "d", NOW).id_base == FIRST + IDS
+    assert (again.path("sbx_aaaaaaa4") / "upper").stat().st_uid == FIRST + IDS
+
+
+@pytest.mark.root
+def test_ranges_run_out(tmp_path):
+    states = open_states(tmp_path, first=0xFFFFFFFF - IDS)
+    states.make("sbx_aaaaaaaa", "d", NOW)
+    with pytest.raises(UnsupportedError, match="first_id"):
+        states.make("sbx_bbbbbbbb", "d", NOW)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"{", b'{"id": 3}'])
+def test_a_lost_meta_file_loses_nothing(tmp_path, left):
+    states = open_states(tmp_path)
+    made = states.make("sbx_aaaaaaaa", "d", NOW)
+    (states.path("sbx_aaaaaaaa") / "upper/file").write_text("kept")
+    if left is not None:
+        (states.path("sbx_aaaaaaaa") / "meta.json").write_bytes(left)
+    again = open_states(tmp_path)
+    assert again.ids() == ["sbx_aaaaaaaa"]
+    found = again.load("sbx_aaaaaaaa", "current")
+    assert (found.id_base, found.image) == (made.id_base, "current")
+    assert (again.path("sbx_aaaaaaaa") / "upper/file").read_text() == "kept"
+
+
+def test_a_deletion_that_was_interrupted_is_finished(tmp_path):
+    states = open_states(tmp_path)
+    states.make("sbx_aaaaaaaa", "d", NOW)
+    gone = states.forget("sbx_aaaaaaaa")
+    assert gone is not None
+    assert gone.is_dir()
+    assert open_states(tmp_path).ids() == []
+    assert list((tmp_path / "sandboxes").iterdir()) == []
+    assert states.forget("sbx_aaaaaaaa") is None
+
+
+def test_what_is_not_there(tmp_path):
+    with pytest.raises(NotFoundError):
+        open_states(tmp_path).load("sbx_aaaaaaaa", "d")
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "sbx_a/../..", "sbx_", "SBX_aaaaaaaa"])
+def test_an_id_is_no_path(tmp_path, name):
+    with pytest.raises(ConfigError):
+        open_states(tmp_path).path(name)

@@ -1,0 +1,69 @@
+"""Trees as a hostile guest would leave them are deleted, and nothing beside them."""
+
+import os
+
+import pytest
+
+from handiwork.sandboxes.trees import MAX_DEPTH, remove_tree
+
+
+def test_what_is_not_there(tmp_path):
+    remove_tree(tmp_path / "none")
+
+
+def test_links_are_not_followed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("x")
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "link").symlink_to(outside)
+    (tree / "sub/up").symlink_to("../../outside")
+    (tree / "sub/file").write_text("x")
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (outside / "kept").read_text() == "x"
+
+
+def test_a_link_in_its_place_is_unlinked_alone(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "tree").symlink_to("outside")
+    remove_tree(tmp_path / "tree")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["outside"]
+
+
+def test_depth_is_no_limit(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / ".lifted-1").mkdir()
+    (tree / ".lifted-1" / "x").write_text("taken by the guest")
+    (tree / ".lifted-2").write_text("a file of that name")
+    here = os.open(tree, os.O_RDONLY)
+    for _ in range(MAX_DEPTH * 40):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    remove_tree(tree)
+    assert not tree.exists()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500, 0o300])
+def test_modes_are_no_limit(tmp_path, mode):
+    tree = tmp_path / "tree"
+    (tree / "a/b").mkdir(parents=True)
+    (tree / "a/b/file").write_text("x")
+    (tree / "a/b").chmod(mode)
+    (tree / "a").chmod(mode)
+    remove_tree(tree)
+    assert not tree.exists()
+
+
+def test_sockets_and_pipes(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    os.mkfifo(tree / "fifo")
+    (tree / "dangling").symlink_to("/no/such")
+    remove_tree(tree)
+    assert not tree.exists()
