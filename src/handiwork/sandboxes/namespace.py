@@ -1,0 +1,241 @@
+"""The namespace tier: user, mount, pid, net, ipc, uts and cgroup namespaces around one agent.
+
+The launcher and the agent are one static program (`guest/PROTOCOL.md`). As root every sandbox gets
+65,536 host ids of its own and control groups; as an ordinary user inside root is that user, and only
+the limits that need no privilege hold. `protections` tells which.
+"""
+
+import asyncio
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from handiwork.model.errors import (
+    ConflictError,
+    HandiworkError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
+from handiwork.model.sandbox import ExecRequest, SandboxSpec
+from handiwork.sandboxes import images
+from handiwork.sandboxes.cgroups import Cgroups
+from handiwork.sandboxes.channel import Channel
+from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
+from handiwork.sandboxes.guest_client import GuestSandbox
+from handiwork.sandboxes.host import CHANNEL_FD, HostProcess, launch
+from handiwork.sandboxes.states import Meta, States
+from handiwork.sandboxes.trees import remove_tree
+
+DEFAULT_AGENT = Path(__file__).parents[1] / "guest_agent"
+"""Where the package carries the guest program."""
+HELLO_SECONDS = 20.0
+SHM_MIB = 64
+
+
+class _Running:
+    """The processes of one sandbox."""
+
+    def __init__(self, process: HostProcess, channel: Channel) -> None:
+        self.process = process
+        self.channel = channel
+
+    async def stop(self) -> None:
+        self.channel.end()
+        await self.process.stop()
+
+
+class NamespaceDriver:
+    """Sandboxes below `<data_dir>/sandboxes`, images below `<data_dir>/images`.
+
+    One driver a data directory at a time. Use it from one event loop, in a thread that lives as
+    long as its sandboxes.
+    """
+
+    tier = "namespace"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        guest_agent: Path = DEFAULT_AGENT,
+        *,
+        clock: Callable[[], datetime],
+        first_id: int = 1 << 30,
+    ) -> None:
+        self._agent = guest_agent
+        self._clock = clock
+        self._ranged = os.geteuid() == 0
+        self._images = data_dir / "images"
+        self._states = States(data_dir / "sandboxes", ranged=self._ranged, first_id=first_id)
+        place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
+        self._cgroups = Cgroups(f"handiwork-{place}")
+        self._image: images.Image | None = None
+        self._building = asyncio.Lock()
+        self._running: dict[str, _Running] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def protections(self) -> Mapping[str, bool]:
+        """Return what holds around every sandbox here, by name."""
+        limits = self._cgroups.limits
+        return {
+            "user_namespace": True,
+            "no_network_device": True,
+            "seccomp": True,
+            "no_new_privileges": True,
+            "own_id_range": self._ranged,
+            "memory_limit": "memory" in limits,
+            "process_limit": True,
+            "cpu_limit": "cpu" in limits,
+        }
+
+    async def create(self, spec: SandboxSpec) -> GuestSandbox:
+        """Make a new sandbox."""
+        check_env(spec.env)
+        image = await self._host_image(spec)
+        async with self._lock(spec.id):
+            meta = self._states.make(spec.id, image.digest, self._clock())
+            try:
+                return await self._start(spec, meta, image.path, new=True)
+            except BaseException:
+                await self._delete(spec.id)
+                raise
+
+    async def restore(self, spec: SandboxSpec) -> GuestSandbox:
+        """Wake one from the state that `sleep`, or a crash, left."""
+        check_env(spec.env)
+        current = await self._host_image(spec)
+        async with self._lock(spec.id):
+            if spec.id in self._running:
+                raise ConflictError(f"sandbox {spec.id} is running")
+            meta = self._states.load(spec.id, current.digest)
+            image = images.image_path(self._images, meta.image)
+            if not image.is_dir():
+                raise SandboxUnavailableError(
+                    f"sandbox {spec.id} stands on image {meta.image}, which is not in {self._images}"
+                )
+            return await self._start(spec, meta, image, new=False)
+
+    async def sleep(self, sandbox_id: str) -> None:
+        """End its processes and keep its files; NotFoundError when there is no such sandbox."""
+        async with self._lock(sandbox_id):
+            if not self._states.path(sandbox_id).is_dir():
+                raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
+            await self._stop(sandbox_id)
+
+    async def destroy(self, sandbox_id: str) -> None:
+        """End its processes and delete all it left on the host."""
+        async with self._lock(sandbox_id):
+            await self._stop(sandbox_id)
+            await self._delete(sandbox_id)
+
+    async def leftovers(self) -> list[str]:
+        """Return the ids of sandboxes that have state on this host, running or not."""
+        return self._states.ids()
+
+    def _lock(self, sandbox_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(sandbox_id, asyncio.Lock())
+
+    async def _host_image(self, spec: SandboxSpec) -> images.Image:
+        if spec.image != images.HOST_IMAGE:
+            raise UnsupportedError(
+                f"the namespace tier has no image {spec.image[:80]!r}: use 'host'"
+            )
+        async with self._building:
+            if self._image is None:
+                self._image = await asyncio.to_thread(images.host_image, self._images)
+            return self._image
+
+    async def _start(
+        self, spec: SandboxSpec, meta: Meta, image: Path, *, new: bool
+    ) -> GuestSandbox:
+        argv = self._argv(spec, meta, image)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            try:
+                process = launch(argv, theirs.fileno())
+            except BaseException:
+                ours.close()
+                raise
+        channel = Channel(lambda _: self._lost(spec.id, running))
+        running = _Running(process, channel)
+        try:
+            if new:
+                self._states.save(meta)  # while the launcher works
+            await channel.loop.create_unix_connection(lambda: channel, sock=ours)
+            await channel.hello(HELLO_SECONDS)
+        except BaseException as error:
+            ours.close()
+            await self._fail(spec.id, running, error)
+            raise
+        self._running[spec.id] = running
+        return NamespaceSandbox(spec, channel, ranged=self._ranged)
+
+    async def _fail(self, sandbox_id: str, running: _Running, error: BaseException) -> None:
+        """Clean up after a start that failed; tells the launcher's own reason if there is one."""
+        await running.stop()
+        await self._cgroups.remove(sandbox_id)
+        line = running.process.error_line()
+        if line and isinstance(error, HandiworkError):
+            raise SandboxUnavailableError(
+                f"sandbox {sandbox_id} did not start: {line}; `handiwork doctor` tells what is missing"
+            ) from error
+
+    def _argv(self, spec: SandboxSpec, meta: Meta, image: Path) -> list[str]:
+        state = self._states.path(spec.id)
+        limits = spec.limits
+        argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD), "--host-usr"]
+        argv += ["--root", str(image), "--state", str(state), "--hostname", spec.hostname]
+        argv += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
+        argv += ["--nofile", str(limits.open_files), "--fsize-mib", str(limits.file_size_mib)]
+        if meta.id_base:
+            argv += ["--id-base", str(meta.id_base)]
+        if "pids" not in self._cgroups.limits:
+            argv += ["--nproc", str(limits.pids)]
+        for directory in self._cgroups.make(spec.id, limits):
+            argv += ["--cgroup", str(directory)]
+        if spec.exit is not None:
+            bundle = state / "bundle.pem"
+            roots = (image / images.CA_BUNDLE).read_bytes()
+            bundle.write_bytes(roots.rstrip() + b"\n" + spec.exit.ca_certificate.encode())
+            bundle.chmod(0o644)
+            argv += ["--exit", spec.exit.socket_path, "--bundle", str(bundle)]
+        return argv
+
+    def _lost(self, sandbox_id: str, running: _Running) -> None:
+        """Take note that a sandbox is gone, by our doing or not; nothing of it may go on."""
+        if self._running.get(sandbox_id) is running:
+            del self._running[sandbox_id]
+        if running.channel.reason:
+            running.process.kill()
+
+    async def _stop(self, sandbox_id: str) -> None:
+        running = self._running.get(sandbox_id)
+        if running is not None:
+            await running.stop()
+        await self._cgroups.remove(sandbox_id)
+
+    async def _delete(self, sandbox_id: str) -> None:
+        gone = self._states.forget(sandbox_id)
+        if gone is not None:
+            await asyncio.to_thread(remove_tree, gone)
+
+
+class NamespaceSandbox(GuestSandbox):
+    """One running sandbox of this tier; rootless it has one user, root."""
+
+    def __init__(self, spec: SandboxSpec, channel: Channel, *, ranged: bool) -> None:
+        super().__init__(spec.id, channel, {**DEFAULT_ENV, **spec.env})
+        self._ranged = ranged
+
+    def check(self, request: ExecRequest) -> None:
+        """Refuse another user than root where there is none: UnsupportedError."""
+        if not self._ranged and parse_user(request.user) != (0, 0):
+            raise UnsupportedError(
+                "a sandbox of an ordinary user has the one user 'root': start Handiwork as root"
+                f" to run commands as {request.user[:40]!r}"
+            )

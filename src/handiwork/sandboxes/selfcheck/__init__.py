@@ -1,0 +1,59 @@
+"""The contract suite that every tier passes, and that `doctor` runs on the operator's own host."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Collection
+
+from handiwork.model.errors import HandiworkError
+from handiwork.sandboxes.protocol import Driver
+from handiwork.sandboxes.selfcheck import commands, files, isolation, life
+from handiwork.sandboxes.selfcheck.table import (
+    AREAS,
+    CHECKS,
+    Area,
+    Bench,
+    Check,
+    CheckCall,
+    Refuted,
+)
+
+__all__ = ["AREAS", "Area", "Check", "names", "selfcheck"]
+
+_PARTS = (commands, files, isolation, life)
+
+
+def names(areas: Collection[Area] = AREAS) -> list[str]:
+    """Return the name of every check of these areas, in order."""
+    return [name for name, area, _ in CHECKS if area in areas]
+
+
+async def selfcheck(
+    driver: Driver,
+    *,
+    areas: Collection[Area] = AREAS,
+    only: Collection[str] | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> AsyncIterator[Check]:
+    """Make the checks one after another, telling each when it is made; leaves nothing behind.
+
+    A check that fails does not stop the others.
+    """
+    bench = Bench(driver, entropy)
+    try:
+        for name, area, call in CHECKS:
+            if area in areas and (only is None or name in only):
+                yield await _made(name, area, call, bench)
+    finally:
+        await bench.close()
+
+
+async def _made(name: str, area: Area, call: CheckCall, bench: Bench) -> Check:
+    try:
+        await call(bench)
+    except (Refuted, HandiworkError, TimeoutError) as error:
+        return Check(name=name, area=area, ok=False, detail=f"{type(error).__name__}: {error}")
+    except ExceptionGroup as group:
+        failed, others = group.split(HandiworkError)
+        if others is not None or failed is None:
+            raise
+        return Check(name=name, area=area, ok=False, detail=f"{failed.exceptions[0]}")
+    return Check(name=name, area=area, ok=True)

@@ -1,0 +1,103 @@
+"""Checks of the walls: no way out, nothing of the host, no privilege. Each has a positive control."""
+
+from handiwork.sandboxes.selfcheck.table import Bench, check, expect, hold
+
+
+@check("isolation")
+async def _there_is_only_loopback(bench: Bench) -> None:
+    result = await bench.shell("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '")
+    expect(result.stdout, b"lo\n", "network devices")
+
+
+@check("isolation")
+async def _loopback_works_and_nothing_leaves(bench: Bench) -> None:
+    script = (
+        "import socket\n"
+        "s = socket.create_server(('127.0.0.1', 0))\n"
+        "c = socket.create_connection(s.getsockname(), 3); a = s.accept()[0]\n"
+        "a.send(b'hi'); print(c.recv(2))\n"
+        "for target in (('192.0.2.1', 80), ('1.1.1.1', 443), ('169.254.169.254', 80)):\n"
+        "    try:\n"
+        "        c = socket.create_connection(target, 3); c.send(b'x'); d = c.recv(1)\n"
+        "        print('sent' if d else 'closed')\n"
+        "    except OSError: print('closed')\n"
+    )
+    result = await bench.run("python3", "-c", script)
+    expect(result.stdout, b"b'hi'\nclosed\nclosed\nclosed\n", "connections")
+
+
+@check("isolation")
+async def _names_are_not_resolved_without_an_exit(bench: Bench) -> None:
+    result = await bench.shell("getent hosts localhost | wc -l; getent hosts example.com; echo $?")
+    expect(result.stdout, b"1\n2\n", "localhost found, example.com not")
+
+
+@check("isolation")
+async def _other_protocols_fail_at_once(bench: Bench) -> None:
+    script = (
+        "import socket\n"
+        "for kind in ((2, 2, 0), (2, 3, 1), (17, 3, 0), (40, 1, 0)):\n"
+        "    try: socket.socket(*kind).sendto(b'x', ('192.0.2.1', 123)); print('sent')\n"
+        "    except (OSError, TypeError, ValueError): print('refused')\n"
+    )
+    result = await bench.run("python3", "-c", script)
+    expect(result.stdout, b"refused\n" * 4, "datagrams, raw, packet and vsock sockets")
+
+
+@check("isolation")
+async def _nothing_private_of_the_host_is_there(bench: Bench) -> None:
+    script = (
+        "ls -A /root /home | grep -v -e '^/' -e '^$' -e '^made$';"
+        " ls -d /etc/shadow /etc/gshadow /etc/ssh /etc/sudoers /etc/machine-id 2>/dev/null;"
+        " ls /etc/passwd"
+    )
+    expect((await bench.shell(script)).stdout, b"/etc/passwd\n", "files of the host")
+
+
+@check("isolation")
+async def _only_our_own_processes_are_seen(bench: Bench) -> None:
+    result = await bench.shell("cd /proc; ls -d [0-9]* | wc -l; cat /proc/1/environ 2>&1 | wc -c")
+    count = int(result.stdout.split()[0])
+    hold(1 < count < 20, f"{count} processes are seen")
+    result = await bench.shell("cat /proc/1/environ >/dev/null 2>&1; echo $?; kill -9 1; echo $?")
+    expect(result.stdout, b"1\n0\n", "reading and killing pid 1")
+    expect((await bench.shell("echo alive")).stdout, b"alive\n", "after kill -9 1")
+
+
+@check("isolation")
+async def _no_capability_reaches_the_host(bench: Bench) -> None:
+    status = (await bench.shell("cat /proc/self/status")).stdout.decode()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    expect(fields["NoNewPrivs"], "1", "no_new_privs")
+    expect(fields["Seccomp"], "2", "seccomp mode")
+    held = int(fields["CapBnd"], 16)
+    # chown 0, dac_override 1, fowner 3, fsetid 4, kill 5, setgid 6, setuid 7, net_bind 10, setfcap 31
+    allowed = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 10, 31))
+    expect(held & ~allowed, 0, "capabilities beyond the list")
+
+
+@check("isolation")
+async def _it_cannot_mount_or_make_namespaces(bench: Bench) -> None:
+    script = (
+        "for call in 'mount -t tmpfs none /mnt' 'umount /tmp' 'unshare -U true' 'unshare -n true'"
+        " 'nsenter -t 1 -n true' 'chroot / true' 'mknod /tmp/disk b 8 0' 'hostname other';"
+        ' do $call >/dev/null 2>&1 && echo "$call"; done; true'
+    )
+    expect((await bench.shell(script)).stdout, b"", "what was done")
+    expect((await bench.shell("touch /tmp/control && echo ok")).stdout, b"ok\n", "control")
+
+
+@check("isolation")
+async def _the_kernel_is_not_written_to(bench: Bench) -> None:
+    script = (
+        "for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/drop_caches"
+        " /sys/kernel/uevent_helper /proc/sys/net/ipv4/ip_forward /usr/bin/planted;"
+        " do (echo x > $f) 2>/dev/null && echo $f; done; true"
+    )
+    expect((await bench.shell(script)).stdout, b"", "what was written")
+
+
+@check("isolation")
+async def _open_descriptors_are_three(bench: Bench) -> None:
+    result = await bench.run("ls", "/proc/self/fd")
+    expect(result.stdout, b"0\n1\n2\n3\n", "descriptors (3 is the directory being read)")

@@ -1,0 +1,66 @@
+"""Every tier, and the fake, passes the suite that ships with the product."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from handiwork.sandboxes import namespace, selfcheck
+from handiwork.testing.sandbox import FakeDriver
+
+TESTS = Path(__file__).parents[1]
+FAKE_AREAS = ("command", "files", "life")
+
+
+def make_namespace(data_dir: Path) -> namespace.NamespaceDriver:
+    return namespace.NamespaceDriver(data_dir, clock=lambda: datetime.now(UTC))
+
+
+def make_fake(data_dir: Path) -> FakeDriver:
+    return FakeDriver()
+
+
+DRIVERS = {"namespace": (make_namespace, selfcheck.AREAS), "fake": (make_fake, FAKE_AREAS)}
+CASES = [(tier, name) for tier, (_, areas) in DRIVERS.items() for name in selfcheck.names(areas)]
+
+
+@pytest.mark.parametrize(("tier", "name"), CASES)
+async def test_check(tier, name, tmp_path):
+    make, areas = DRIVERS[tier]
+    found = [made async for made in selfcheck.selfcheck(make(tmp_path), areas=areas, only=[name])]
+    assert [made.name for made in found] == [name]
+    assert found[0].ok, found[0].detail
+    states = tmp_path / "sandboxes"
+    assert not states.exists() or not list(states.iterdir())
+
+
+@pytest.fixture
+def open_dir():
+    """A directory that another user can reach, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="handiwork-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.timeout(180)
+def test_rootless(open_dir):
+    data_dir = open_dir / "data"
+    data_dir.mkdir(mode=0o700)
+    agent = shutil.copy(namespace.DEFAULT_AGENT, open_dir)
+    if os.geteuid() == 0:
+        os.chown(data_dir, 65534, 65534)
+    script = [sys.executable, str(TESTS / "rootless_selfcheck.py"), str(data_dir), agent]
+    done = subprocess.run(script, capture_output=True, timeout=170, cwd="/", text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["uid"] != 0
+    assert [made["name"] for made in told["checks"]] == selfcheck.names()
+    assert [made for made in told["checks"] if not made["ok"]] == []
+    assert told["left"] == []

@@ -1,0 +1,30 @@
+"""Run as root: gives up root for uid 65534, then makes the contract suite and prints it as JSON."""
+
+import asyncio
+import concurrent.futures.thread  # noqa: F401  imported late by asyncio, from where uid 65534 may not read
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.selfcheck import selfcheck
+
+
+async def main(data_dir: Path, agent: Path) -> None:
+    driver = NamespaceDriver(data_dir, agent, clock=lambda: datetime.now(UTC))
+    checks = [
+        {"name": found.name, "ok": found.ok, "detail": found.detail}
+        async for found in selfcheck(driver)
+    ]
+    left = sorted(entry.name for entry in (data_dir / "sandboxes").iterdir())
+    print(json.dumps({"uid": os.geteuid(), "checks": checks, "left": left}))
+
+
+if __name__ == "__main__":
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,44 @@
+"""A tier that keeps files wrongly is found out."""
+
+import pytest
+
+from handiwork.sandboxes.selfcheck import selfcheck
+from handiwork.testing.sandbox import FakeDriver, FakeFiles
+
+
+async def _loses_mode(self, path, data, *, mode=0o644, parents=True):
+    await KEPT["write"](self, path, data, parents=parents)
+
+
+async def _ignores_parts(self, path, *, offset=0, limit_bytes=None):
+    return await KEPT["read"](self, path)
+
+
+async def _removes_all(self, path, *, recursive=False):
+    await KEPT["remove"](self, path, recursive=True)
+
+
+async def _copies(self, source, target):
+    await self.write(target, await self.read(source))
+
+
+async def _cuts(self, path, *, limit=10_000):
+    return (await KEPT["list"](self, path))[:100]
+
+
+KEPT = {name: getattr(FakeFiles, name) for name in ("read", "write", "list", "remove", "move")}
+SABOTAGE = {
+    "a file is written and read back": ("write", _loses_mode),
+    "parts of a file are read": ("read", _ignores_parts),
+    "removing says what it must not": ("remove", _removes_all),
+    "a file is moved": ("move", _copies),
+    "a large directory is listed whole": ("list", _cuts),
+}
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+async def test_found_out(name, monkeypatch):
+    verb, wrong = SABOTAGE[name]
+    monkeypatch.setattr(FakeFiles, verb, wrong)
+    found = [made async for made in selfcheck(FakeDriver(), areas=["files"])]
+    assert [made.name for made in found if not made.ok] == [name]

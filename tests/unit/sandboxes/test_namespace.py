@@ -1,0 +1,109 @@
+"""The driver around launchers that fail: one line says why, nothing is left."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from handiwork.model.errors import (
+    ConfigError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
+from handiwork.model.sandbox import ExecRequest, SandboxExit, SandboxSpec
+from handiwork.sandboxes.namespace import NamespaceDriver, NamespaceSandbox
+
+SPEC = SandboxSpec(id="sbx_aaaaaaaa")
+
+
+@pytest.fixture
+def driver_of(tmp_path):
+    def make(script):
+        agent = tmp_path / "agent"
+        agent.write_text(f"#!/bin/sh\n{script}\n")
+        agent.chmod(0o755)
+        return NamespaceDriver(tmp_path / "data", agent, clock=lambda: datetime.now(UTC))
+
+    return make
+
+
+def left(tmp_path):
+    return [entry.name for entry in (tmp_path / "data/sandboxes").iterdir()]
+
+
+async def test_the_launchers_line_is_told_and_nothing_is_left(driver_of, tmp_path):
+    driver = driver_of("echo 'handiwork-guest: overlay: No such device' >&2; exit 125")
+    with pytest.raises(SandboxUnavailableError, match=r"overlay: No such device.*doctor"):
+        await driver.create(SPEC)
+    assert left(tmp_path) == []
+
+
+async def test_a_silent_launcher_is_given_up(driver_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("handiwork.sandboxes.namespace.HELLO_SECONDS", 0.05)
+    monkeypatch.setattr("handiwork.sandboxes.host.STOP_SECONDS", 0.05)
+    with pytest.raises(SandboxUnavailableError, match="said nothing"):
+        await driver_of("exec sleep 60").create(SPEC)
+    assert left(tmp_path) == []
+
+
+async def test_a_cancelled_create_leaves_nothing(driver_of, tmp_path):
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(driver_of("exec sleep 60").create(SPEC), 0.3)
+    assert left(tmp_path) == []
+
+
+async def test_a_failed_restore_keeps_the_state(driver_of, tmp_path):
+    driver = driver_of("exit 125")
+    state = tmp_path / "data/sandboxes" / SPEC.id / "upper"
+    state.mkdir(parents=True)
+    (state / "file").write_text("kept")
+    with pytest.raises(SandboxUnavailableError):
+        await driver.restore(SPEC)
+    assert (state / "file").read_text() == "kept"
+    assert await driver.leftovers() == [SPEC.id]
+
+
+async def test_a_missing_program_is_told(tmp_path):
+    driver = NamespaceDriver(tmp_path / "data", tmp_path / "none", clock=lambda: datetime.now(UTC))
+    with pytest.raises(UnsupportedError, match=r"guest/build\.sh"):
+        await driver.create(SPEC)
+    assert left(tmp_path) == []
+
+
+async def test_what_is_refused_before_anything_is_made(driver_of, tmp_path):
+    driver = driver_of("exit 1")
+    with pytest.raises(UnsupportedError, match="no image"):
+        await driver.create(SandboxSpec(id=SPEC.id, image="debian"))
+    with pytest.raises(ConfigError, match="ANTHROPIC_API_KEY"):
+        await driver.create(SandboxSpec(id=SPEC.id, env={"ANTHROPIC_API_KEY": "x"}))
+    with pytest.raises(ConfigError, match="not valid"):
+        await driver.create(SandboxSpec(id="../x"))
+    with pytest.raises(NotFoundError):
+        await driver.sleep(SPEC.id)
+    await driver.destroy(SPEC.id)
+    assert left(tmp_path) == []
+
+
+async def test_the_exit_and_its_bundle_are_passed(driver_of, tmp_path):
+    told = tmp_path / "told"
+    driver = driver_of(f'echo "$@" >{told}; cat data/sandboxes/*/bundle.pem >/dev/null; exit 1')
+    spec = SandboxSpec(
+        id=SPEC.id, exit=SandboxExit(socket_path="/run/x.sock", ca_certificate="OUR CA\n")
+    )
+    with pytest.raises(SandboxUnavailableError):
+        await driver.create(spec)
+    arguments = told.read_text().split()
+    assert arguments[arguments.index("--exit") + 1] == "/run/x.sock"
+    assert arguments[arguments.index("--bundle") + 1].endswith(f"{SPEC.id}/bundle.pem")
+    assert arguments[:3] == ["launch", "--channel", "3"]
+
+
+async def test_rootless_has_one_user():
+    sandbox = NamespaceSandbox.__new__(NamespaceSandbox)
+    sandbox._ranged = False
+    sandbox.check(ExecRequest(argv=("x",), user="0:0"))
+    with pytest.raises(UnsupportedError, match="one user"):
+        sandbox.check(ExecRequest(argv=("x",), user="nobody"))
+    sandbox._ranged = True
+    sandbox.check(ExecRequest(argv=("x",), user="nobody"))
