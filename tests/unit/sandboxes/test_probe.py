@@ -1,0 +1,79 @@
+"""What a host is called and what is said to do, for hosts of every kind."""
+
+from handiwork.sandboxes import namespace, probe
+from handiwork.sandboxes.probe import Host
+
+MOUNTS = (
+    "27 1 254:0 / / rw - ext4 /dev/vda rw\n"
+    "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+)
+UNIFIED = "27 1 254:0 / / rw - ext4 /dev/vda rw\n41 31 0:38 / /sys/fs/cgroup rw - cgroup2 x rw\n"
+PLAIN = Host(root_is_real=True, docker_marker=False, mountinfo=MOUNTS, userns_limit="1000\n")
+WORKS = {"userns": "", "overlay": "", "nftables": ""}
+NO_USERNS = {**WORKS, "userns": "Operation not permitted"}
+
+
+def told(proven, **facts):
+    fields = {name: getattr(PLAIN, name) for name in Host.__struct_fields__}
+    return {found.name: found for found in probe.explain(proven, Host(**{**fields, **facts}))}
+
+
+def test_probe_lines_are_read():
+    text = "userns ok\nnftables failed Protocol not supported\ngarbage\nidmap failed\n\n"
+    assert probe.parse_probe(text) == {
+        "userns": "",
+        "nftables": "Protocol not supported",
+        "idmap": "no reason was told",
+    }
+
+
+def test_a_plain_host():
+    found = told(WORKS)
+    assert all(finding.ok and not finding.fix for finding in found.values())
+    assert found["host"].detail.startswith("plain Linux")
+    assert found["cgroups"].detail == "version 1"
+
+
+def test_a_chroot_is_named():
+    for facts in ({"root_is_real": False}, {"mountinfo": "30 1 0:1 / /proc rw - proc proc rw\n"}):
+        found = told(NO_USERNS, **facts)
+        assert found["host"].detail.startswith("chroot")
+        assert "pivot_root" in found["host"].fix
+        assert not found["host"].ok
+
+
+def test_default_docker_is_named():
+    found = told(NO_USERNS, docker_marker=True, status="Seccomp:\t2\n")
+    assert "Docker" in found["host"].detail
+    assert "seccomp=unconfined" in found["userns"].fix
+
+
+def test_a_docker_where_it_works_is_no_fault():
+    assert told(WORKS, docker_marker=True)["host"].ok
+
+
+def test_each_lack_says_what_to_do():
+    assert "AppArmor" in told(NO_USERNS, apparmor_restricts="1\n")["userns"].fix
+    assert "unprivileged_userns_clone=1" in told(NO_USERNS, userns_clone="0\n")["userns"].fix
+    assert "CONFIG_USER_NS" in told(NO_USERNS, userns_limit="")["userns"].fix
+    assert "modprobe nf_tables" in told({**WORKS, "nftables": "x"})["nftables"].fix
+    assert "5.11" in told({**WORKS, "overlay": "x"})["overlay"].fix
+
+
+def test_cgroups_are_named():
+    assert told(WORKS, mountinfo=UNIFIED)["cgroups"].detail == "version 2"
+    assert told(WORKS, mountinfo=MOUNTS + UNIFIED)["cgroups"].detail == "hybrid"
+    assert not told(WORKS, mountinfo=UNIFIED.splitlines()[0])["cgroups"].ok
+
+
+async def test_this_host():
+    found = await probe.probe(namespace.DEFAULT_AGENT)
+    assert {finding.name for finding in found} >= {"host", "userns", "overlay", "nftables"}
+
+
+async def test_a_program_that_says_nothing(tmp_path):
+    agent = tmp_path / "agent"
+    agent.write_text("#!/bin/sh\nexit 4\n")
+    agent.chmod(0o755)
+    found = await probe.probe(agent, lambda: PLAIN)
+    assert any(not finding.ok and "said nothing" in finding.detail for finding in found)
