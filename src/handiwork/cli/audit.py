@@ -22,7 +22,7 @@ def list_(
     """List decisions, newest first."""
     invocation: Invocation = context.obj
     rows = invocation.call(
-        lambda client: client.audit.list(
+        lambda client: client.audit.query(
             session_id=session or None,
             sandbox_id=sandbox or None,
             allowed=False if denied else None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from handiwork import config, process
-from handiwork.client import Handiwork
+from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import ConfigError
 from handiwork.store.layout import Layout
 

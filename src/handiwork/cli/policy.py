@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from handiwork.cli.invocation import Invocation
-from handiwork.cli.output import console, show
-from handiwork.client import Handiwork
+from handiwork.cli.output import console, show, show_one
+from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import ConfigError, PolicyDeniedError
-from handiwork.model.policy import parse_policy
+from handiwork.model.policy import Policy, parse_policy
 
 app = typer.Typer(help="What sandboxes may reach.", no_args_is_help=True)
 
@@ -21,39 +21,52 @@ def apply(
     agent: Annotated[str, typer.Option(help="Make it the policy of this agent.")] = "",
 ) -> None:
     """Check a policy file and write it under the name it gives itself."""
-    text, kind = _read(file)
-    name = parse_policy(text, format=kind).name
+    policy = _read(file)
 
     async def verb(client: Handiwork) -> None:
-        await client.policies.put(name, text, format=kind)
+        await client.policies.put(policy)
         if agent:
-            await client.agents.put(agent, policy=name)
+            await client.agents.put(agent, policy=policy.name)
 
     invocation: Invocation = context.obj
     invocation.call(verb)
-    console.print(f"policy {name} holds now" + (f", for agent {agent}" if agent else ""))
+    console.print(f"policy {policy.name} holds now" + (f", for agent {agent}" if agent else ""))
 
 
-def _read(file: Path) -> tuple[str, str]:
+def _read(file: Path) -> Policy:
     try:
-        return file.read_text(), "json" if file.suffix == ".json" else "toml"
+        text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
+    try:
+        return parse_policy(text, format="json" if file.suffix == ".json" else "toml")
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
 
 
 @app.command("list")
 def list_(context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """List policies."""
     invocation: Invocation = context.obj
-    rows = invocation.call(lambda client: client.policies.list())
-    show(rows, ("name", "version", "updated_at"), as_json=as_json)
+    versions = invocation.call(lambda client: client.policies.list())
+    rows = [
+        {
+            "name": one.policy.name,
+            "version": one.version,
+            "rules": len(one.policy.rules),
+            "updated_at": one.updated_at,
+            "description": one.policy.description,
+        }
+        for one in versions
+    ]
+    show(rows, ("name", "version", "rules", "updated_at", "description"), as_json=as_json)
 
 
 @app.command("show")
 def show_(context: typer.Context, name: str) -> None:
     """Print one policy as JSON."""
     invocation: Invocation = context.obj
-    show([invocation.call(lambda client: client.policies.get(name))], (), as_json=True)
+    show_one(invocation.call(lambda client: client.policies.get(name)), as_json=True)
 
 
 @app.command()
@@ -72,7 +85,9 @@ def decide(
 ) -> None:
     """Say how the policy decides on a URL; exit code 3 when it refuses."""
     invocation: Invocation = context.obj
-    decision = invocation.call(lambda client: client.policies.test(name, url, method=method))
+    decision = invocation.call(
+        lambda client: client.policies.test(name, url, method=method)
+    ).decision
     rule = decision.rules[-1] if decision.rules else "default"
     if not decision.allowed:
         raise PolicyDeniedError(

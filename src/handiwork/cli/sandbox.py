@@ -7,7 +7,7 @@ import typer
 
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import console, show, show_one
-from handiwork.client import Handiwork
+from handiwork.client.handiwork import Handiwork
 from handiwork.model.sandbox import ExecResult
 
 app = typer.Typer(help="Sandboxes of your own, beside those of sessions.", no_args_is_help=True)
@@ -22,7 +22,7 @@ def create(
     """Make a sandbox and print its id."""
 
     async def verb(client: Handiwork) -> str:
-        return (await client.sandboxes.create(tier=tier or None, policy=policy or None)).id
+        return (await client.sandboxes.create(tier=tier, policy=policy)).id
 
     invocation: Invocation = context.obj
     console.print(invocation.call(verb))
@@ -32,7 +32,7 @@ def create(
 def list_(context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """List sandboxes that exist."""
     invocation: Invocation = context.obj
-    rows = invocation.call(lambda client: client.sandboxes.list())
+    rows = [box.record for box in invocation.call(lambda client: client.sandboxes.list())]
     show(rows, ("id", "state", "tier", "session_id", "policy", "created_at"), as_json=as_json)
 
 

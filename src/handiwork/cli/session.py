@@ -6,6 +6,8 @@ import typer
 
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import show, show_one
+from handiwork.client.handiwork import Handiwork
+from handiwork.model.session import SessionEvent
 
 app = typer.Typer(help="Sessions of the brains we serve.", no_args_is_help=True)
 
@@ -37,8 +39,12 @@ def events(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """List what happened to a session."""
+
+    async def verb(client: Handiwork) -> list[SessionEvent]:
+        return [event async for event in client.sessions.events(session_id, after=after)]
+
     invocation: Invocation = context.obj
-    rows = invocation.call(lambda client: client.sessions.events(session_id, after=after))
+    rows = invocation.call(verb)
     show(rows, ("sequence", "at", "kind", "data"), as_json=as_json)
 
 

@@ -13,7 +13,8 @@ from handiwork.cli.demo import claims, story
 from handiwork.cli.demo.claims import ClaimError, Step
 from handiwork.cli.demo.narrator import Narrator
 from handiwork.cli.demo.upstream import Upstream
-from handiwork.client import Handiwork
+from handiwork.client.handiwork import Handiwork
+from handiwork.model.policy import parse_policy
 from handiwork.model.sandbox import SandboxState
 from handiwork.model.session import SessionState
 
@@ -50,7 +51,7 @@ async def play(stage: Stage, narrator: Narrator) -> None:
         sandbox_id = await _look_inside(stage, hands, steps, narrator)
         await _sleep_and_wake(stage, hands, talk, narrator, sandbox_id)
         with narrator.step("every decision is on record, with its rule"):
-            claims.check_recorded(await hands.audit.list(session_id=stage.session_id))
+            claims.check_recorded(await hands.audit.query(session_id=stage.session_id))
 
 
 async def _prepare(stage: Stage, hands: Handiwork, talk: Conversation, narrator: Narrator) -> None:
@@ -58,7 +59,7 @@ async def _prepare(stage: Stage, hands: Handiwork, talk: Conversation, narrator:
         await hands.secrets.put(story.SECRET_NAME, stage.key, hosts=[story.API_HOST])
         policy = story.policy(stage.world.port, stage.world.trust_anchor)
         text = msgspec.json.encode(policy).decode()
-        await hands.policies.put(story.POLICY_NAME, text, format="json")
+        await hands.policies.put(parse_policy(text, format="json"))
     with narrator.step("the official SDK created an agent and a session on the local brain"):
         stage.agent_id = await talk.make_agent("demo", model="scripted", system=story.script())
         await hands.agents.put(stage.agent_id, policy=story.POLICY_NAME)
