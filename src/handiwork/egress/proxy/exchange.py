@@ -1,0 +1,519 @@
+"""One request and its answer: judged on its own, sent, streamed, masked, recorded."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from handiwork.egress import rewrite
+from handiwork.egress.canonical import NotCanonical, canonical_path, split_authority
+from handiwork.egress.proxy import answers
+from handiwork.egress.proxy.dial import GUARD, Destination, DialError, destination_of
+from handiwork.egress.proxy.grants import NOTHING, Granted, Injected
+from handiwork.egress.proxy.upstream import Upstream
+from handiwork.model.errors import HandiworkError
+from handiwork.model.policy import DEFAULT_PORTS, Decision, EgressRequest, Scheme
+
+if TYPE_CHECKING:
+    from handiwork.egress.proxy.flow import Flow
+
+FRAMING, MISDIRECTED, LIMITS, SECRET = "framing", "misdirected", "limits", "secret"
+MAX_TARGET_BYTES = 8192
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+_MAX_UNSENT = 65_536
+_GUEST_LEFT = "the guest went away"
+
+
+class Refusal(Exception):
+    """The request is not sent; the guest is told the status, the rule and the reason."""
+
+    def __init__(self, status: int, rule: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.rule = rule
+        self.reason = reason
+
+
+class Place(NamedTuple):
+    """Where a request says it goes, canonical."""
+
+    scheme: Scheme
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> bytes:
+        """The Host field for it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = DEFAULT_PORTS[self.scheme] == self.port
+        return (host if default else f"{host}:{self.port}").encode("ascii")
+
+
+class Exchange:
+    """Lives from the end of the request's head to the end of the answer; owned by its flow."""
+
+    __slots__ = (
+        "_destination",
+        "_head",
+        "_incoming",
+        "_outgoing",
+        "_outgoing_bytes",
+        "address",
+        "bytes_in",
+        "bytes_out",
+        "chunked_in",
+        "chunked_out",
+        "decision",
+        "done",
+        "flow",
+        "has_body",
+        "head_only",
+        "headers",
+        "injected",
+        "keep_alive",
+        "mask",
+        "method",
+        "path",
+        "place",
+        "request",
+        "retried",
+        "started",
+        "status",
+        "target",
+        "tunnelling",
+        "upgrade",
+        "upstream",
+        "version",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        flow: "Flow",
+        method: bytes,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        version: str,
+        keep_alive: bool,
+        upgrade: bool,
+    ) -> None:
+        self.flow = flow
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.version = version
+        self.keep_alive = keep_alive
+        self.upgrade = upgrade
+        self.head_only = method == b"HEAD"
+        self.has_body = False
+        self.whole = False
+        self.done = False
+        self.tunnelling = False
+        self.retried = False
+        self.chunked_out = False
+        self.chunked_in = False
+        self.upstream: Upstream | None = None
+        self.address = ""
+        self.place: Place | None = None
+        self.path = ""
+        self.request: EgressRequest | None = None
+        self.decision: Decision | None = None
+        self.injected: Injected = NOTHING
+        self.mask = NOTHING.mask
+        self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.started = 0.0
+        self._head = b""
+        self._destination: Destination | None = None
+        self._incoming: list[bytes] = []
+        self._outgoing: list[bytes] = []
+        self._outgoing_bytes = 0
+
+    # The request, from the guest.
+
+    def begin(self) -> None:
+        """Judge the request by the grant as it is now, and send it or answer it."""
+        self.started = self.flow.binding.plane.clock()
+        try:
+            self._judge()
+        except Refusal as refusal:
+            self.refuse(refusal.status, refusal.rule, refusal.reason)
+            return
+        self._send()
+
+    def body(self, data: bytes) -> None:
+        """Take a piece of the request's body."""
+        if self.done:
+            return
+        self._outgoing.append(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked_out else data)
+        self._outgoing_bytes += len(data)
+        self.bytes_out += len(data)
+
+    def completed(self) -> None:
+        """Hear that the request is whole; trailers were dropped."""
+        self.whole = True
+        if self.chunked_out and not self.done:
+            self._outgoing.append(b"0\r\n\r\n")
+
+    def push(self) -> None:
+        """Send on what was taken of the body, or hold the guest while there is nowhere to."""
+        if not self._outgoing or self.done:
+            return
+        if self.upstream is None:
+            if self._outgoing_bytes > _MAX_UNSENT:
+                self.flow.hold_reading(unsent=True)
+            return
+        self.upstream.transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
+        self._outgoing_bytes = 0
+
+    def tunnel(self, data: bytes) -> None:
+        """Pass raw bytes on to the upstream."""
+        self.bytes_out += len(data)
+        if self.upstream is not None:
+            self.upstream.transport.write(data)
+
+    def judge_again(self) -> bool:
+        """Say whether a tunnel that is open may stay open under the grant as it is now."""
+        if self.request is None:
+            return False
+        decision = self.flow.binding.granted.policy.decide(self.request)
+        return decision.allowed and decision == self.decision
+
+    def _judge(self) -> None:
+        fields = self._fields()
+        self.place = place = self.flow.place(self.target, fields[b"host"])
+        path, query = _canonical(_origin_form(self.target))
+        self.path = path
+        binding = self.flow.binding
+        self.request = EgressRequest(
+            scheme=place.scheme,
+            host=place.host,
+            port=place.port,
+            method=self.method.decode("ascii"),
+            path=path,
+            tool=binding.identity.tool,
+        )
+        granted = binding.granted
+        self.decision = decision = granted.policy.decide(self.request)
+        if not decision.allowed:
+            raise Refusal(403, decision.rules[-1], decision.reason)
+        if binding.requests > binding.settings.max_requests:
+            raise Refusal(503, LIMITS, "too many requests of this sandbox are under way")
+        if decision.injections:
+            self._open_secrets(granted, decision, place)
+        self._write_head(f"{path}?{query}" if query else path, place.authority, fields)
+        self._destination = destination_of(self.request, decision)
+
+    def _open_secrets(self, granted: Granted, decision: Decision, place: Place) -> None:
+        if place.scheme != "https":
+            raise Refusal(403, decision.rules[-1], "a secret is never sent in clear")
+        try:
+            self.injected = granted.injected(decision, place.host)
+        except HandiworkError as error:
+            raise Refusal(403, decision.rules[-1], str(error)) from None
+        self.mask = self.injected.mask.fresh()
+
+    def _fields(self) -> dict[bytes, bytes]:
+        """Return the fields by name, once their framing is beyond doubt."""
+        names = [name for name, _ in self.headers]
+        fields = dict(self.headers)
+        if self.version != "1.1":
+            raise Refusal(505, FRAMING, "only HTTP/1.1 is spoken here")
+        if names.count(b"host") != 1:
+            raise Refusal(400, FRAMING, "a request needs exactly one Host")
+        if self.method == b"CONNECT":
+            raise Refusal(400, FRAMING, "CONNECT is not spoken here: use the absolute form")
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None:
+            if coding.lower() != b"chunked" or names.count(b"transfer-encoding") != 1:
+                raise Refusal(400, FRAMING, "the only transfer coding is chunked")
+            self.chunked_out = self.has_body = True
+        elif fields.get(b"content-length", b"0").strip(b"0"):
+            self.has_body = True
+        if self.upgrade and (self.has_body or b"content-length" in fields):
+            raise Refusal(400, FRAMING, "an upgrade cannot have a body")
+        self.upgrade = (
+            self.upgrade
+            and self.method == b"GET"
+            and fields.get(b"upgrade", b"").lower() == b"websocket"
+        )
+        return fields
+
+    def _write_head(self, path: str, authority: bytes, fields: dict[bytes, bytes]) -> None:
+        length = None if self.chunked_out else fields.get(b"content-length")
+        framing = rewrite.Framing(
+            length=None if length is None else int(length),
+            chunked=self.chunked_out,
+            upgrade=b"websocket" if self.upgrade else None,
+        )
+        try:
+            self._head = rewrite.request_head(
+                self.method,
+                path.encode("ascii"),
+                authority,
+                self.headers,
+                self.injected.headers,
+                identity=self.injected is not NOTHING,
+                framing=framing,
+            )
+        except rewrite.NotSendable as error:
+            raise Refusal(400, FRAMING, str(error)) from None
+
+    def _send(self) -> None:
+        destination = self._destination
+        if destination is None:
+            return
+        upstream = self.flow.binding.pool.take(destination, self.flow.touched)
+        if upstream is None:
+            self.flow.binding.spawn(self._dial(destination))
+        else:
+            self._carry(upstream)
+
+    async def _dial(self, destination: Destination) -> None:
+        binding = self.flow.binding
+        try:
+            upstream, address = await binding.dialer.connect(
+                destination, lambda: Upstream(destination)
+            )
+        except DialError as error:
+            if not self.done:
+                self.refuse(error.status, GUARD if error.guard else "upstream", error.reason)
+            return
+        upstream.address = address
+        if self.done or binding.closed:
+            upstream.abort()
+        elif upstream.closed:
+            self.refuse(502, "upstream", "the connection ended before the answer was whole")
+        else:
+            self._carry(upstream)
+
+    def _carry(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.address = upstream.address
+        upstream.take(self)
+        self.bytes_out += len(self._head)
+        if self._outgoing:
+            self._outgoing.insert(0, self._head)
+            self.push()
+        else:
+            upstream.transport.write(self._head)
+        self.flow.hold_reading(unsent=not upstream.writable)
+        if self.flow.write_paused:
+            upstream.transport.pause_reading()
+
+    # The answer, from the upstream.
+
+    def informed(self, status: int) -> None:
+        """Pass `100 Continue` on; other 1xx answers are dropped."""
+        if status == 100:
+            self._incoming.append(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def answered(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Write the final head for the guest; say whether to go on reading."""
+        why = None
+        if self.injected is not NOTHING:
+            why = rewrite.unscannable(headers)
+        if status == 101 and not self.upgrade:
+            why = "a switch of protocols that was not asked for"
+        if why is not None:
+            self.refuse(502, "upstream", why)
+            return False
+        if not self.whole and status >= 200:
+            self.keep_alive = False
+        framing = self._framing(status, {name.lower(): value for name, value in headers})
+        try:
+            head = rewrite.response_head(status, reason, headers, self.mask, framing=framing)
+        except rewrite.NotSendable as error:
+            self.refuse(502, "upstream", f"the head of the answer is not usable: {error}")
+            return False
+        self.status = status
+        self.tunnelling = status == 101
+        self._incoming.append(head)
+        if self.tunnelling:
+            self.flow.tunnel_opened()
+        return True
+
+    def _framing(self, status: int, fields: dict[bytes, bytes]) -> rewrite.Framing:
+        """Say how the guest is told the end of the body, which may have none of its own."""
+        if status == 101:
+            return rewrite.Framing(upgrade=b"websocket")
+        length = None if status == 204 else fields.get(b"content-length")
+        if not self.head_only and status not in (204, 304) and length is None:
+            self.chunked_in = True
+            if b"transfer-encoding" not in fields and self.upstream is not None:
+                self.upstream.unsized = True
+        return rewrite.Framing(
+            length=None if length is None else int(length),
+            chunked=self.chunked_in,
+            close=not self.keep_alive,
+        )
+
+    def received(self, data: bytes) -> None:
+        """Take a piece of the body, masked."""
+        self.bytes_in += len(data)
+        if self.mask:
+            data = self.mask.feed(data)
+        self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        if self.chunked_in and data:
+            self._incoming.append(b"%x\r\n%b\r\n" % (len(data), data))
+        elif data:
+            self._incoming.append(data)
+
+    def flush(self) -> None:
+        """Write to the guest what was taken."""
+        incoming = self._incoming
+        if incoming:
+            self.flow.write(incoming[0] if len(incoming) == 1 else b"".join(incoming))
+            incoming.clear()
+
+    def ended(self, *, reusable: bool) -> None:
+        """End the answer; give the connection back when nothing is left on it."""
+        if self.done:
+            return
+        if self.mask:
+            self._pass_on(self.mask.finish())
+        if self.chunked_in:
+            self._incoming.append(b"0\r\n\r\n")
+        self.flush()
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            if reusable and self.whole and not upstream.closed:
+                if self.flow.write_paused:
+                    upstream.transport.resume_reading()
+                self.flow.binding.pool.give(upstream, self.flow.loop.time())
+            elif not upstream.closed:
+                upstream.abort()
+        self._finish(close=not self.keep_alive)
+
+    def upgraded(self, data: bytes) -> None:
+        """Pass raw bytes on to the guest, masked."""
+        self.bytes_in += len(data)
+        data = self.mask.feed(data) if self.mask else data
+        if data:
+            self.flow.write(data)
+
+    def lost(self, reason: str) -> None:
+        """Answer 502, or retry once where the request cannot have been seen; else cut the flow."""
+        upstream, self.upstream = self.upstream, None
+        if self.done:
+            return
+        if self.tunnelling:
+            if self.mask:
+                self.flow.write(self.mask.finish())
+            self._finish(close=True)
+        elif self.status:
+            self.cut(reason)
+        elif (
+            upstream is not None
+            and upstream.age
+            and not self.retried
+            and not self.has_body
+            and not self._incoming
+            and self.method in _IDEMPOTENT
+            and self._destination is not None
+        ):
+            self.retried = True
+            self.flow.binding.spawn(self._dial(self._destination))
+        else:
+            self.refuse(502, "upstream", reason)
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """Hold the guest while the upstream's buffer is full."""
+        self.flow.hold_reading(unsent=not writable)
+
+    # Ends that are ours.
+
+    def refuse(self, status: int, rule: str, reason: str) -> None:
+        """Answer in the upstream's place."""
+        if self.done:
+            return
+        if self.status:
+            self.cut(reason)
+            return
+        self._drop_upstream()
+        close = not self.keep_alive or (self.has_body and not self.whole) or status in (400, 505)
+        self.status = status
+        self.flow.write(
+            answers.refusal(status, rule, reason, close=close, head_only=self.head_only)
+        )
+        blocked = status not in (502, 504)
+        self._finish(close=close, refused_by=rule if blocked else "", reason=reason)
+
+    def cut(self, reason: str) -> None:
+        """Drop the guest's connection, so that it sees that the answer is not whole."""
+        if self.done:
+            return
+        self._drop_upstream()
+        self._finish(close=True, reason=reason)
+        self.flow.abort()
+
+    def abandon(self) -> None:
+        """Hear that the guest is gone."""
+        if not self.done:
+            self._drop_upstream()
+            self._finish(close=True, reason="" if self.tunnelling else _GUEST_LEFT)
+
+    def _drop_upstream(self) -> None:
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None and not upstream.closed:
+            upstream.abort()
+
+    def _finish(self, *, close: bool, refused_by: str = "", reason: str = "") -> None:
+        self.done = True
+        self._outgoing.clear()
+        self._record(refused_by, reason)
+        self.flow.finished(self, close=close)
+
+    def _record(self, refused_by: str, reason: str) -> None:
+        decision, place = self.decision, self.place
+        rules = decision.rules if decision is not None else ()
+        if refused_by and refused_by not in rules:
+            rules = (*rules, refused_by)
+        self.flow.binding.record(
+            kind="websocket" if self.tunnelling else "http",
+            allowed=not refused_by,
+            rules=rules,
+            reason=reason,
+            scheme=place.scheme if place else self.flow.origin.scheme,
+            host=place.host if place else self.flow.origin.host,
+            port=place.port if place else self.flow.origin.port,
+            address=self.address,
+            method=answers.plain(self.method.decode("latin-1")),
+            path=self.path,
+            status=self.status,
+            bytes_out=self.bytes_out,
+            bytes_in=self.bytes_in,
+            duration_ms=(self.flow.binding.plane.clock() - self.started) * 1000,
+            injected=self.injected.names,
+            masked=self.mask.hits,
+        )
+
+
+def _origin_form(target: bytes) -> str:
+    """Return path and query of a target in either form."""
+    text = target.decode("latin-1")
+    if text.startswith("/"):
+        return text
+    _, _, rest = text.partition("://")
+    cut = min((place for place in (rest.find("/"), rest.find("?")) if place >= 0), default=-1)
+    if cut < 0:
+        return "/"
+    return rest[cut:] if rest[cut] == "/" else "/" + rest[cut:]
+
+
+def _canonical(target: str) -> tuple[str, str]:
+    try:
+        return canonical_path(target)
+    except NotCanonical as error:
+        raise Refusal(400, FRAMING, str(error)) from None
+
+
+def place_of(scheme: Scheme, authority: bytes) -> Place:
+    """Return the place that an authority names; Refusal when it is not a valid one."""
+    try:
+        host, port = split_authority(authority.decode("latin-1"), DEFAULT_PORTS[scheme])
+    except NotCanonical as error:
+        raise Refusal(400, FRAMING, str(error)) from None
+    return Place(scheme, host, port)
