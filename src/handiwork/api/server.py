@@ -23,7 +23,7 @@ _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 class _Protocol(HttpToolsProtocol):
     """HTTP that knows who is at the other end of a unix socket."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base does
         super().connection_made(transport)
         end: socket.socket = transport.get_extra_info("socket")
         if end.family == socket.AF_UNIX:

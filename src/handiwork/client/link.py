@@ -162,7 +162,7 @@ def _headers(api_key: str | None) -> dict[str, str]:
     if api_key is not None:
         if not api_key.isascii() or not api_key.isprintable():
             raise ConfigError("the API key is not printable ASCII")
-        headers["authorization"] = f"Bearer {api_key}"
+        headers["authorization"] = " ".join(("Bearer", api_key))
     return headers
 
 
