@@ -30,13 +30,19 @@ DRIVERS = {"namespace": (make_namespace, selfcheck.AREAS), "fake": (make_fake, F
 CASES = [(tier, name) for tier, (_, areas) in DRIVERS.items() for name in selfcheck.names(areas)]
 
 
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """One directory for all checks, so that the image is built once."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.mark.parametrize(("tier", "name"), CASES)
-async def test_check(tier, name, tmp_path):
+async def test_check(tier, name, data_dir):
     make, areas = DRIVERS[tier]
-    found = [made async for made in selfcheck.selfcheck(make(tmp_path), areas=areas, only=[name])]
+    found = [made async for made in selfcheck.selfcheck(make(data_dir), areas=areas, only=[name])]
     assert [made.name for made in found] == [name]
     assert found[0].ok, found[0].detail
-    states = tmp_path / "sandboxes"
+    states = data_dir / "sandboxes"
     assert not states.exists() or not list(states.iterdir())
 
 

@@ -7,6 +7,7 @@ made. Nothing here is needed for a sandbox to run; `Cgroups.limits` says what ho
 import asyncio
 import contextlib
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -166,8 +167,12 @@ def _prepare(parent: Path, version: int) -> tuple[str, ...]:
 
 def _write(path: Path, value: str) -> None:
     """Set a limit; a kernel without this file, or a parent that forbids it, leaves it as it was."""
-    with contextlib.suppress(OSError), path.open("w") as file:
-        file.write(value)
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(file, value.encode())
+        finally:
+            os.close(file)
 
 
 async def _remove(directory: Path) -> None:

@@ -160,6 +160,7 @@ class NamespaceDriver:
                 process = launch(argv, theirs.fileno())
             except BaseException:
                 ours.close()
+                await self._cgroups.remove(spec.id)
                 raise
         channel = Channel(lambda _: self._lost(spec.id, running))
         running = _Running(process, channel)

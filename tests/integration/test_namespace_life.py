@@ -1,0 +1,185 @@
+"""The namespace tier on this host: limits that bite, ranges, crashes, and what is left afterwards."""
+
+import asyncio
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
+from handiwork.sandboxes.namespace import NamespaceDriver
+
+ROOT = os.geteuid() == 0
+ONE, TWO = SandboxSpec(id="sbx_lifeaaaa"), SandboxSpec(id="sbx_lifebbbb")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def open_driver(data_dir):
+    return NamespaceDriver(data_dir, clock=lambda: datetime.now(UTC))
+
+
+@pytest.fixture
+async def driver(data_dir):
+    found = open_driver(data_dir)
+    yield found
+    for sandbox_id in await found.leftovers():
+        await found.destroy(sandbox_id)
+
+
+def shell(script, **fields):
+    return ExecRequest(argv=("sh", "-c", script), cwd="/", **fields)
+
+
+def processes_about(text):
+    """Return the pids of processes of this host whose command line holds the text."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def groups_of(sandbox_id):
+    return list(Path("/sys/fs/cgroup").glob(f"**/handiwork-*/{sandbox_id}"))
+
+
+async def until(condition):
+    for _ in range(200):
+        if condition():
+            return True
+        await asyncio.sleep(0.025)
+    return False
+
+
+async def test_destroy_leaves_no_process_mount_group_or_file(driver, data_dir):
+    box = await driver.create(ONE)
+    await box.exec(shell("setsid sleep 4711.5 >/dev/null 2>&1 & echo"))
+    deep = "import os\nfor _ in range(1500):\n os.mkdir('d'); os.chdir('d')\n"
+    await box.exec(ExecRequest(argv=("python3", "-c", deep), cwd="/home"))
+    await box.exec(shell("ln -s / /home/link; mkfifo /home/f; mkdir -m 0 /home/closed"))
+    assert processes_about("4711.5")
+    assert bool(groups_of(ONE.id)) == driver.protections()["memory_limit"]
+    await driver.destroy(ONE.id)
+    assert processes_about("4711.5") == []
+    assert processes_about(str(data_dir / "sandboxes" / ONE.id)) == []
+    assert groups_of(ONE.id) == []
+    assert str(data_dir) not in Path("/proc/self/mountinfo").read_text()
+    assert list((data_dir / "sandboxes").iterdir()) == []
+
+
+@pytest.mark.root
+async def test_each_sandbox_has_ids_of_its_own(driver, data_dir):
+    boxes = [await driver.create(spec) for spec in (ONE, TWO)]
+    for box in boxes:
+        await box.exec(shell("touch /workspace/by-root; sleep 4712.5 >/dev/null 2>&1 &"))
+        await box.exec(shell("touch /tmp/x; cp /tmp/x /var/tmp/by-nobody", user="nobody"))
+    uppers = [data_dir / "sandboxes" / spec.id / "upper" for spec in (ONE, TWO)]
+    bases = [(upper / "workspace/by-root").stat().st_uid for upper in uppers]
+    assert len(set(bases)) == 2
+    assert min(bases) >= 1 << 30
+    for base, upper in zip(bases, uppers, strict=True):
+        assert (upper / "var/tmp/by-nobody").stat().st_uid == base + 65534
+    owners = {Path(f"/proc/{pid}").stat().st_uid for pid in processes_about("4712.5")}
+    assert owners == set(bases)
+
+
+@pytest.mark.root
+async def test_the_memory_limit_bites(driver):
+    if not driver.protections()["memory_limit"]:
+        pytest.skip("this host gives no memory control group")
+    box = await driver.create(
+        SandboxSpec(id=ONE.id, limits=Limits(memory_mib=64, pids=40, tmp_mib=16))
+    )
+    fine = await box.exec(ExecRequest(argv=("python3", "-c", "print(len(bytes(20 << 20)))")))
+    assert fine.exit_code == 0
+    greedy = "data = bytearray(200 << 20)\nfor i in range(0, len(data), 4096): data[i] = 1"
+    result = await box.exec(ExecRequest(argv=("python3", "-c", greedy)))
+    assert (result.exit_code, result.out_of_memory) == (137, True)
+    assert (await box.exec(shell("echo alive"))).stdout == b"alive\n"
+
+
+async def test_the_process_limit_bites(driver):
+    box = await driver.create(SandboxSpec(id=ONE.id, limits=Limits(pids=30)))
+    forks = "import os, time\nfor n in range(100):\n if not os.fork(): time.sleep(60)\n"
+    result = await box.exec(ExecRequest(argv=("python3", "-c", forks), timeout_seconds=20))
+    assert result.exit_code == 1
+    assert b"BlockingIOError" in result.stderr
+    await driver.destroy(ONE.id)
+
+
+async def test_tmp_and_files_have_limits(driver):
+    box = await driver.create(SandboxSpec(id=ONE.id, limits=Limits(tmp_mib=4, file_size_mib=8)))
+    full = await box.exec(shell("head -c 6000000 /dev/zero >/tmp/large"))
+    assert full.exit_code != 0
+    assert b"No space" in full.stderr
+    large = await box.exec(shell("f=/workspace/large; head -c 9000000 /dev/zero >$f; wc -c <$f"))
+    assert large.stdout == b"8388608\n"
+    count = await box.exec(shell("ulimit -n"))
+    assert count.stdout == b"4096\n"
+
+
+CHILD = Path(__file__).parents[1] / "namespace_child.py"
+
+
+async def test_after_kill_9_processes_are_gone_and_state_is_adopted(driver, data_dir):
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, str(CHILD), str(data_dir), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert await child.stdout.readline() == b"ready\n"
+        assert processes_about("4713.5")
+    finally:
+        child.kill()
+        await child.wait()
+    assert await until(lambda: not processes_about("4713.5"))
+    assert await until(lambda: not processes_about(str(data_dir / "sandboxes")))
+    heir = open_driver(data_dir)
+    assert await heir.leftovers() == [ONE.id]
+    other = await heir.create(TWO)
+    box = await heir.restore(ONE)
+    assert await box.files.read("/workspace/kept") == b"kept"
+    if ROOT:
+        uppers = [data_dir / "sandboxes" / spec.id / "upper" for spec in (ONE, TWO)]
+        assert len({upper.stat().st_uid for upper in uppers}) == 2
+    assert (await other.exec(shell("ls /workspace"))).stdout == b""
+    for spec in (ONE, TWO):
+        await heir.destroy(spec.id)
+    assert groups_of(ONE.id) == []
+
+
+async def test_a_launcher_that_dies_takes_its_sandbox_with_it(driver, data_dir):
+    box = await driver.create(ONE)
+    await box.files.write("/workspace/kept", b"kept")
+    await box.exec(shell("setsid sleep 4714.5 >/dev/null 2>&1 &"))
+    (launcher,) = [
+        pid
+        for pid in processes_about(str(data_dir / "sandboxes" / ONE.id))
+        if Path(f"/proc/{pid}/stat").read_text().split()[3] == str(os.getpid())
+    ]
+    os.kill(launcher, signal.SIGKILL)
+    assert await asyncio.wait_for(box.closed(), 5) != ""
+    assert await until(lambda: not processes_about("4714.5"))
+    woken = await driver.restore(ONE)
+    assert await woken.files.read("/workspace/kept") == b"kept"
+
+
+async def test_nothing_of_the_host_process_is_inherited(driver, data_dir, monkeypatch):
+    monkeypatch.setenv("PLANTED_SECRET", "4715-secret")
+    box = await driver.create(ONE)
+    script = (
+        "cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; env; ls /proc/self/fd"
+    )
+    result = await box.exec(shell(script))
+    assert b"4715-secret" not in result.stdout
+    assert str(data_dir).encode() not in result.stdout
+    assert b"HOME=/root" in result.stdout
