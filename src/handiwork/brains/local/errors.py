@@ -1,0 +1,68 @@
+"""What the server answers when it refuses: the protocol's error envelope. No I/O."""
+
+from typing import Any
+
+import msgspec
+
+from handiwork.model.errors import (
+    ConflictError,
+    HandiworkError,
+    NotFoundError,
+    UnauthorizedError,
+)
+
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    412: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+class WireError(HandiworkError):
+    """An answer other than 200, with the protocol's words."""
+
+    def __init__(self, status: int, message: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.details = details
+
+
+def invalid(message: str) -> WireError:
+    """The request is wrong (400)."""
+    return WireError(400, message)
+
+
+def missing(kind: str, name: str) -> WireError:
+    """The named thing does not exist, or not for this key (404)."""
+    return WireError(404, f"{kind} {name} does not exist")
+
+
+def status_of(error: HandiworkError) -> int:
+    """Return the status that an error of the tree is told with."""
+    if isinstance(error, WireError):
+        return error.status
+    if isinstance(error, NotFoundError):
+        return 404
+    if isinstance(error, ConflictError):
+        return 409
+    if isinstance(error, UnauthorizedError):
+        return 401
+    return 500
+
+
+def envelope(
+    status: int, message: str, request_id: str, details: dict[str, Any] | None = None
+) -> bytes:
+    """Return the body of a refusal."""
+    error: dict[str, Any] = {"type": TYPES.get(status, "api_error"), "message": message}
+    if details is not None:
+        error["details"] = details
+    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})

@@ -1,0 +1,241 @@
+"""Sessions in memory and on disk: every change of one is written before anyone hears of it.
+
+Memory changes first and at once; writes follow in the same order; streams and callers are told
+when a write is done. So the disk always holds a prefix of what memory went through, and a process
+that dies loses only what nobody was told. A write that fails ends the process for that reason.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, delete, func, insert, select
+
+from handiwork.brains.local.clock import Clock, NewId
+from handiwork.brains.local.errors import missing
+from handiwork.brains.local.queue import WorkItem, timestamp
+from handiwork.brains.local.session import Session, loaded
+from handiwork.brains.local.streams import Subscriber, frame
+from handiwork.brains.local.tables import (
+    ADD_EVENTS,
+    CHANGE_SESSION,
+    DROP_EVENT,
+    EVENTS,
+    SESSIONS,
+)
+from handiwork.brains.local.turn import Event, Outcome, ended
+from handiwork.brains.local.work import WorkQueues, keep_work, work_row
+from handiwork.model.ids import DEFAULT_TENANT
+from handiwork.store.database import Database
+
+CACHED_SESSIONS = 1000
+MAX_SUBSCRIBERS = 1000
+_RESULTS = {"user.tool_result": "tool_use_id", "user.custom_tool_result": "custom_tool_use_id"}
+
+
+class Journal:
+    """The sessions that are in use, backed by the database."""
+
+    def __init__(
+        self,
+        database: Database,
+        work: WorkQueues,
+        clock: Clock,
+        new_id: NewId,
+        on_lost_write: Callable[[BaseException], None],
+    ) -> None:
+        self._database = database
+        self._work = work
+        self._clock = clock
+        self._new_id = new_id
+        self._on_lost_write = on_lost_write
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+
+    async def load_open(self) -> list[Session]:
+        """Take up the sessions whose turn was open when the process ended."""
+
+        def ids(connection: Connection) -> list[str]:
+            rows = connection.execute(select(SESSIONS.c.id).where(SESSIONS.c.turn_open))
+            return [row.id for row in rows]
+
+        sessions = [await self.get(session_id) for session_id in await self._database.read(ids)]
+        self._work.open_turns.update(session.id for session in sessions)
+        return sessions
+
+    async def get(self, session_id: str) -> Session:
+        """Return a session, from memory or disk; 404 when there is none."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            read = await self._database.read(lambda connection: _read(connection, session_id))
+            if read is None:
+                raise missing("session", session_id)
+            session = self._sessions.setdefault(session_id, read)
+            self._evict()
+        self._sessions.move_to_end(session_id)
+        return session
+
+    async def create(self, session: Session) -> None:
+        """Write a new session."""
+        row = session.row()
+        self._sessions[session.id] = session
+        await self._write(session, lambda connection: connection.execute(insert(SESSIONS), row))
+        self._evict()
+
+    async def keep(self, session: Session) -> None:
+        """Write what rarely changes: title, metadata, tools."""
+        session.progress.updated_at = self._clock()
+        row = _whole(session)
+        await self._write(session, lambda connection: connection.execute(CHANGE_SESSION, row))
+
+    async def apply(
+        self, session: Session, outcome: Outcome, *, archived: bool = False
+    ) -> list[Event]:
+        """Take an outcome over, write it, tell the streams. Returns the events as they were told.
+
+        An open turn gets its work item in the same write. `archived`: the session ends with it.
+        """
+        if session.gone:
+            return []
+        events, rows = self._staged(session, outcome)
+        items = self._work_for(session, archived=archived)
+        state = _whole(session) if archived else session.state_row()
+        dropped = [
+            {"in_session": session.id, "event": event_id} for event_id in sorted(outcome.released)
+        ]
+        work_rows = [work_row(item) for item in items]
+
+        def change(connection: Connection) -> None:
+            if dropped:
+                connection.execute(DROP_EVENT, dropped)
+            connection.execute(ADD_EVENTS, rows)
+            connection.execute(CHANGE_SESSION, state)
+            keep_work(connection, work_rows)
+
+        await self._write(session, change)
+        self._publish(session, events)
+        if items:
+            self._work.wake(session.body.environment_id)
+        return events
+
+    async def delete(self, session: Session) -> None:
+        """Remove a session and all of its events; its streams are told and end."""
+        session.gone = True
+        session.move(ended(session.turn), self._clock())
+        self._work.open_turns.discard(session.id)
+        items = self._work.end_for(session.body.environment_id, session.id, force=True)
+        work_rows = [work_row(item) for item in items]
+
+        def change(connection: Connection) -> None:
+            connection.execute(delete(EVENTS).where(EVENTS.c.session_id == session.id))
+            connection.execute(delete(SESSIONS).where(SESSIONS.c.id == session.id))
+            keep_work(connection, work_rows)
+
+        await self._write(session, change)
+        told = {"type": "session.deleted", "id": self._new_id("sevt")}
+        self._publish(session, [{**told, "processed_at": timestamp(self._clock())}])
+        self.close_streams(session)
+        self._sessions.pop(session.id, None)
+
+    def subscribe(self, session: Session) -> Subscriber:
+        """Open a stream of what happens from now on."""
+        subscriber = Subscriber()
+        session.subscribers.add(subscriber)
+        return subscriber
+
+    def close_streams(self, session: Session | None = None) -> None:
+        """End the streams of one session, or all."""
+        for each in [session] if session else list(self._sessions.values()):
+            for subscriber in each.subscribers:
+                subscriber.close()
+
+    async def earlier_result(self, session: Session, call_id: str) -> Event | None:
+        """Return the result that settled a call before, if one did."""
+        if call_id in session.recent_results:
+            return session.recent_results[call_id]
+        row = await self._database.read(
+            lambda connection: connection.execute(
+                select(EVENTS.c.body).where(
+                    EVENTS.c.session_id == session.id, EVENTS.c.call_id == call_id
+                )
+            ).first()
+        )
+        return msgspec.json.decode(row.body) if row else None
+
+    def _staged(
+        self, session: Session, outcome: Outcome
+    ) -> tuple[list[Event], list[dict[str, Any]]]:
+        """Change memory; return the stamped events and their rows."""
+        events: list[Event] = []
+        rows: list[dict[str, Any]] = []
+        now = self._clock()
+        for untold in outcome.events:
+            now = self._clock()
+            event = {"id": self._new_id("sevt"), "processed_at": timestamp(now), **untold}
+            call_id = event.get(_RESULTS.get(event["type"], ""))
+            if call_id is not None:
+                session.remember_result(call_id, event)
+            rows.append(
+                {
+                    "session_id": session.id,
+                    "position": session.next_position,
+                    "tenant_id": DEFAULT_TENANT,
+                    "id": event["id"],
+                    "type": event["type"],
+                    "call_id": call_id,
+                    "created_at": timestamp(now),
+                    "body": msgspec.json.encode(event),
+                }
+            )
+            session.next_position += 1
+            events.append(event)
+        session.move(outcome.turn, now)
+        return events, rows
+
+    def _work_for(self, session: Session, *, archived: bool) -> list[WorkItem]:
+        environment_id = session.body.environment_id
+        if session.turn.open:
+            self._work.open_turns.add(session.id)
+            return self._work.offer(environment_id, session.id)
+        self._work.open_turns.discard(session.id)
+        return self._work.end_for(environment_id, session.id, force=False) if archived else []
+
+    async def _write(self, session: Session, change: Callable[[Connection], Any]) -> None:
+        session.writes += 1
+        try:
+            await self._database.write(change)
+        except Exception as error:
+            self._on_lost_write(error)
+            raise
+        finally:
+            session.writes -= 1
+
+    def _publish(self, session: Session, events: Sequence[Event]) -> None:
+        if not session.subscribers:
+            return
+        data = b"".join(frame(event) for event in events if event["processed_at"] is not None)
+        for subscriber in session.subscribers:
+            subscriber.send(data)
+
+    def _evict(self) -> None:
+        excess = len(self._sessions) - CACHED_SESSIONS
+        for session in list(self._sessions.values())[: max(0, excess)]:
+            if session.evictable:
+                del self._sessions[session.id]
+
+
+def _whole(session: Session) -> dict[str, Any]:
+    row = session.row()
+    return {**session.state_row(), "archived_at": row["archived_at"], "body": row["body"]}
+
+
+def _read(connection: Connection, session_id: str) -> Session | None:
+    row = connection.execute(
+        select(SESSIONS.c.body, SESSIONS.c.state).where(SESSIONS.c.id == session_id)
+    ).first()
+    if row is None:
+        return None
+    last = connection.execute(
+        select(func.max(EVENTS.c.position)).where(EVENTS.c.session_id == session_id)
+    ).scalar()
+    return loaded(row.body, row.state, 0 if last is None else last + 1)

@@ -1,0 +1,1 @@
+"""Revisions of the local brain's schema, for Alembic."""

@@ -1,0 +1,267 @@
+"""Routes of sessions, their events and their streams."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from litestar import delete, get, post
+from litestar.types import ASGIApp, Receive, Scope, Send
+from sqlalchemy import Connection, select
+
+from handiwork.brains.local.errors import WireError, invalid, missing
+from handiwork.brains.local.keys import Kind
+from handiwork.brains.local.paging import every, first, flag, moments, number, page
+from handiwork.brains.local.services import (
+    PING_SECONDS,
+    Answer,
+    AnyRequest,
+    Services,
+    answer,
+    body_of,
+    caller_of,
+    name_of,
+    query_of,
+    services_of,
+    session_of,
+)
+from handiwork.brains.local.session import Body, Progress, Session, view
+from handiwork.brains.local.shapes import (
+    EventsSend,
+    SessionCreate,
+    SessionUpdate,
+    merged,
+    tools_as_kept,
+)
+from handiwork.brains.local.streams import Subscriber
+from handiwork.brains.local.tables import EVENTS, SESSIONS
+from handiwork.brains.local.turn import Outcome, Turn, ended
+
+HANDS = (Kind.API, Kind.ENVIRONMENT, Kind.SESSIONS)
+MAX_STREAMS = 256
+"""Open streams of one session."""
+
+
+@post("/v1/sessions", status_code=200)
+async def create_session(request: AnyRequest) -> Answer:
+    """Create a session; `initial_events` open its first turn at once."""
+    caller_of(request, Kind.API)
+    body = await body_of(request, SessionCreate)
+    services = services_of(request)
+    environment = await services.catalog.environment(body.environment_id)
+    if environment["archived_at"]:
+        raise invalid(f"environment {body.environment_id} is archived")
+    if body.resources:
+        raise invalid(
+            f"Environment {body.environment_id} is a self-hosted environment. `resources` are not"
+            " supported with self-hosted environments."
+        )
+    now = services.clock()
+    session = Session(
+        body=Body(
+            id=services.new_id("sesn"),
+            environment_id=body.environment_id,
+            agent=await services.catalog.snapshot(body.agent),
+            title=body.title,
+            metadata=body.metadata,
+            created_at=now,
+        ),
+        progress=Progress(turn=Turn(), updated_at=now),
+        next_position=0,
+    )
+    await services.journal.create(session)
+    if body.initial_events:
+        await services.loop.send(session, body.initial_events)
+    return answer(view(session.body, session.progress))
+
+
+@get("/v1/sessions")
+async def list_sessions(request: AnyRequest) -> Answer:
+    """List sessions, newest first."""
+    caller_of(request, Kind.API)
+    query = query_of(request)
+    wanted = page(query, limit=20, most=100, order="desc")
+    column = SESSIONS.c.created_at
+    conditions = [*wanted.condition(column), *moments(query, "created_at", column)]
+    if not flag(query, "include_archived"):
+        conditions.append(SESSIONS.c.archived_at.is_(None))
+    if statuses := every(query, "statuses"):
+        conditions.append(SESSIONS.c.status.in_(statuses))
+    if agent_id := first(query, "agent_id"):
+        conditions.append(SESSIONS.c.agent_id == agent_id)
+
+    def rows(connection: Connection) -> list[tuple[str | int, Any]]:
+        chosen = (
+            select(column, SESSIONS.c.body, SESSIONS.c.state)
+            .where(*conditions)
+            .order_by(wanted.ordered(column))
+            .limit(wanted.limit + 1)
+        )
+        return [
+            (
+                row[0],
+                view(
+                    msgspec.json.decode(row[1], type=Body),
+                    msgspec.json.decode(row[2], type=Progress),
+                ),
+            )
+            for row in connection.execute(chosen)
+        ]
+
+    listed = wanted.answer(await services_of(request).database.read(rows))
+    return answer({**listed, "prev_page": None})
+
+
+@get("/v1/sessions/{session_id:str}")
+async def get_session(request: AnyRequest) -> Answer:
+    """Return a session."""
+    session = await session_of(request, *HANDS)
+    return answer(view(session.body, session.progress))
+
+
+@post("/v1/sessions/{session_id:str}", status_code=200)
+async def update_session(request: AnyRequest) -> Answer:
+    """Change title and metadata; the agent's tools while no turn is open."""
+    session = await session_of(request, Kind.API)
+    change = await body_of(request, SessionUpdate)
+    if session.body.archived_at:
+        raise invalid(f"session {session.id} is archived")
+    if change.agent is not None and change.agent.tools is not None:
+        if session.turn.open:
+            raise invalid(f"session {session.id} has an open turn: its tools cannot change now")
+        session.body.agent = {**session.body.agent, "tools": tools_as_kept(change.agent.tools)}
+    session.body.metadata = merged(session.body.metadata, change.metadata)
+    if not isinstance(change.title, msgspec.UnsetType):
+        session.body.title = change.title
+    await services_of(request).journal.keep(session)
+    return answer(view(session.body, session.progress))
+
+
+@post("/v1/sessions/{session_id:str}/archive", status_code=200)
+async def archive_session(request: AnyRequest) -> Answer:
+    """End a session for good and keep its history."""
+    session = await session_of(request, Kind.API)
+    services = services_of(request)
+    if session.body.archived_at is None:
+        services.loop.cancel(session)
+        session.body.archived_at = services.clock()
+        over = Outcome(ended(session.turn), [{"type": "session.status_terminated"}])
+        await services.journal.apply(session, over, archived=True)
+    return answer(view(session.body, session.progress))
+
+
+@delete("/v1/sessions/{session_id:str}", status_code=200)
+async def delete_session(request: AnyRequest) -> Answer:
+    """Remove a session with its history."""
+    session = await session_of(request, Kind.API)
+    services = services_of(request)
+    services.loop.cancel(session)
+    await services.journal.delete(session)
+    return answer({"id": session.id, "type": "session_deleted"})
+
+
+@get("/v1/sessions/{session_id:str}/events")
+async def list_events(request: AnyRequest) -> Answer:
+    """List a session's events in the order they were processed."""
+    session = await session_of(request, *HANDS)
+    query = query_of(request)
+    wanted = page(query, limit=1000, most=1000, order="asc")
+    column = EVENTS.c.position
+    conditions = [*wanted.condition(column), *moments(query, "created_at", EVENTS.c.created_at)]
+    if types := every(query, "types"):
+        conditions.append(EVENTS.c.type.in_(types))
+
+    def rows(connection: Connection) -> list[tuple[str | int, Any]]:
+        chosen = (
+            select(column, EVENTS.c.body)
+            .where(EVENTS.c.session_id == session.id, *conditions)
+            .order_by(wanted.ordered(column))
+            .limit(wanted.limit + 1)
+        )
+        return [(row[0], msgspec.Raw(row[1])) for row in connection.execute(chosen)]
+
+    return answer(wanted.answer(await services_of(request).database.read(rows)))
+
+
+@post("/v1/sessions/{session_id:str}/events", status_code=200)
+async def send_events(request: AnyRequest) -> Answer:
+    """Take events of the user or of the tools; durable when answered."""
+    session = await session_of(request, *HANDS)
+    body = await body_of(request, EventsSend)
+    return answer({"data": await services_of(request).loop.send(session, body.events)})
+
+
+@get("/v1/sessions/{session_id:str}/threads")
+async def list_threads(request: AnyRequest) -> Answer:
+    """List threads: sessions of this server have none beside their own."""
+    await session_of(request, *HANDS)
+    number(query_of(request), "limit", 1, 1000)
+    return answer({"data": [], "next_page": None})
+
+
+@get(
+    [
+        "/v1/sessions/{session_id:str}/threads/{thread_id:str}",
+        "/v1/sessions/{session_id:str}/threads/{thread_id:str}/events",
+        "/v1/sessions/{session_id:str}/threads/{thread_id:str}/stream",
+    ]
+)
+async def get_thread(request: AnyRequest) -> Answer:
+    """Say that there is no such thread."""
+    await session_of(request, *HANDS)
+    raise missing("thread", name_of(request, "thread_id"))
+
+
+@get("/v1/sessions/{session_id:str}/events/stream")
+async def stream_events(request: AnyRequest) -> ASGIApp:
+    """Stream what happens from now on, until the session is deleted or the client leaves."""
+    session = await session_of(request, *HANDS)
+    services = services_of(request)
+    if len(session.subscribers) >= MAX_STREAMS:
+        raise WireError(429, f"session {session.id} has {MAX_STREAMS} open streams")
+
+    async def stream(_scope: Scope, receive: Receive, send: Send) -> None:
+        subscriber = services.journal.subscribe(session)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                listening = tasks.create_task(_close_when_left(receive, subscriber))
+                await _send_chunks(send, subscriber)
+                listening.cancel()
+        finally:
+            session.subscribers.discard(subscriber)
+
+    return stream
+
+
+async def _close_when_left(receive: Receive, subscriber: Subscriber) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    subscriber.close()
+
+
+async def _send_chunks(send: Send, subscriber: Subscriber) -> None:
+    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    async for chunk in subscriber.chunks(PING_SECONDS):
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+ROUTES = [
+    create_session,
+    list_sessions,
+    get_session,
+    update_session,
+    archive_session,
+    delete_session,
+    list_events,
+    send_events,
+    list_threads,
+    get_thread,
+    stream_events,
+]
+
+
+def stop_streams(services: Services) -> None:
+    """End all that waits, so that the server can stop."""
+    services.journal.close_streams()
+    services.work.close()

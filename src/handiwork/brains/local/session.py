@@ -1,0 +1,153 @@
+"""One session as it is kept: what rarely changes, what changes with every event, and its view."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from handiwork.brains.local.queue import timestamp
+from handiwork.brains.local.streams import Subscriber
+from handiwork.brains.local.turn import Event, Turn
+from handiwork.model.ids import DEFAULT_TENANT
+
+RECENT_RESULTS = 256
+TERMINATED = "terminated"
+
+
+class Body(msgspec.Struct, kw_only=True):
+    """What its creator said, and the agent as it was then."""
+
+    id: str
+    environment_id: str
+    agent: dict[str, Any]
+    title: str | None
+    metadata: dict[str, str]
+    created_at: datetime
+    archived_at: datetime | None = None
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """What every event may change."""
+
+    turn: Turn
+    updated_at: datetime
+    running_since: datetime | None = None
+    active_seconds: float = 0.0
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """A session in memory. `writes` counts what is on its way to the disk."""
+
+    body: Body
+    progress: Progress
+    next_position: int
+    subscribers: set[Subscriber] = msgspec.field(default_factory=set)
+    recent_results: dict[str, Event] = msgspec.field(default_factory=dict)
+    writes: int = 0
+    asking: bool = False
+    gone: bool = False
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.body.id
+
+    @property
+    def turn(self) -> Turn:
+        """Where it stands."""
+        return self.progress.turn
+
+    @property
+    def status(self) -> str:
+        """The protocol's word for where it stands."""
+        return status(self.body, self.progress)
+
+    @property
+    def evictable(self) -> bool:
+        """Whether nothing needs it in memory."""
+        return not (self.subscribers or self.writes or self.asking or self.turn.open)
+
+    def move(self, turn: Turn, now: datetime) -> None:
+        """Take over a new turn and keep the time."""
+        progress = self.progress
+        progress.turn = turn
+        progress.updated_at = now
+        if turn.model_due and progress.running_since is None:
+            progress.running_since = now
+        elif not turn.model_due and progress.running_since is not None:
+            progress.active_seconds += (now - progress.running_since) / timedelta(seconds=1)
+            progress.running_since = None
+
+    def remember_result(self, call_id: str, event: Event) -> None:
+        """Keep a result at hand for the case that it is posted twice."""
+        self.recent_results[call_id] = event
+        if len(self.recent_results) > RECENT_RESULTS:
+            del self.recent_results[next(iter(self.recent_results))]
+
+    def row(self) -> dict[str, Any]:
+        """Return the row of the `sessions` table."""
+        return {
+            "id": self.id,
+            "tenant_id": DEFAULT_TENANT,
+            "environment_id": self.body.environment_id,
+            "agent_id": self.body.agent["id"],
+            "status": self.status,
+            "turn_open": self.turn.open,
+            "created_at": timestamp(self.body.created_at),
+            "archived_at": timestamp(self.body.archived_at) if self.body.archived_at else None,
+            "body": msgspec.json.encode(self.body),
+            "state": msgspec.json.encode(self.progress),
+        }
+
+    def state_row(self) -> dict[str, Any]:
+        """Return what an event changes of the row."""
+        return {
+            "session": self.id,
+            "status": self.status,
+            "turn_open": self.turn.open,
+            "state": msgspec.json.encode(self.progress),
+        }
+
+
+def status(body: Body, progress: Progress) -> str:
+    """Return `terminated` once archived, else what the turn says."""
+    return TERMINATED if body.archived_at else progress.turn.status
+
+
+def loaded(body: bytes, state: bytes, next_position: int) -> Session:
+    """Return a session from its row."""
+    return Session(
+        body=msgspec.json.decode(body, type=Body),
+        progress=msgspec.json.decode(state, type=Progress),
+        next_position=next_position,
+    )
+
+
+def view(body: Body, progress: Progress) -> dict[str, Any]:
+    """Return the session as the protocol shows it."""
+    usage = {
+        "input_tokens": progress.turn.input_tokens,
+        "output_tokens": progress.turn.output_tokens,
+        "cache_read_input_tokens": 0,
+        "active_seconds": progress.active_seconds,
+    }
+    seconds = (progress.updated_at - body.created_at) / timedelta(seconds=1)
+    return {
+        "id": body.id,
+        "type": "session",
+        "status": status(body, progress),
+        "title": body.title,
+        "agent": body.agent,
+        "environment_id": body.environment_id,
+        "metadata": body.metadata,
+        "resources": [],
+        "vault_ids": [],
+        "outcome_evaluations": [],
+        "stats": {"active_seconds": progress.active_seconds, "duration_seconds": seconds},
+        "usage": usage,
+        "budget": None,
+        "deployment_id": None,
+        "created_at": timestamp(body.created_at),
+        "updated_at": timestamp(progress.updated_at),
+        "archived_at": timestamp(body.archived_at) if body.archived_at else None,
+    }
