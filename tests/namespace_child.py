@@ -11,7 +11,7 @@ from handiwork.sandboxes.namespace import NamespaceDriver
 
 async def main():
     driver = NamespaceDriver(Path(sys.argv[1]), clock=lambda: datetime.now(UTC))
-    box = await driver.create(SandboxSpec(id="sbx_lifeaaaa"))
+    box = await driver.create(SandboxSpec(id=sys.argv[2]))
     await box.files.write("/workspace/kept", b"kept")
     await box.exec(ExecRequest(argv=("sh", "-c", "setsid sleep 4713.5 >/dev/null 2>&1 &")))
     print("ready", flush=True)

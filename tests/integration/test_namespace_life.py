@@ -13,7 +13,7 @@ from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
 from handiwork.sandboxes.namespace import NamespaceDriver
 
 ROOT = os.geteuid() == 0
-ONE, TWO = SandboxSpec(id="sbx_lifeaaaa"), SandboxSpec(id="sbx_lifebbbb")
+ONE, TWO = (SandboxSpec(id=f"sbx_{name}{os.getpid():08}") for name in ("one", "two"))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ CHILD = Path(__file__).parents[1] / "namespace_child.py"
 
 async def test_after_kill_9_processes_are_gone_and_state_is_adopted(driver, data_dir):
     child = await asyncio.create_subprocess_exec(
-        sys.executable, str(CHILD), str(data_dir), stdout=asyncio.subprocess.PIPE
+        sys.executable, str(CHILD), str(data_dir), ONE.id, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert await child.stdout.readline() == b"ready\n"

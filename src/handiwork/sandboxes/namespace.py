@@ -109,8 +109,10 @@ class NamespaceDriver:
         check_env(spec.env)
         current = await self._host_image(spec)
         async with self._lock(spec.id):
-            if spec.id in self._running:
+            running = self._running.get(spec.id)
+            if running is not None and running.channel.reason is None:
                 raise ConflictError(f"sandbox {spec.id} is running")
+            await self._stop(spec.id)
             meta = self._states.load(spec.id, current.digest)
             image = images.image_path(self._images, meta.image)
             if not image.is_dir():
@@ -162,7 +164,7 @@ class NamespaceDriver:
                 ours.close()
                 await self._cgroups.remove(spec.id)
                 raise
-        channel = Channel(lambda _: self._lost(spec.id, running))
+        channel = Channel(lambda reason: process.kill() if reason else None)
         running = _Running(process, channel)
         try:
             if new:
@@ -170,6 +172,7 @@ class NamespaceDriver:
             await channel.loop.create_unix_connection(lambda: channel, sock=ours)
             await channel.hello(HELLO_SECONDS)
         except BaseException as error:
+            channel.end()
             ours.close()
             await self._fail(spec.id, running, error)
             raise
@@ -207,17 +210,11 @@ class NamespaceDriver:
             argv += ["--exit", spec.exit.socket_path, "--bundle", str(bundle)]
         return argv
 
-    def _lost(self, sandbox_id: str, running: _Running) -> None:
-        """Take note that a sandbox is gone, by our doing or not; nothing of it may go on."""
-        if self._running.get(sandbox_id) is running:
-            del self._running[sandbox_id]
-        if running.channel.reason:
-            running.process.kill()
-
     async def _stop(self, sandbox_id: str) -> None:
         running = self._running.get(sandbox_id)
         if running is not None:
             await running.stop()
+            self._running.pop(sandbox_id, None)
         await self._cgroups.remove(sandbox_id)
 
     async def _delete(self, sandbox_id: str) -> None:

@@ -40,7 +40,7 @@ FIXES = {
     "overlay": "use Linux 5.11 or later, where overlay mounts work inside user namespaces",
     "nftables": "load the kernel module nf_tables: modprobe nf_tables nft_redir nft_reject",
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER",
-    "idmap": "use Linux 5.12 or later and a file system with idmapped mounts (ext4, xfs, btrfs)",
+    "idmap": "use Linux 5.19 or later and a file system with idmapped mounts (ext4, xfs, btrfs)",
     "pidns": "use a kernel with CONFIG_PID_NS",
     "landlock": "use Linux 5.13 or later with Landlock enabled",
 }
