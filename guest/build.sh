@@ -1,12 +1,12 @@
 #!/bin/sh
 # Builds the guest agent. Nothing but a C compiler and a static libc is needed.
 #   build.sh              the agent, static, into ../src/handiwork/guest_agent (or --output FILE)
-#   build.sh --sanitize   the agent and `decode` with ASan and UBSan, dynamic, into build/
-#   build.sh --fuzz       the libFuzzer target and its seeds, into build/ (needs clang)
+#   build.sh --sanitize   the agent and `decode` with ASan and UBSan, dynamic, into build/ (or --output DIR)
+#   build.sh --fuzz       the libFuzzer target and its seeds, into build/ (or --output DIR); needs clang
 set -eu
 cd "$(dirname "$0")"
 cc=${CC:-cc}
-output=../src/handiwork/guest_agent
+output=
 mode=agent
 while [ $# -gt 0 ]; do
     case $1 in
@@ -29,28 +29,33 @@ sources() { for name in "$@"; do printf '%s.c ' "$name"; done; }
 
 case $mode in
 agent)
+    output=${output:-../src/handiwork/guest_agent}
     # shellcheck disable=SC2046,SC2086
     $cc -std=gnu11 -O2 -static-pie -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $warnings \
         -Wl,-z,relro,-z,now,-z,noexecstack -s -o "$output.new" $(sources $agent)
+    output=${output:-../src/handiwork/guest_agent}
     chmod 0755 "$output.new"
     mv "$output.new" "$output"
     ;;
 sanitize)
-    mkdir -p build
+    output=${output:-build}
+    mkdir -p "$output"
     flags="-std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
     # shellcheck disable=SC2046,SC2086
-    $cc $flags $warnings -o build/guest_agent_sanitized $(sources $agent)
+    $cc $flags $warnings -o "$output/guest_agent_sanitized" $(sources $agent)
+    output=${output:-../src/handiwork/guest_agent}
     # shellcheck disable=SC2086
-    $cc $flags $warnings -o build/decode channel.c decode.c
+    $cc $flags $warnings -o "$output/decode" channel.c decode.c
     ;;
 fuzz)
-    mkdir -p build/seeds
-    $cc -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o build/fuzz_channel channel.c fuzz_channel.c
+    output=${output:-build}
+    mkdir -p "$output/seeds"
+    $cc -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o "$output/fuzz_channel" channel.c fuzz_channel.c
     # The first byte says who reads: odd for the agent.
     for hex in corpus/*.hex; do
         name=$(basename "$hex" .hex)
         case $(cat "corpus/$name.json") in *'"to": "agent"'*) reader='\001' ;; *) reader='\002' ;; esac
-        { printf '%b' "$reader"; tr -d '\n ' <"$hex" | xxd -r -p; } >"build/seeds/$name"
+        { printf '%b' "$reader"; tr -d '\n ' <"$hex" | xxd -r -p; } >"$output/seeds/$name"
     done
     ;;
 esac

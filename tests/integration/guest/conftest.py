@@ -271,9 +271,15 @@ def make_image(folder):
 
 @pytest.fixture(scope="session")
 def agent_binary(tmp_path_factory):
-    """The agent, built once; a directory that other users can reach."""
-    target = tmp_path_factory.mktemp("agent") / "guest_agent"
-    subprocess.run([GUEST / "build.sh", "--output", target], check=True)
+    """The agent, built once; a directory that other users can reach.
+
+    GUEST_AGENT_BINARY names another one to test, such as the sanitizer build (with
+    ASAN_OPTIONS=handle_segv=0, or it takes a signal that pid 1 is to ignore).
+    """
+    target = pathlib.Path(os.environ.get("GUEST_AGENT_BINARY", ""))
+    if not target.name:
+        target = tmp_path_factory.mktemp("agent") / "guest_agent"
+        subprocess.run([GUEST / "build.sh", "--output", target], check=True)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="guest-bin-"))
     folder.chmod(0o755)
     shutil.copy(target, folder / "guest_agent")

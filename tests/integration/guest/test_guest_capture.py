@@ -287,11 +287,10 @@ resource.setrlimit(7, (4096, 4096)) if resource.getrlimit(7)[1] >= 4096 else Non
 socks = [socket.create_connection(("1.2.3.4", 80), 15) for _ in range(1000)]
 for i, s in enumerate(socks): s.sendall(b"%04d" % i)
 print(sum(s.recv(4, socket.MSG_WAITALL) == b"%04d" % i for i, s in enumerate(socks)))
-over = []
-for _ in range(60): over.append(socket.create_connection(("1.2.3.4", 80), 5))
-lost = 0
-for s in over:
+over = []; lost = 0
+for _ in range(60):
     try:
+        s = socket.create_connection(("1.2.3.4", 80), 5); over.append(s)
         s.sendall(b"x"); lost += s.recv(1) != b"x"
     except ConnectionResetError:
         lost += 1

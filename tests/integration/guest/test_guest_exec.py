@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -224,6 +225,39 @@ def test_limits_hold_for_guests(open_box):
     assert box.run("head -c 2000000 /dev/zero > /tmp/big").code != 0
     assert box.run("cat /proc/self/oom_score_adj").stdout == b"500\n"
     assert box.run("for i in $(seq 40); do sleep 5 & done", timeout_ms=3000).code != 0
+
+
+@pytest.fixture
+def memory_cgroup():
+    """A cgroup of 64 MiB, version 1 or 2; skipped where none can be made."""
+    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        group = root / f"guest-test-{os.getpid()}"
+        limit = "memory.limit_in_bytes" if root.name == "memory" else "memory.max"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if (group / limit).exists():
+            (group / limit).write_text(str(64 << 20))
+            break
+        group.rmdir()
+    else:
+        pytest.skip("no memory cgroup can be made here")
+    yield group
+    end = time.monotonic() + 10
+    while (group / "cgroup.procs").read_text() and time.monotonic() < end:
+        time.sleep(0.01)
+    group.rmdir()
+
+
+def test_a_kill_for_memory_is_told(open_box, memory_cgroup):
+    box = open_box(options=["--cgroup", memory_cgroup])
+    assert str(box.agent_pid()) in (memory_cgroup / "cgroup.procs").read_text().split()
+    result = box.run([PYTHON, "-c", "x = bytearray(200 << 20)"])
+    assert (result.code, result.flags) == (137, 8)
+    result = box.run("kill -9 $$")
+    assert (result.code, result.flags) == (137, 0)
+    box.close()
 
 
 def test_many_at_once_and_one_too_many(box):

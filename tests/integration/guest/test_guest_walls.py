@@ -191,15 +191,18 @@ def test_planted_links_in_an_earlier_upper_lead_nowhere(open_box, tmp_path):
     outside.mkdir()
     upper = box.folder / "state/upper"
     box.close()
-    for name in ("dev", "tmp", "sys"):
-        (upper / name).symlink_to(outside)
-        os.chown(upper / name, 300_000_000, 300_000_000, follow_symlinks=False)
     (upper / "etc").mkdir(exist_ok=True)
-    (upper / "etc/ssl").symlink_to(outside)
+    for name in ("dev", "tmp", "sys", "etc/ssl"):
+        (upper / name).symlink_to(outside)
+    for name in ("dev", "tmp", "sys", "etc/ssl", "etc"):
+        os.chown(upper / name, 300_000_000, 300_000_000, follow_symlinks=False)
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("certificates")
     second = open_box(folder=box.folder, options=["--bundle", bundle])
-    assert second.run("cat /etc/ssl/certs/*; echo x > /tmp/x; echo > /dev/null").stdout == b"certificates"
+    assert (
+        second.run("cat /etc/ssl/certs/*; echo x > /tmp/x; echo > /dev/null").stdout
+        == b"certificates"
+    )
     assert list(outside.iterdir()) == []
 
 
