@@ -88,11 +88,11 @@ class Sandbox(Protocol):
         ...
 
     async def exec(self, request: ExecRequest) -> ExecResult:
-        """Run a command to its end. Cancelling kills its process tree."""
+        """Run a command to its end; GuestError when it cannot start. Cancelling kills its tree."""
         ...
 
     async def start(self, request: ExecRequest, *, stdin: bool = False) -> Process:
-        """Start a command and return at once; `request.stdin` must be None."""
+        """Start a command and return when it runs, else GuestError; `request.stdin` must be None."""
         ...
 
     async def closed(self) -> str:
@@ -117,7 +117,7 @@ class Driver(Protocol):
         ...
 
     async def sleep(self, sandbox_id: str) -> None:
-        """End its processes and keep its files. No-op when it sleeps already."""
+        """End its processes and keep its files. No-op when it sleeps; NotFoundError without state."""
         ...
 
     async def destroy(self, sandbox_id: str) -> None:
