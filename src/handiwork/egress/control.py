@@ -48,7 +48,7 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
     max_bindings: int = 1024
     max_connections: int = 512
     max_requests: int = 256
-    max_idle_upstream: int = 64
+    max_idle_upstream: int = 128
     max_denied_names: int = 256
     dns_per_second: float = 50.0
     dns_burst: float = 200.0

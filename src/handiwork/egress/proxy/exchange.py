@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FRAMING, MISDIRECTED, LIMITS, SECRET = "framing", "misdirected", "limits", "secret"
 MAX_TARGET_BYTES = 8192
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+_CODED = frozenset({b"content-encoding", b"transfer-encoding", b"sec-websocket-extensions"})
 _MAX_UNSENT = 65_536
 _GUEST_LEFT = "the guest went away"
 
@@ -44,6 +45,35 @@ class Place(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = DEFAULT_PORTS[self.scheme] == self.port
         return (host if default else f"{host}:{self.port}").encode("ascii")
+
+
+class Facts:
+    """What the fields of a head say, kept while a guest sends the same fields again.
+
+    `tail` is all of the head for the upstream but its first line, valid for `sent_with`.
+    """
+
+    __slots__ = ("chunked", "has_body", "headers", "host", "length", "sent_with", "tail", "upgrade")
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        names = [name for name, _ in headers]
+        fields = dict(headers)
+        if names.count(b"host") != 1:
+            raise Refusal(400, FRAMING, "a request needs exactly one Host")
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None and (
+            coding.lower() != b"chunked" or names.count(b"transfer-encoding") != 1
+        ):
+            raise Refusal(400, FRAMING, "the only transfer coding is chunked")
+        length = fields.get(b"content-length")
+        self.headers = headers
+        self.host = fields[b"host"]
+        self.chunked = coding is not None
+        self.length = None if length is None or self.chunked else int(length)
+        self.has_body = self.chunked or bool(self.length)
+        self.upgrade = fields.get(b"upgrade", b"").lower()
+        self.sent_with: tuple[Injected, Place] | None = None
+        self.tail = b""
 
 
 class Exchange:
@@ -180,8 +210,17 @@ class Exchange:
         return decision.allowed and decision == self.decision
 
     def _judge(self) -> None:
-        fields = self._fields()
-        self.place = place = self.flow.place(self.target, fields[b"host"])
+        if self.version != "1.1":
+            raise Refusal(505, FRAMING, "only HTTP/1.1 is spoken here")
+        if self.method == b"CONNECT":
+            raise Refusal(400, FRAMING, "CONNECT is not spoken here: use the absolute form")
+        facts = self.flow.facts
+        if facts is None or facts.headers != self.headers:
+            self.flow.facts = facts = Facts(self.headers)
+        self.chunked_out, self.has_body = facts.chunked, facts.has_body
+        if self.upgrade:
+            self._judge_upgrade(facts)
+        self.place = place = self.flow.place(self.target, facts.host)
         path, query = _canonical(_origin_form(self.target))
         self.path = path
         binding = self.flow.binding
@@ -201,7 +240,7 @@ class Exchange:
             raise Refusal(503, LIMITS, "too many requests of this sandbox are under way")
         if decision.injections:
             self._open_secrets(granted, decision, place)
-        self._write_head(f"{path}?{query}" if query else path, place.authority, fields)
+        self._write_head(f"{path}?{query}" if query else path, place, facts)
         self._destination = destination_of(self.request, decision)
 
     def _open_secrets(self, granted: Granted, decision: Decision, place: Place) -> None:
@@ -213,44 +252,32 @@ class Exchange:
             raise Refusal(403, decision.rules[-1], str(error)) from None
         self.mask = self.injected.mask.fresh()
 
-    def _fields(self) -> dict[bytes, bytes]:
-        """Return the fields by name, once their framing is beyond doubt."""
-        names = [name for name, _ in self.headers]
-        fields = dict(self.headers)
-        if self.version != "1.1":
-            raise Refusal(505, FRAMING, "only HTTP/1.1 is spoken here")
-        if names.count(b"host") != 1:
-            raise Refusal(400, FRAMING, "a request needs exactly one Host")
-        if self.method == b"CONNECT":
-            raise Refusal(400, FRAMING, "CONNECT is not spoken here: use the absolute form")
-        coding = fields.get(b"transfer-encoding")
-        if coding is not None:
-            if coding.lower() != b"chunked" or names.count(b"transfer-encoding") != 1:
-                raise Refusal(400, FRAMING, "the only transfer coding is chunked")
-            self.chunked_out = self.has_body = True
-        elif fields.get(b"content-length", b"0").strip(b"0"):
-            self.has_body = True
-        if self.upgrade and (self.has_body or b"content-length" in fields):
+    def _judge_upgrade(self, facts: Facts) -> None:
+        """Keep an upgrade to a WebSocket; any other is left out of what is sent."""
+        if facts.has_body or facts.length is not None:
             raise Refusal(400, FRAMING, "an upgrade cannot have a body")
-        self.upgrade = (
-            self.upgrade
-            and self.method == b"GET"
-            and fields.get(b"upgrade", b"").lower() == b"websocket"
-        )
-        return fields
+        self.upgrade = self.method == b"GET" and facts.upgrade == b"websocket"
 
-    def _write_head(self, path: str, authority: bytes, fields: dict[bytes, bytes]) -> None:
-        length = None if self.chunked_out else fields.get(b"content-length")
+    def _write_head(self, path: str, place: Place, facts: Facts) -> None:
+        sent_with = facts.sent_with
+        if (
+            sent_with is not None
+            and sent_with[0] is self.injected
+            and sent_with[1] == place
+            and not self.upgrade
+        ):
+            self._head = b"%b %b HTTP/1.1%b" % (self.method, path.encode("ascii"), facts.tail)
+            return
         framing = rewrite.Framing(
-            length=None if length is None else int(length),
-            chunked=self.chunked_out,
+            length=facts.length,
+            chunked=facts.chunked,
             upgrade=b"websocket" if self.upgrade else None,
         )
         try:
             self._head = rewrite.request_head(
                 self.method,
                 path.encode("ascii"),
-                authority,
+                place.authority,
                 self.headers,
                 self.injected.headers,
                 identity=self.injected is not NOTHING,
@@ -258,6 +285,9 @@ class Exchange:
             )
         except rewrite.NotSendable as error:
             raise Refusal(400, FRAMING, str(error)) from None
+        if not self.upgrade:
+            facts.sent_with = (self.injected, place)
+            facts.tail = self._head[self._head.index(b"\r\n") :]
 
     def _send(self) -> None:
         destination = self._destination
@@ -310,8 +340,9 @@ class Exchange:
 
     def answered(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
         """Write the final head for the guest; say whether to go on reading."""
+        fields = {name.lower(): value for name, value in headers}
         why = None
-        if self.injected is not NOTHING:
+        if self.injected is not NOTHING and not _CODED.isdisjoint(fields):
             why = rewrite.unscannable(headers)
         if status == 101 and not self.upgrade:
             why = "a switch of protocols that was not asked for"
@@ -320,7 +351,7 @@ class Exchange:
             return False
         if not self.whole and status >= 200:
             self.keep_alive = False
-        framing = self._framing(status, {name.lower(): value for name, value in headers})
+        framing = self._framing(status, fields)
         try:
             head = rewrite.response_head(status, reason, headers, self.mask, framing=framing)
         except rewrite.NotSendable as error:

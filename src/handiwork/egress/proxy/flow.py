@@ -13,6 +13,7 @@ from handiwork.egress.proxy.exchange import (
     MAX_TARGET_BYTES,
     MISDIRECTED,
     Exchange,
+    Facts,
     Place,
     Refusal,
     place_of,
@@ -57,6 +58,7 @@ class Flow(asyncio.Protocol):
         self.loop = binding.loop
         self.write_paused = False
         self.touched = 0.0
+        self.facts: Facts | None = None
         self._first = first
         self._parser = HttpRequestParser(self)
         self._in_head = True

@@ -56,6 +56,8 @@ class ProxyProcess:
         self._ended = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._channel: Channel | None = None
+        self._id_prefix = new_id("aud", os.urandom(10))
+        self._records = 0
         self._log = log.get("egress.proxy")
 
     async def run(self, control: socket.socket) -> None:
@@ -123,7 +125,7 @@ class ProxyProcess:
             ca_root=opener.ca_root(),
             now=self._now,
             clock=self._clock,
-            new_id=lambda: new_id("aud", os.urandom(10)),
+            new_id=self._new_id,
             append=self._append,
             spawn=self._spawn,
         )
@@ -156,6 +158,11 @@ class ProxyProcess:
                 raise ConfigError(f"the binding {message.binding_id} is not open")
             live.update(message.grant)
         return Done(id=message.id)
+
+    def _new_id(self) -> str:
+        """Return an id from this process's random part and a count: cheap, and unique."""
+        self._records += 1
+        return f"{self._id_prefix}{self._records:x}"
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.create_task(work)

@@ -10,7 +10,7 @@ from handiwork.egress.proxy.dial import Destination
 
 MAX_HEAD_BYTES = 65_536
 MAX_HEADERS = 200
-MAX_PER_DESTINATION = 16
+MAX_PER_DESTINATION = 64
 
 
 class Answered(Protocol):
@@ -192,7 +192,9 @@ class Upstream(asyncio.Protocol):
             return
         self.in_head = False
         self.persistent = self.parser.should_keep_alive()
-        if len(self.headers) > MAX_HEADERS or self._head_size() > MAX_HEAD_BYTES:
+        if len(self.headers) > MAX_HEADERS or (
+            self.head_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES
+        ):
             self._broken("the head of the answer is too large")
             return
         if not exchange.answered(status, self.reason, self.headers):

@@ -50,7 +50,7 @@ def test_numbers_are_bounded():
     others = [connection(THERE) for _ in range(2)]
     for made in (*given, *others):
         pool.give(made, 0.0)
-    assert [made.transport.is_closing() for made in given] == [False] * 16 + [True]
+    assert [made.transport.is_closing() for made in given] == [False] * MAX_PER_DESTINATION + [True]
     assert [made.transport.is_closing() for made in others] == [False, True]
 
 
