@@ -269,6 +269,22 @@ def test_many_at_once_and_one_too_many(box):
     assert box.run("true").code == 0
 
 
+def test_a_host_that_does_not_read_costs_no_memory(box):
+    count, path = 20_000, b"/workspace"
+    frame = struct.pack("<IIB3xI", 4 + len(path), 0, 13, len(path)) + path
+    frames = [frame[:4] + struct.pack("<I", 1000 + i) + frame[8:] for i in range(count)]
+    box.sock.settimeout(60)
+    with ThreadPoolExecutor(1) as threads:
+        sent = threads.submit(box.sock.sendall, b"".join(frames))
+        time.sleep(1)
+        status = Path(f"/proc/{box.agent_pid()}/status").read_text()
+        resident_kib = int(status.split("VmRSS:")[1].split()[0])
+        names = [box.frame()[2] for _ in range(count)]
+        sent.result(20)
+    assert set(names) == {struct.pack("<I", len(path)) + path}
+    assert resident_kib < 8192
+
+
 def test_channel_garbage_ends_the_sandbox(open_box):
     for garbage in (b"\xff" * 64, struct.pack("<IIB3x", 0, 1, 200), os.urandom(4096)):
         box = open_box()
