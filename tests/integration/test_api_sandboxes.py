@@ -1,0 +1,177 @@
+"""The Python client against a control plane as a user runs it: real sandboxes, store and proxy."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from control_plane_process import ControlPlane
+from handiwork import Handiwork
+from handiwork.client.sandboxes import Sandbox
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    GuestError,
+    HandiworkError,
+    NotFoundError,
+    UnauthorizedError,
+)
+from handiwork.model.sandbox import FileKind, SandboxState
+
+DENYING = 'name = "quiet"\n[[rules]]\nid = "no"\naction = "deny"\nmatch.hosts = ["*"]\n'
+
+
+@pytest.fixture
+async def hw(shared_plane: ControlPlane) -> AsyncIterator[Handiwork]:
+    async with Handiwork(
+        base_url=shared_plane.addresses["api"], api_key=shared_plane.admin_key
+    ) as hw:
+        yield hw
+
+
+@pytest.fixture
+async def box(hw: Handiwork) -> AsyncIterator[Sandbox]:
+    async with await hw.sandboxes.create(metadata={"made": "by a test"}) as box:
+        yield box
+
+
+async def running(box: Sandbox, seconds: str) -> bool:
+    """Whether a `sleep` of that many seconds runs inside."""
+    program = "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file; echo; done 2>/dev/null"
+    lines = (await box.exec(program)).stdout.decode().splitlines()
+    assert lines
+    return f"sleep {seconds} " in lines
+
+
+async def test_commands_are_results(box: Sandbox) -> None:
+    done = await box.exec("echo out; echo err >&2; exit 7")
+    assert (done.exit_code, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+    raw = bytes(range(256)) * 100
+    assert (await box.exec(["cat"], stdin=raw)).stdout == raw
+    slow = await box.exec(["sleep", "30"], timeout_seconds=0.3)
+    assert slow.timed_out
+    much = await box.exec("yes | head -c 100000", output_limit_bytes=1000)
+    assert (len(much.stdout), much.truncated) == (1000, True)
+    assert (await box.exec("echo $A", env={"A": "b"}, cwd="/tmp")).stdout == b"b\n"
+
+
+async def test_a_stream_comes_as_it_is_written(box: Sandbox) -> None:
+    program = "echo one; sleep 0.3; echo two >&2; exit 3"
+    async with box.exec_stream(program) as process:
+        pieces = [piece async for piece in process.output()]
+        assert (await process.wait()).exit_code == 3
+    assert pieces == [("stdout", b"one\n"), ("stderr", b"two\n")]
+
+
+@pytest.mark.parametrize("way", ["stream", "call"])
+async def test_a_command_does_not_outlive_its_caller(box: Sandbox, way: str) -> None:
+    mark = f"9{os.getpid()}.5"
+    if way == "stream":
+        async with box.exec_stream(["sh", "-c", f"echo begun; sleep {mark} & wait"]) as process:
+            async for _piece in process.output():
+                break
+            assert await running(box, mark)
+    else:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await box.exec(["sleep", mark])
+    async with asyncio.timeout(10):
+        while await running(box, mark):  # noqa: ASYNC110  a fact inside the sandbox
+            await asyncio.sleep(0.05)
+
+
+async def test_files_there_and_back(box: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "in/sub").mkdir(parents=True)
+    (tmp_path / "in/sub/run").write_bytes(b"#!/bin/sh\necho ran\n")
+    (tmp_path / "in/sub/run").chmod(0o755)
+    (tmp_path / "in/data").write_bytes(os.urandom(3_000_000))
+    sent = await box.files.upload_dir(tmp_path / "in", "/workspace/in")
+    assert sent.files == 2
+    assert (await box.exec(["/workspace/in/sub/run"])).stdout == b"ran\n"
+    await box.exec("cd /workspace/in; ln -s /etc/passwd link; mkfifo pipe; printf x > 'a b?&#'")
+    got = await box.files.download_dir("/workspace/in", tmp_path / "out")
+    assert (got.files, set(got.skipped)) == (3, {"/workspace/in/link", "/workspace/in/pipe"})
+    assert (tmp_path / "out/data").read_bytes() == (tmp_path / "in/data").read_bytes()
+    assert (tmp_path / "out/a b?&#").read_bytes() == b"x"
+    assert (await box.files.stat("/workspace/in/link", follow=False)).kind is FileKind.LINK
+    await box.files.move("/workspace/in/data", "/workspace/data")
+    await box.files.remove("/workspace/in", recursive=True)
+    with pytest.raises(GuestError) as told:
+        await box.files.list("/workspace/in")
+    assert told.value.errno == 2
+
+
+async def test_sleep_keeps_files_and_ends_processes(box: Sandbox) -> None:
+    await box.files.write("/workspace/kept", "here")
+    await box.exec("(sleep 1000 >/dev/null 2>&1 &)")
+    await box.sleep()
+    assert (await box.refresh()).state is SandboxState.SLEEPING
+    await box.wake()
+    assert await box.files.read("/workspace/kept") == b"here"
+    assert not await running(box, "1000")
+    await box.exec("(sleep 1000 >/dev/null 2>&1 &)")
+    assert await running(box, "1000")
+
+
+async def test_a_closed_one_is_gone(hw: Handiwork) -> None:
+    box = await hw.sandboxes.create()
+    await box.close()
+    await box.close()
+    assert (await box.refresh()).state is SandboxState.GONE
+    with pytest.raises((ConflictError, NotFoundError)):
+        await box.exec(["true"])
+
+
+async def test_what_is_refused_is_on_record(hw: Handiwork) -> None:
+    await hw.policies.put_toml("quiet", DENYING)
+    async with await hw.sandboxes.create(policy="quiet") as box:
+        refused = await box.exec("curl -sS -m 10 https://refused.example/path?query=1")
+        assert refused.exit_code != 0
+        records = await hw.audit.query(sandbox_id=box.id, allowed=False)
+    assert {record.host for record in records} == {"refused.example"}
+    assert all("query" not in record.path for record in records)
+    await hw.policies.delete("quiet")
+
+
+async def test_no_policy_no_tier_no_sandbox(hw: Handiwork) -> None:
+    before = len(await hw.sandboxes.list())
+    with pytest.raises(HandiworkError, match="none-such"):
+        await hw.sandboxes.create(policy="none-such")
+    with pytest.raises(HandiworkError, match="gvisor"):
+        await hw.sandboxes.create(tier="gvisor")
+    with pytest.raises(ConfigError, match="tier"):
+        await hw.sandboxes.create(tier="docker")
+    made = [box for box in await hw.sandboxes.list() if box.record.state is SandboxState.RUNNING]
+    assert len(made) <= before
+
+
+async def test_a_secret_goes_in_and_not_out(hw: Handiwork, shared_plane: ControlPlane) -> None:
+    value = "sk-integration-0123456789"
+    written = await hw.secrets.put("integration", value, hosts=["api.example"])
+    assert (written.name, written.version) == ("integration", 1)
+    for path in shared_plane.data.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert value.encode() not in path.read_bytes(), path
+    assert value not in shared_plane.log.read_text()
+    await hw.secrets.delete("integration")
+
+
+async def test_the_socket_needs_no_key_and_tcp_does(shared_plane: ControlPlane) -> None:
+    async with Handiwork(socket=shared_plane.socket) as hw:
+        await hw.sandboxes.list()
+        await hw.readiness()
+    async with Handiwork(base_url=shared_plane.addresses["api"], api_key="wrong") as hw:
+        with pytest.raises(UnauthorizedError):
+            await hw.sandboxes.list()
+
+
+async def test_the_key_is_not_inside(box: Sandbox, shared_plane: ControlPlane) -> None:
+    key = shared_plane.admin_key
+    planted = await box.exec(["grep", "-rlsF", key, "/workspace", "/tmp"], env={"PLANTED": key})
+    assert planted.exit_code == 1
+    control = await box.exec("env | grep -cF $PLANTED", env={"PLANTED": key})
+    assert control.stdout != b"0\n"
+    seen = await box.exec(["sh", "-c", "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; env"])
+    assert key.encode() not in seen.stdout
