@@ -37,6 +37,7 @@ from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.reaper import adopt_sessions, reap
 from handiwork.sessions.runner import Hands
 from handiwork.sessions.sandboxes import LiveSandboxes
+from handiwork.store.envelope import load_control_key
 from handiwork.store.layout import Layout, read_or_create
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
@@ -109,7 +110,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.callback(os.close, layout.lock())
         ports = _bind(settings, stack)
         process.harden(keep_capabilities=KEPT_CAPABILITIES, may_gain=True)
-        store = await open_sqlite_store(layout.database, control_key=_control_key(layout))
+        store = await open_sqlite_store(
+            layout.database, control_key=load_control_key(layout.control_key)
+        )
         stack.push_async_callback(store.close)
         keys = await _local_keys(store) if settings.local_brain.enabled else None
         environments = _environments(settings, keys)
@@ -228,10 +231,6 @@ def _unix_listener(layout: Layout, stack: AsyncExitStack) -> socket.socket:
     layout.api_socket.chmod(0o600)
     listener.listen(128)
     return listener
-
-
-def _control_key(layout: Layout) -> bytes:
-    return read_or_create(layout.control_key, secrets.token_bytes(32))
 
 
 def _admin_key_hash(layout: Layout) -> bytes:
