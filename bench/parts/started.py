@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def python(*argv: str | Path, given: str = "", keep: Sequence[int] = ()) -> Iter
         line = child.stdout.readline().strip()
         if not line:
             raise RuntimeError(f"{argv} ended before it served")
+        threading.Thread(target=child.stdout.read, daemon=True).start()
         yield line
     finally:
         with contextlib.suppress(BrokenPipeError):
@@ -42,4 +44,3 @@ def python(*argv: str | Path, given: str = "", keep: Sequence[int] = ()) -> Iter
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-        child.stdout.close()

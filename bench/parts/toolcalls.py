@@ -146,8 +146,13 @@ async def turn(client: AsyncAnthropic, session_id: str) -> list:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             said = (await events(client, session_id))[before:]
-            if any(event.type == "session.status_idle" for event in said):
+            if any(is_over(event) for event in said):
                 return said
+
+
+def is_over(event) -> bool:
+    """Say whether a turn ended with it; an idle session that waits for a result goes on."""
+    return event.type == "session.status_idle" and event.stop_reason.type != "requires_action"
 
 
 async def events(client: AsyncAnthropic, session_id: str) -> list:
@@ -166,7 +171,7 @@ def call_seconds(said: list) -> list[float]:
 
 def post_seconds(served: Brain, session_id: str, count: int) -> list[float]:
     """Return how long the brain takes to answer a small POST on a warm connection."""
-    connection = http.client.HTTPConnection(urlsplit(served.url).netloc)
+    connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=TURN_SECONDS)
     headers = {"x-api-key": served.api_key, "anthropic-beta": BETA}
     headers["content-type"] = "application/json"
     taken = []
@@ -217,10 +222,11 @@ async def measure_claims(bench: Bench, client: AsyncAnthropic, served: Brain) ->
     """claim_latency_ms: work queued, until our poll took it; the brain's own record tells."""
     count = bench.times(20, 8)
     taken: list[float] = []
-    for _ in range(count):
-        async with session(client, served.ours, {"say": "done"}) as made:
-            await turn(client, made.id)
-            taken.append(await claim_seconds(client, served.ours, made.id))
+    async with AsyncAnthropic(base_url=served.url, auth_token=served.ours.key) as queue:
+        for _ in range(count):
+            async with session(client, served.ours, {"say": "done"}) as made:
+                await turn(client, made.id)
+                taken.append(await claim_seconds(queue, served.ours, made.id))
     bench.record("claim_latency_ms", taken, "ms", scale=1000)
 
 
