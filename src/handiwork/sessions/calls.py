@@ -169,9 +169,9 @@ class Calls:
         return result
 
     async def _post(self, call: ToolCall, result: ToolResult) -> None:
-        refused = ""
+        path, refused = self._path, ""
         try:
-            await self._path.brain.post(self._path.work, result)
+            await path.brain.post(path.work, result)
         except BrainRefusedError as error:
             refused = str(error)
             self._note("tool.result_refused", call, reason=refused)
@@ -179,7 +179,7 @@ class Calls:
             self._note("tool.result_not_posted", call, reason=str(error))
             self._seen.discard(call.id)
             return
-        self._group.create_task(self._settle(call.id, refused))
+        path.journal.later(lambda: self._settle(call.id, refused))
 
     async def _settle(self, tool_use_id: str, refused: str) -> None:
         await self._path.ledger.settle(tool_use_id, self._path.clock(), refused=refused)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -210,21 +211,21 @@ class _Run:
                 writing = group.create_task(self._journal.follow())
                 calls = Calls(path, group, lambda: self._rearm(calls))
                 try:
-                    return await self._until_rest(calls, group)
+                    return await self._until_rest(calls)
                 finally:
                     calls.cancel()
                     writing.cancel()
         except BaseExceptionGroup as errors:
             raise sole(errors) from None
 
-    async def _until_rest(self, calls: Calls, group: asyncio.TaskGroup) -> tuple[Happening, str]:
+    async def _until_rest(self, calls: Calls) -> tuple[Happening, str]:
         try:
             async with asyncio.timeout(self._hands.settings.idle_seconds) as idle:
                 self._idle = idle
                 events = self._hands.brain.events(self._work)
                 async with contextlib.aclosing(events):
                     async for event in events:
-                        self._take(event, calls, group)
+                        self._take(event, calls)
         except TimeoutError:
             if not idle.expired():
                 raise
@@ -233,7 +234,7 @@ class _Run:
             self._idle = None
         return Happening.ENDED, "the brain ended it"
 
-    def _take(self, event: BrainEvent, calls: Calls, group: asyncio.TaskGroup) -> None:
+    def _take(self, event: BrainEvent, calls: Calls) -> None:
         match event:
             case ToolCalled():
                 calls.called(event.call)
@@ -242,7 +243,7 @@ class _Run:
                 calls.settled(event.tool_use_id)
                 entry = self._open.pop(event.tool_use_id, None)
                 if entry is not None:
-                    group.create_task(self._settle_former(entry))
+                    self._journal.later(functools.partial(self._settle_former, entry))
             case ToolConfirmed():
                 calls.confirmed(event)
                 self._rearm(calls)
@@ -254,7 +255,8 @@ class _Run:
                 self._rearm(calls)
             case TurnIdle():
                 self._turn_open = event.stop_reason == OPEN_TURN
-                self._journal.note("turn.idle", stop_reason=event.stop_reason)
+                if not self._turn_open:
+                    self._journal.note("turn.ended", stop_reason=event.stop_reason)
                 self._rearm(calls)
             case _:
                 pass

@@ -46,10 +46,9 @@ async def test_a_call_is_run_posted_and_settled(world: World) -> None:
         "session.starting",
         "sandbox.created",
         "session.active",
-        "turn.idle",
         "tool.started",
         "tool.finished",
-        "turn.idle",
+        "turn.ended",
         "session.stopped",
     ]
     assert world.boundary.bindings == {}

@@ -1,0 +1,47 @@
+"""What a former run left."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from handiwork.model.sandbox import SandboxState
+from handiwork.model.session import Session, SessionState
+from handiwork.sessions.reaper import RESTARTED, adopt_sessions, reap
+from handiwork.sessions.sandboxes import SandboxRequest
+from session_world import World, clock
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("state", list(SessionState))
+async def test_sessions_in_the_middle_are_lost(world: World, state: SessionState) -> None:
+    session = Session(id="sesn_1", environment_id="e", state=state, created_at=NOW, updated_at=NOW)
+    await world.store.sessions.save(session)
+    await adopt_sessions(world.store, clock)
+    found = await world.store.sessions.get("sesn_1")
+    if state in (SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE):
+        assert (found.state, found.reason) == (SessionState.LOST, RESTARTED)
+        assert await world.kinds() == ["session.lost"]
+    else:
+        assert found == session
+
+
+async def test_records_and_disk_are_made_to_agree(world: World) -> None:
+    drivers = {"namespace": world.driver}
+    async with world:
+        records = [await world.sandboxes.create(SandboxRequest()) for _ in range(4)]
+    kept, over, stateless, unknown = records
+    states = {over.id: SandboxState.GONE, stateless.id: SandboxState.SLEEPING}
+    for record in (over, stateless):
+        await world.store.sandboxes.save(msgspec.structs.replace(record, state=states[record.id]))
+    await world.driver.destroy(stateless.id)
+    world.store.sandboxes._records.pop(unknown.id)
+    assert await reap(world.store, drivers, clock) == [unknown.id]
+    assert await world.driver.leftovers() == sorted([kept.id, unknown.id])
+    lost = await world.store.sandboxes.get(stateless.id)
+    assert (lost.state, lost.reason) == (
+        SandboxState.FAILED,
+        "its files are gone from this host",
+    )
+    assert (await world.store.sandboxes.get(kept.id)).state is SandboxState.SLEEPING

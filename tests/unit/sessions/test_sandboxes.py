@@ -1,0 +1,201 @@
+"""Sandboxes with their ways out: opened, closed, woken and refreshed together."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from handiwork.config import EgressSettings
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
+from handiwork.model.policy import AllowRule, Match, Policy
+from handiwork.model.sandbox import ExecRequest, Limits, SandboxState
+from handiwork.sessions.policies import NOTHING
+from handiwork.sessions.sandboxes import SandboxRequest
+from session_world import World, until
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OPEN = Policy(name="open", rules=(AllowRule(id="all", match=Match(hosts=("*",))),))
+
+
+async def test_create_use_sleep_wake_close(world: World) -> None:
+    async with world:
+        boxes = world.sandboxes
+        record = await boxes.create(
+            SandboxRequest(env={"A": "1"}, metadata={"m": "1"}, limits=Limits(memory_mib=64))
+        )
+        assert (record.state, record.tier, record.image) == (
+            SandboxState.RUNNING,
+            "namespace",
+            "host",
+        )
+        binding = world.boundary.bindings[record.id]
+        assert (binding.ca_id, binding.kind, binding.session_id) == (record.id, "sandbox", "")
+        spec = world.driver.specs[0]
+        assert (spec.env, spec.limits.memory_mib) == ({"A": "1"}, 64)
+        assert spec.exit is not None
+        box = await boxes.use(record.id)
+        assert await boxes.use(record.id) is box
+        await box.files.write("/workspace/f", b"kept")
+
+        asleep = await boxes.sleep(record.id)
+        assert asleep.state is SandboxState.SLEEPING
+        assert (world.driver.live, world.boundary.bindings) == ({}, {})
+        assert await boxes.sleep(record.id) == asleep
+
+        again = await boxes.use(record.id)
+        assert await again.files.read("/workspace/f") == b"kept"
+        assert world.driver.specs[1].limits.memory_mib == 64
+        assert (await boxes.wake(record.id)).state is SandboxState.RUNNING
+
+        assert (await boxes.close(record.id)).state is SandboxState.GONE
+        assert await world.driver.leftovers() == []
+        assert world.boundary.bindings == {}
+        assert (await boxes.close(record.id)).state is SandboxState.GONE
+        with pytest.raises(ConflictError, match="is gone"):
+            await boxes.use(record.id)
+        with pytest.raises(NotFoundError):
+            await boxes.use("sbx_none")
+
+
+async def test_a_sleeping_one_is_closed_without_waking(world: World) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        await world.sandboxes.sleep(record.id)
+        await world.sandboxes.close(record.id)
+        assert len(world.driver.specs) == 1
+        assert await world.driver.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("driver", SandboxUnavailableError("no room")),
+        ("boundary", ConfigError("bad grant")),
+        ("policy", ConfigError("the session policy 'none' does not exist")),
+        ("tier", UnsupportedError("the tier 'microvm' is not available here")),
+    ],
+)
+async def test_a_failure_leaves_a_reason_and_nothing_else(
+    world: World, where: str, error: Exception
+) -> None:
+    request = SandboxRequest(policy="none" if where == "policy" else "")
+    if where == "tier":
+        request = SandboxRequest(tier="microvm")
+    async with world:
+        if where == "driver":
+            world.driver.broken = error
+        if where == "boundary":
+            world.boundary.broken = error
+        with pytest.raises(type(error), match=str(error)[:20]):
+            await world.sandboxes.create(request)
+        (record,) = await world.store.sandboxes.list()
+        assert record.state is SandboxState.FAILED
+        assert record.reason.startswith(str(error)[:20])
+        assert (world.driver.live, world.boundary.bindings) == ({}, {})
+        assert await world.driver.leftovers() == []
+
+
+async def test_a_failed_wake_keeps_the_files_asleep(world: World) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        await world.sandboxes.sleep(record.id)
+        world.driver.broken = SandboxUnavailableError("disk")
+        with pytest.raises(SandboxUnavailableError):
+            await world.sandboxes.use(record.id)
+        assert (await world.store.sandboxes.get(record.id)).state is SandboxState.SLEEPING
+        assert world.boundary.bindings == {}
+        world.driver.broken = None
+        await world.sandboxes.use(record.id)
+
+
+async def test_the_machine_has_room_for_so_many(world: World) -> None:
+    async with world:
+        made = [await world.sandboxes.create(SandboxRequest()) for _ in range(4)]
+        with pytest.raises(SandboxUnavailableError, match="4 sandboxes run already"):
+            await world.sandboxes.create(SandboxRequest())
+        await world.sandboxes.sleep(made[0].id)
+        await world.sandboxes.create(SandboxRequest())
+
+
+async def test_one_that_dies_sleeps_with_the_reason(world: World) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        box = world.driver.live[record.id]
+        await box.die("its agent was killed")
+        await until(lambda: record.id not in world.boundary.bindings)
+        await until(lambda: _is(world, record.id, SandboxState.SLEEPING))
+        assert (await world.store.sandboxes.get(record.id)).reason == (
+            "it died: its agent was killed"
+        )
+        assert await world.sandboxes.use(record.id) is not box
+
+
+async def _is(world: World, sandbox_id: str, state: SandboxState) -> bool:
+    return (await world.store.sandboxes.get(sandbox_id)).state is state
+
+
+async def test_leaving_puts_all_to_sleep(world: World) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+    assert await _is(world, record.id, SandboxState.SLEEPING)
+    assert world.driver.live == {}
+
+
+async def test_adopt_puts_a_former_runs_sandboxes_in_their_states(world: World) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+    running = msgspec.structs.replace(record, state=SandboxState.RUNNING)
+    lost = msgspec.structs.replace(running, id="sbx_lost")
+    for one in (running, lost):
+        await world.store.sandboxes.save(one)
+    async with world:
+        await world.sandboxes.adopt()
+        assert await _is(world, record.id, SandboxState.SLEEPING)
+        assert await _is(world, "sbx_lost", SandboxState.FAILED)
+
+
+async def test_a_changed_policy_reaches_who_runs_under_it(world: World) -> None:
+    await world.store.policies.put(Policy(name="open", rules=()), NOW)
+    async with world:
+        under = await world.sandboxes.create(SandboxRequest(policy="open"))
+        other = await world.sandboxes.create(SandboxRequest())
+        await world.store.policies.put(OPEN, NOW)
+        before = world.boundary.grants[other.id]
+        await world.sandboxes.refresh("open")
+        assert world.boundary.grants[under.id].layers[0].policy == OPEN
+        assert world.boundary.grants[other.id] is before
+
+        await world.store.policies.delete("open")
+        await world.sandboxes.refresh("open")
+        assert world.boundary.grants[under.id] is NOTHING
+        assert "does not exist" in (await world.store.sandboxes.get(under.id)).reason
+
+
+async def test_wake_uses_todays_policies(world: World) -> None:
+    world.settings = msgspec.structs.replace(world.settings, egress=EgressSettings(policy="open"))
+    await world.store.policies.put(Policy(name="open", rules=()), NOW)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        await world.sandboxes.sleep(record.id)
+        await world.store.policies.put(OPEN, NOW)
+        await world.sandboxes.wake(record.id)
+        assert world.boundary.grants[record.id].layers[0].policy == OPEN
+
+
+async def test_many_at_once_wake_one_once(world: World) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        await world.sandboxes.sleep(record.id)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(world.sandboxes.use(record.id)) for _ in range(5)]
+        assert len({id(task.result()) for task in tasks}) == 1
+        box = tasks[0].result()
+        assert (await box.exec(ExecRequest(argv=("echo", "x")))).stdout == b"x\n"
+        assert world.sandboxes._locks == {}
