@@ -116,81 +116,103 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(store.close)
         keys = await _local_keys(store) if settings.local_brain.enabled else None
         environments = _environments(settings, keys)
-        yield await _start(settings, layout, ports, store, keys, environments, stack)
+        parts = _Parts(settings, layout, ports, store, keys, environments)
+        yield await _start(parts, stack)
 
 
-async def _start(
-    settings: Settings,
-    layout: Layout,
-    ports: _Ports,
-    store: Store,
-    keys: _LocalKeys | None,
-    environments: Sequence[tuple[EnvironmentSettings, str]],
-    stack: AsyncExitStack,
-) -> Running:
-    brain_url = _url(ports.brain) if ports.brain else ""
-    drivers = _drivers(settings, layout, environments)
-    registry = await stack.enter_async_context(_registry(settings, layout))
+@dataclass(frozen=True)
+class _Parts:
+    """What is there before anything runs."""
+
+    settings: Settings
+    layout: Layout
+    ports: _Ports
+    store: Store
+    keys: _LocalKeys | None
+    environments: Sequence[tuple[EnvironmentSettings, str]]
+
+    @property
+    def brain_url(self) -> str:
+        """Where the local brain listens; empty when it is not enabled."""
+        return _url(self.ports.brain) if self.ports.brain else ""
+
+
+async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
+    """Start from the bottom up; the stack takes everything down in the opposite order."""
     supervisor = Supervisor()
-    await stack.enter_async_context(
-        _programs(supervisor, _programs_of(settings, layout, ports, registry, keys))
-    )
-    policies = PolicyResolver(store, settings, {one.id: one for one, _ in environments})
-    live = await stack.enter_async_context(
-        LiveSandboxes(
-            drivers=drivers,
-            boundary=registry,
-            store=store,
-            policies=policies,
-            settings=settings.sandbox,
-            clock=now,
-        )
-    )
-    await adopt_sessions(store, now)
-    await live.adopt()
-    await reap(store, drivers, now)
-    fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.sessions.max_sessions))
-    dispatchers = [
-        Dispatcher(
-            Hands(
-                brain=_brain(one, key, brain_url, stack),
-                store=store,
-                sandboxes=live,
-                policies=policies,
-                registry=stock(),
-                settings=settings.sessions,
-                clock=now,
-            ),
-            fleet,
-        )
-        for one, key in environments
-    ]
-    index = AuditIndex(layout.audit, store.audit)
+    registry = await stack.enter_async_context(_registry(parts.settings, parts.layout))
+    programs = _programs_of(parts, registry)
+    await stack.enter_async_context(_programs(supervisor, programs))
+    live, policies = await _sandboxes(parts, registry, stack)
+    fleet, dispatchers = await _engine(parts, live, policies, stack)
+    index = AuditIndex(parts.layout.audit, parts.store.audit)
     await stack.enter_async_context(
         _tasks([index.run(), *(dispatcher.run() for dispatcher in dispatchers)])
     )
     control = Control(
-        store=store,
+        store=parts.store,
         sandboxes=live,
         boundary=registry,
         stop_session=lambda session_id: _stop(fleet, session_id),
         index_audit=index.refresh,
         readiness=lambda: _readiness(registry, dispatchers),
         now=now,
-        admin_key_hash=_admin_key_hash(layout),
-        settings=settings,
+        admin_key_hash=_admin_key_hash(parts.layout),
+        settings=parts.settings,
     )
-    listeners = [ports.api, _unix_listener(layout, stack)]
+    listeners = [parts.ports.api, _unix_listener(parts.layout, stack)]
     await stack.enter_async_context(serving(create_api(control), listeners))
     result = Running(
-        layout=layout,
-        api_url=_url(ports.api),
-        brain_url=brain_url,
-        environment_id=keys.environment_id if keys else "",
+        layout=parts.layout,
+        api_url=_url(parts.ports.api),
+        brain_url=parts.brain_url,
+        environment_id=parts.keys.environment_id if parts.keys else "",
         supervisor=supervisor,
     )
-    _tell_addresses(layout, result, stack)
+    _tell_addresses(parts.layout, result, stack)
     return result
+
+
+async def _sandboxes(
+    parts: _Parts, registry: EgressRegistry, stack: AsyncExitStack
+) -> tuple[LiveSandboxes, PolicyResolver]:
+    drivers = _drivers(parts.settings, parts.layout, parts.environments)
+    environments = {one.id: one for one, _ in parts.environments}
+    policies = PolicyResolver(parts.store, parts.settings, environments)
+    live = LiveSandboxes(
+        drivers=drivers,
+        boundary=registry,
+        store=parts.store,
+        policies=policies,
+        settings=parts.settings.sandbox,
+        clock=now,
+    )
+    await stack.enter_async_context(live)
+    await adopt_sessions(parts.store, now)
+    await live.adopt()
+    await reap(parts.store, drivers, now)
+    return live, policies
+
+
+async def _engine(
+    parts: _Parts, live: LiveSandboxes, policies: PolicyResolver, stack: AsyncExitStack
+) -> tuple[LocalFleet, list[Dispatcher]]:
+    """Brains outlive the fleet: a session that is let go still has to tell its brain."""
+    settings = parts.settings.sessions
+    hands = [
+        Hands(
+            brain=_brain(one, key, parts.brain_url, stack),
+            store=parts.store,
+            sandboxes=live,
+            policies=policies,
+            registry=stock(),
+            settings=settings,
+            clock=now,
+        )
+        for one, key in parts.environments
+    ]
+    fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.max_sessions))
+    return fleet, [Dispatcher(each, fleet) for each in hands]
 
 
 def _layout(settings: Settings) -> Layout:
@@ -330,21 +352,16 @@ async def _registry(settings: Settings, layout: Layout) -> AsyncIterator[EgressR
         yield registry
 
 
-def _programs_of(
-    settings: Settings,
-    layout: Layout,
-    ports: _Ports,
-    registry: EgressRegistry,
-    keys: _LocalKeys | None,
-) -> list[Program]:
-    ids = settings.process
+def _programs_of(parts: _Parts, registry: EgressRegistry) -> list[Program]:
+    layout, ports, keys = parts.layout, parts.ports, parts.keys
+    ids = parts.settings.process
     proxy = EgressProxy(registry, _own_id(ids.egress_id, layout.egress))
     if keys is None or ports.brain is None:
         return [proxy]
     own = _own_id(ids.brain_id, layout.local_brain)
     environment = {
         "id": keys.environment_id,
-        "name": settings.local_brain.environment_name,
+        "name": parts.settings.local_brain.environment_name,
         "key": keys.environment_key,
     }
     bootstrap = {
@@ -354,7 +371,7 @@ def _programs_of(
         "environments": [environment],
     }
     layout.local_brain_key.unlink(missing_ok=True)
-    read_or_create(layout.local_brain_key, f"{keys.api_key}\n".encode())
+    read_or_create(layout.local_brain_key, keys.api_key.encode() + b"\n")
     return [proxy, LocalBrain(bootstrap, ports.brain.fileno(), own)]
 
 
@@ -435,7 +452,7 @@ def _exits(layout: Layout) -> Path:
     if len(os.fsencode(layout.exits)) < MAX_EXITS_BYTES:
         return layout.exits
     name = hashlib.sha256(os.fsencode(layout.root)).hexdigest()[:12]
-    return Path("/run" if process.is_root() else "/tmp") / f"handiwork-{os.geteuid()}-{name}"  # noqa: S108
+    return Path("/run" if process.is_root() else "/tmp") / f"handiwork-{os.geteuid()}-{name}"  # noqa: S108  a name of our own below it, made 0700
 
 
 def _url(listener: socket.socket) -> str:
