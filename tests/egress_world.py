@@ -280,7 +280,7 @@ class World:
             **changed,  # type: ignore[arg-type]
         )
 
-    async def start_proxy(self) -> asyncio.subprocess.Process:
+    async def start_proxy(self, *arguments: str) -> asyncio.subprocess.Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -288,6 +288,7 @@ class World:
             "handiwork.egress",
             "--control",
             str(theirs.fileno()),
+            *arguments,
             pass_fds=(theirs.fileno(),),
             cwd="/",
         )
@@ -394,14 +395,14 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, **settings: object) -> AsyncIterator[World]:
+async def world(directory: Path, *arguments: str, **settings: object) -> AsyncIterator[World]:
     """Make a world with a proxy and one TLS upstream for HOST; all of it ends with the block."""
     made = World(directory)
     made.registry = EgressRegistry(directory / "run", made.settings(**settings))
     await made.listen(made.upstream, made.authority.server(HOST, "*.example.org"))
     try:
         async with made.registry:
-            await made.start_proxy()
+            await made.start_proxy(*arguments)
             yield made
     finally:
         for client in made.clients:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -191,6 +192,27 @@ async def test_the_proxy_is_not_dumpable(here: World):
     status = Path(f"/proc/{pid}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     assert "CapBnd:\t0000000000000000" in status or os.geteuid() != 0
+
+
+@pytest.mark.root
+async def test_the_proxy_becomes_its_own_id():
+    user = 64101
+    with tempfile.TemporaryDirectory(prefix="handiwork-egress-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        for part in ("keys", "audit"):
+            (directory / part).mkdir(mode=0o700)
+            os.chown(directory / part, user, user)
+        async with world(directory, "--user", str(user)) as here:
+            client = await here.tls(await here.open(await here.injecting()))
+            assert (await client.request("/"))[0] == 200
+            fields = dict(
+                line.split(":\t", 1)
+                for line in Path(f"/proc/{here.processes[0].pid}/status").read_text().splitlines()
+            )
+    assert set(fields["Uid"].split()) == set(fields["Gid"].split()) == {str(user)}
+    assert fields["Groups"].strip() == ""
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
 
 
 async def test_a_name_that_leads_home_is_refused_live(tmp_path: Path):

@@ -1,7 +1,8 @@
 """`python -m handiwork.egress --control N [--user UID --home DIR]`: one proxy process.
 
 N is the inherited descriptor of its control socket. Started as root with `--user`, it becomes that
-host id once everything is imported, with the directory `--home` at `process.HOME`; it ends when the control socket does.
+host id once everything is imported, with the directory `--home` at `process.HOME`; it ends when the
+control socket does.
 """
 
 import argparse
@@ -29,9 +30,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     log.set_up(level=options.log_level, format=options.log_format, process="egress")
     "x".encode("idna")  # loads the codec that the resolver needs, while files can still be read
+    process.harden()
     if options.user is not None:
         process.become(options.user, options.home)
-    process.harden()
+        process.harden()  # a change of id makes a process dumpable where the system says so
     control = socket.socket(fileno=options.control)
     control.set_inheritable(False)
     uvloop.run(_serve(control))

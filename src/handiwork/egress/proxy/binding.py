@@ -1,6 +1,7 @@
 """One binding as the proxy serves it: its listener, its grant, its connections, its names."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import weakref
@@ -115,7 +116,8 @@ class LiveBinding:
         self.loop.remove_reader(self._listener.fileno())
         self._listener.close()
         for sock in self._entering:
-            sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # gone already
+                sock.shutdown(socket.SHUT_RDWR)
         for connection in list(self._connections):
             connection.abort()
         self.pool.close()
@@ -283,8 +285,8 @@ class LiveBinding:
     ) -> bool:
         if self.closed:
             return False
-        self._entering.discard(sock)
-        if isinstance(protocol, Flow | Questions):
+        if isinstance(protocol, Flow | Questions):  # else a handshake, which ends with `_enter`
+            self._entering.discard(sock)
             self._connections.add(protocol)
         await self.loop.connect_accepted_socket(
             lambda: protocol,

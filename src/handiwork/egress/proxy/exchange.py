@@ -250,6 +250,9 @@ class Exchange:
             self.injected = granted.injected(decision, place.host)
         except HandiworkError as error:
             raise Refusal(403, decision.rules[-1], str(error)) from None
+        except OSError as error:
+            reason = f"the keys of secrets cannot be read: {error.strerror}"
+            raise Refusal(403, decision.rules[-1], reason) from None
         self.mask = self.injected.mask.fresh()
 
     def _judge_upgrade(self, facts: Facts) -> None:
