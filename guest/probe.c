@@ -2,6 +2,7 @@
 #include "probe.h"
 
 #include "fatal.h"
+#include "mounts.h"
 #include "netns.h"
 #include "seccomp.h"
 
@@ -13,7 +14,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>

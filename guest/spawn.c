@@ -56,17 +56,17 @@ static _Noreturn void give_up(const char *step)
     _exit(127);
 }
 
-static void limit(__rlimit_resource_t resource, uint64_t value, const char *step)
+static void limit(int resource, uint64_t value, const char *step)
 {
     struct rlimit wanted;
     if (!value)
         return;
-    if (getrlimit(resource, &wanted))
+    if (syscall(SYS_prlimit64, 0, resource, NULL, &wanted))
         give_up(step);
     if (wanted.rlim_max == RLIM_INFINITY || value < wanted.rlim_max)
         wanted.rlim_max = value;
     wanted.rlim_cur = wanted.rlim_max;
-    if (setrlimit(resource, &wanted))
+    if (syscall(SYS_prlimit64, 0, resource, &wanted, NULL))
         give_up(step);
 }
 

@@ -11,6 +11,9 @@
 #include <sys/syscall.h>
 
 /* Newer than some system headers; the numbers are the same on every architecture. */
+#ifndef SYS_quotactl_fd
+#define SYS_quotactl_fd 443
+#endif
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif

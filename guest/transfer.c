@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* READ */
@@ -135,7 +137,7 @@ static bool put_in_place(struct writing *writing)
     unsigned flags = writing->exclusive ? RENAME_NOREPLACE : 0;
     if (!*writing->beside)
         return true;
-    if (renameat2(directory, writing->beside, directory, writing->place.name, flags))
+    if (syscall(SYS_renameat2, directory, writing->beside, directory, writing->place.name, flags))
         return false;
     *writing->beside = 0;
     return true;
