@@ -1,6 +1,7 @@
 """Sessions as their operator sees them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
@@ -32,15 +33,17 @@ class Sessions:
 
     async def events(
         self, session_id: str, *, after: int = 0, follow: bool = False
-    ) -> AsyncIterator[SessionEvent]:
+    ) -> AsyncGenerator[SessionEvent, None]:
         """Yield what happened after the given sequence; with `follow`, then what happens.
 
-        Following ends when the control plane stops; begin again after the last sequence.
+        Following ends when the control plane stops; begin again after the last sequence. Close
+        it when you leave early (`contextlib.aclosing`).
         """
         path = f"/api/sessions/{part(session_id)}/events"
         if follow:
-            async for event in self._follow(path, after):
-                yield event
+            async with aclosing(self._follow(path, after)) as live:
+                async for event in live:
+                    yield event
             return
         while True:
             query = {"after": after, "limit": PAGE}
@@ -56,7 +59,7 @@ class Sessions:
         path = f"/api/sessions/{part(session_id)}/stop"
         return await self._link.send("POST", path, Session, seconds=STOP_SECONDS)
 
-    async def _follow(self, path: str, after: int) -> AsyncIterator[SessionEvent]:
+    async def _follow(self, path: str, after: int) -> AsyncGenerator[SessionEvent, None]:
         async with self._link.stream(
             "GET", f"{path}/stream", query={"after": after}, seconds=FOLLOW_SECONDS
         ) as chunks:
