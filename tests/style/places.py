@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 
 # Each is put together from halves, so that this file does not hold what it looks for.
 _HALVES = [
-    (r"(?<![\w}\])$])/wo", r"rk/"),
+    (r"(?<![\w}\])$…])/wo", r"rk/"),
     (r"\bsha", r"red/(notes|spikes|mockups|DESIGN)"),
     (r"\bDESIGN", r"(\.md| ?§)"),
     (r"/tmp/ho", r"use"),
