@@ -9,7 +9,7 @@ from litestar.params import FromPath, JSONBody
 from handiwork.api.control import Control, Injected
 from handiwork.egress.decide import compile_layers
 from handiwork.model.canonical import NotCanonical, canonical_path, split_authority
-from handiwork.model.errors import ConfigError, ConflictError
+from handiwork.model.errors import ConfigError, ConflictError, SecretMissingError
 from handiwork.model.policy import (
     DEFAULT_PORTS,
     EgressRequest,
@@ -17,6 +17,7 @@ from handiwork.model.policy import (
     PolicyLayer,
     Scheme,
     parse_policy,
+    secrets_named,
 )
 from handiwork.model.wire import Listing, PolicyTest, PolicyTestBody, PolicyVersion
 
@@ -45,10 +46,14 @@ async def get_policy(control: Injected, name: FromPath[str]) -> Policy:
 async def put_policy(
     control: Injected, request: Request[Any, Any, Any], name: FromPath[str]
 ) -> PolicyVersion:
-    """Write a policy (JSON, or TOML as `application/toml`); holds at once where it is in force."""
+    """Write a policy (JSON, or TOML as `application/toml`); holds at once where it is in force.
+
+    SecretMissingError names a secret that a rule injects and that nobody set.
+    """
     policy = await _read(request)
     if policy.name != name:
         raise ConfigError(f"name: the policy calls itself {policy.name!r}, the path {name[:80]!r}")
+    await _check_secrets(control, policy)
     at = control.now()
     version = await control.store.policies.put(policy, at)
     await control.sandboxes.refresh(name)
@@ -103,6 +108,17 @@ async def _read(request: Request[Any, Any, Any]) -> Policy:
     if media_type == "application/json":
         return parse_policy(text, format="json")
     raise ConfigError("content-type: send application/json or application/toml")
+
+
+async def _check_secrets(control: Control, policy: Policy) -> None:
+    """SecretMissingError unless every secret that a rule names is there."""
+    there = {info.name for info in await control.store.secrets.list()}
+    for rule, name in secrets_named(policy):
+        if name not in there:
+            raise SecretMissingError(
+                f"policy {policy.name!r}, rule {rule!r}: the secret {name!r} is not set;"
+                f" set it first, with `handiwork secret set {name} --host HOST`"
+            )
 
 
 async def _users(control: Control, name: str) -> list[str]:

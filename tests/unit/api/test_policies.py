@@ -118,3 +118,21 @@ def test_no_text_breaks_the_reading(text: str) -> None:
         except ConfigError:
             continue
         assert request.path.startswith("/")
+
+
+async def test_a_policy_whose_secret_is_not_set(served: Served, http: httpx2.AsyncClient) -> None:
+    inject = b"""
+name = "web"
+[[rules]]
+id = "api"
+action = "inject"
+match = { hosts = ["api.test"] }
+inject = [{ header = "authorization", value = "Bearer ${secret:api}" }]
+"""
+    refused = await http.put("/api/policies/web", content=inject, headers=AS_TOML)
+    assert refused.status_code == 409
+    assert "secret set api" in refused.json()["error"]["message"]
+    assert (await http.get("/api/policies")).json()["data"] == []
+    secret = {"value": "a-value-of-some-length", "hosts": ["api.test"]}
+    assert (await http.put("/api/secrets/api", json=secret)).status_code == 200
+    assert (await http.put("/api/policies/web", content=inject, headers=AS_TOML)).status_code == 200
