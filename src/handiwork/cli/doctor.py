@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from handiwork.app import GUEST_AGENT, make_driver, now
-from handiwork.cli.output import EXIT_FAILED, console, show
+from handiwork.cli.output import EXIT_FAILED, marked, say, show
 from handiwork.sandboxes.probe import Finding, probe
 from handiwork.sandboxes.selfcheck import Check, selfcheck
 
@@ -58,15 +58,14 @@ async def _examine() -> Report:
 
 def _print(report: Report) -> None:
     for finding in report.findings:
-        mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
-        console.print(f"{mark} {finding.name:<12} {finding.detail}")
+        marked(finding.ok, f"{finding.name:<12} {finding.detail}")
         if finding.fix:
-            console.print(f"               to fix it: {finding.fix}")
+            say(f"               to fix it: {finding.fix}")
     for name, holds in report.protections.items():
-        mark = "[green]✓[/green]" if holds else "[yellow]-[/yellow]"
-        console.print(f"{mark} protection   {name}" + ("" if holds else " (not on this host)"))
+        text = f"protection   {name}" + ("" if holds else " (not on this host)")
+        marked(holds, text, "yellow")
     failed = [check for check in report.checks if not check.ok]
     for check in failed:
-        console.print(f"[red]✗[/red] self-check   {check.name}: {check.detail}")
+        marked(False, f"self-check   {check.name}: {check.detail}")
     passed = len(report.checks) - len(failed)
-    console.print(f"namespace tier: {passed} of {len(report.checks)} checks passed")
+    say(f"namespace tier: {passed} of {len(report.checks)} checks passed")

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from handiwork.cli.invocation import Invocation
-from handiwork.cli.output import console, show, show_one
+from handiwork.cli.output import say, show, show_one
 from handiwork.client.handiwork import Handiwork
-from handiwork.model.errors import ConfigError, PolicyDeniedError
+from handiwork.model.errors import ConfigError, NotFoundError, PolicyDeniedError
 from handiwork.model.policy import Policy, parse_policy
 
 app = typer.Typer(help="What sandboxes may reach.", no_args_is_help=True)
@@ -26,11 +26,19 @@ def apply(
     async def verb(client: Handiwork) -> None:
         await client.policies.put(policy)
         if agent:
-            await client.agents.put(agent, policy=policy.name)
+            await client.agents.put(agent, tier=await _tier(client, agent), policy=policy.name)
 
     invocation: Invocation = context.obj
     invocation.call(verb)
-    console.print(f"policy {policy.name} holds now" + (f", for agent {agent}" if agent else ""))
+    say(f"policy {policy.name} holds now" + (f", for agent {agent}" if agent else ""))
+
+
+async def _tier(client: Handiwork, agent: str) -> str:
+    """Return the tier that the operator set for the agent, which a new policy leaves as it is."""
+    try:
+        return (await client.agents.get(agent)).tier
+    except NotFoundError:
+        return ""
 
 
 def _read(file: Path) -> Policy:
@@ -93,4 +101,4 @@ def decide(
         raise PolicyDeniedError(
             f"{method} {url}: refused by {rule}: {decision.reason}", rule_id=rule
         )
-    console.print(f"{method} {url}: permitted by {rule}")
+    say(f"{method} {url}: permitted by {rule}")

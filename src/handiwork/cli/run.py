@@ -9,7 +9,7 @@ import typer
 
 from handiwork.brains.conversation import Happening, conversation
 from handiwork.cli.invocation import Invocation
-from handiwork.cli.output import EXIT_FAILED, console
+from handiwork.cli.output import EXIT_FAILED, say
 from handiwork.model.errors import ConfigError
 
 SHOWN_CHARACTERS = 400
@@ -31,7 +31,7 @@ def run_task(
     base_url, environment_id, key = _brain(invocation, environment, key_file)
     reason = asyncio.run(_run(base_url, key, environment_id, agent, task))
     if reason != "end_turn":
-        console.print(f"the turn ended with {reason}")
+        say(f"the turn ended with {reason}")
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -58,7 +58,7 @@ def _brain(invocation: Invocation, environment: str, key_file: Path | None) -> t
 async def _run(base_url: str, key: str, environment_id: str, agent: str, task: str) -> str:
     async with conversation(base_url=base_url, api_key=key) as talk:
         session_id = await talk.make_session(agent, environment_id, title=task[:60])
-        console.print(f"session {session_id}")
+        say(f"session {session_id}")
         async with talk.following(session_id) as happenings:
             await talk.say(session_id, task)
             async for happening in happenings:
@@ -73,14 +73,14 @@ async def _run(base_url: str, key: str, environment_id: str, agent: str, task: s
 def _print(happening: Happening) -> None:
     match happening.kind:
         case "agent.message":
-            console.print(happening.text, markup=False)
+            say(happening.text)
         case "agent.tool_use" | "agent.custom_tool_use":
             call = f"→ {happening.tool} {json.dumps(dict(happening.input))[:SHOWN_CHARACTERS]}"
-            console.print(call, style="cyan", markup=False)
+            say(call, "cyan")
         case "user.tool_result" | "user.custom_tool_result":
             style = "red" if happening.is_error else "dim"
-            console.print(happening.text[:SHOWN_CHARACTERS], style=style, markup=False)
+            say(happening.text[:SHOWN_CHARACTERS], style)
         case "session.error":
-            console.print(happening.text or "the brain reports an error", style="red", markup=False)
+            say(happening.text or "the brain reports an error", "red")
         case _:
             pass

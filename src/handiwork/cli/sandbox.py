@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from handiwork.cli.invocation import Invocation
-from handiwork.cli.output import console, show, show_one
+from handiwork.cli.output import say, show, show_one
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.sandbox import ExecResult
 
@@ -25,7 +25,7 @@ def create(
         return (await client.sandboxes.create(tier=tier, policy=policy)).id
 
     invocation: Invocation = context.obj
-    console.print(invocation.call(verb))
+    say(invocation.call(verb))
 
 
 @app.command("list")

@@ -6,10 +6,14 @@ from typing import Annotated
 import typer
 
 from handiwork.cli.invocation import Invocation
-from handiwork.cli.output import console, show
+from handiwork.cli.output import say, show
 from handiwork.model.errors import ConfigError
+from handiwork.model.secret import MAX_VALUE_CHARS
 
 app = typer.Typer(help="Secrets that the proxy injects; write-only.", no_args_is_help=True)
+
+MAX_INPUT_BYTES = 2 * MAX_VALUE_CHARS
+"""More than any secret holds, so that what is too long is told as such."""
 
 
 @app.command("set")
@@ -19,16 +23,21 @@ def set_(
     host: Annotated[list[str], typer.Option(help="Where it may be injected; may be repeated.")],
 ) -> None:
     """Seal a value read from standard input, or typed without echo."""
-    value = (
-        typer.prompt("value", hide_input=True)
-        if sys.stdin.isatty()
-        else sys.stdin.read().rstrip("\n")
-    )
+    value = _value()
     if not value:
         raise ConfigError("the secret is empty: give its value on standard input")
     invocation: Invocation = context.obj
     info = invocation.call(lambda client: client.secrets.put(name, value, hosts=host))
-    console.print(f"secret {info.name} version {info.version} sealed for {', '.join(info.hosts)}")
+    say(f"secret {info.name} version {info.version} sealed for {', '.join(info.hosts)}")
+
+
+def _value() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("value", hide_input=True))
+    given = sys.stdin.buffer.read(MAX_INPUT_BYTES)
+    if not given.isascii():
+        raise ConfigError("the secret is not printable ASCII on one line")
+    return given.decode().rstrip("\n")
 
 
 @app.command("list")

@@ -7,7 +7,7 @@ import typer
 
 from handiwork.app import Running, running
 from handiwork.cli.invocation import Invocation
-from handiwork.cli.output import console
+from handiwork.cli.output import say
 from handiwork.observe import log
 
 
@@ -24,16 +24,16 @@ def up(context: typer.Context) -> None:
         async with running(settings) as control:
             _tell(control)
             await stop.wait()
-            console.print("stopping: sessions are let go, sandboxes sleep")
+            say("stopping: sessions are let go, sandboxes sleep")
 
     asyncio.run(serve())
 
 
 def _tell(control: Running) -> None:
-    console.print(f"API          {control.api_url}  (key in {control.layout.admin_key})")
+    key_file = control.layout.admin_key
+    say(f"API          {control.api_url}  (key in {key_file})")
     if control.brain_url:
-        console.print(
-            f"local brain  {control.brain_url}  (key in {control.layout.local_brain_key},"
-            f" environment {control.environment_id})"
-        )
-    console.print("serving; stop with Ctrl-C or SIGTERM")
+        key_file = control.layout.local_brain_key
+        say(f"local brain  {control.brain_url}  (key in {key_file})")
+        say(f"environment  {control.environment_id}  (of the local brain)")
+    say("serving; stop with Ctrl-C or SIGTERM")

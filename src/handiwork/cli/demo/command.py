@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from handiwork.app import now, running
 from handiwork.cli.demo import story, upstream
 from handiwork.cli.demo.narrator import Narrator
 from handiwork.cli.demo.play import Stage, play
-from handiwork.cli.output import console
+from handiwork.cli.output import console, say
 from handiwork.config import (
     ApiSettings,
     LocalBrainSettings,
@@ -21,9 +22,11 @@ from handiwork.config import (
     SessionSettings,
     Settings,
 )
+from handiwork.model.errors import HandiworkError
 from handiwork.observe import log
 
 LIMIT_SECONDS = 120.0
+STOP_SECONDS = 30.0
 IDLE_SECONDS = 2.0
 
 
@@ -35,14 +38,20 @@ def demo(
     del context
     directory = Path(tempfile.mkdtemp(prefix="handiwork-demo-"))
     narrator = Narrator(console)
+    # The runner unwinds everything on SIGINT; SIGTERM is to end it in the same way.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with (directory / "log").open("w") as stream:
             log.set_up(level="info", process="control plane", stream=stream)
             asyncio.run(_demo(directory / "data", narrator))
         narrator.summary()
-    except BaseException:
+    except BaseException as error:
         keep = True
-        console.print(f"log and data are kept in {directory}", style="dim")
+        say(f"log and data are kept in {directory}", "dim")
+        if isinstance(error, TimeoutError):
+            raise HandiworkError(
+                f"the demo is stopped after {LIMIT_SECONDS:.0f} s, at: {narrator.failed}"
+            ) from None
         raise
     finally:
         if not keep:
@@ -66,7 +75,8 @@ async def _demo(data: Path, narrator: Narrator) -> None:
                 await play(Stage(plane=plane, world=world, key=key), narrator)
             finally:
                 with narrator.step("everything stopped"):
-                    await control.__aexit__(None, None, None)
+                    async with asyncio.timeout(STOP_SECONDS):
+                        await control.__aexit__(None, None, None)
 
 
 def _settings(data: Path) -> Settings:

@@ -6,8 +6,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from handiwork.cli.output import plain
 
 SHOWN_CHARACTERS = 160
+SHOWN_LINES = 3
 
 
 class Narrator:
@@ -16,47 +20,55 @@ class Narrator:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._times: list[tuple[str, float]] = []
+        self.failed = ""
+        """The first step that did not come to its end."""
 
     def say(self, text: str) -> None:
         """Tell something that is not a step."""
-        self._console.print(text, style="italic", markup=False)
+        self._print(text, "italic")
 
     def call(self, tool: str, argument: str) -> None:
         """Show a tool call of the agent."""
         line = " ".join(argument.split())[:SHOWN_CHARACTERS]
-        self._console.print(f"  → {tool:<5} {line}", style="cyan", markup=False)
+        self._print(f"  → {tool:<5} {line}", "cyan")
 
     def answer(self, text: str, *, is_error: bool) -> None:
         """Show what a tool call gave: its last lines."""
-        lines = [line for line in text.strip().splitlines() if line.strip()][-3:]
-        for line in lines:
-            self._console.print(
-                f"          {line[:SHOWN_CHARACTERS]}",
-                style="red" if is_error else "dim",
-                markup=False,
-            )
+        lines = [line for line in text.strip().splitlines() if line.strip()]
+        for line in lines[-SHOWN_LINES:]:
+            self._print(f"          {line[:SHOWN_CHARACTERS]}", "red" if is_error else "dim")
 
     def message(self, text: str) -> None:
         """Show what the agent says."""
-        self._console.print(f"  agent: {text}", style="bold", markup=False)
+        self._print(f"  agent: {text}", "bold")
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Time a step and tell it when it is done; a failure tells nothing."""
+        """Time a step and tell it when it is done, or that it failed."""
         started = time.perf_counter()
-        yield
+        try:
+            yield
+        except BaseException:
+            self.failed = self.failed or text
+            self._console.print(Text.assemble(("✗", "red"), " ", text))
+            raise
         seconds = time.perf_counter() - started
         self._times.append((text, seconds))
-        self._console.print(f"[green]✓[/green] {text}  [dim]{seconds:.2f} s[/dim]")
+        self._console.print(
+            Text.assemble(("✓", "green"), " ", text, "  ", (f"{seconds:.2f} s", "dim"))
+        )
 
     def summary(self) -> None:
         """Print every step with its time, and where to look next."""
         table = Table("step", "seconds", box=None, header_style="bold", title="What was shown")
         for text, seconds in self._times:
             table.add_row(text, f"{seconds:.2f}")
-        table.add_row("[bold]all[/bold]", f"{sum(seconds for _, seconds in self._times):.2f}")
-        self._console.print(table)
-        self._console.print(
+        table.add_row(Text("all", "bold"), f"{sum(seconds for _, seconds in self._times):.2f}")
+        self._console.print(table, soft_wrap=False)
+        self._print(
             "Next: `handiwork doctor` on this host, `handiwork up` to serve,"
             " docs/guides for policy, secrets, sessions and the API."
         )
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(plain(text), style=style or None, markup=False)

@@ -1,0 +1,43 @@
+"""`handiwork sandbox …`: a sandbox from its making to its end; a command's output is ours."""
+
+import json
+
+
+def test_its_life(api, handiwork) -> None:
+    made = handiwork("sandbox", "create")
+    assert (made.code, made.err) == (0, "")
+    sandbox_id = made.out.strip()
+    (row,) = json.loads(handiwork("sandbox", "list", "--json").out)
+    assert (row["id"], row["state"], row["tier"]) == (sandbox_id, "running", "namespace")
+    assert f"id  {sandbox_id}\n" in handiwork("sandbox", "show", sandbox_id).out
+    for verb, state in [("sleep", "sleeping"), ("wake", "running"), ("delete", "gone")]:
+        assert handiwork("sandbox", verb, sandbox_id).code == 0
+        shown = json.loads(handiwork("sandbox", "show", sandbox_id, "--json").out)
+        assert shown["state"] == state
+    assert handiwork("sandbox", "list", "--json").out == "[]\n"
+
+
+def test_exec(api, handiwork) -> None:
+    sandbox_id = handiwork("sandbox", "create").out.strip()
+    done = handiwork("sandbox", "exec", sandbox_id, "echo", "one", "--two", "-n")
+    assert (done.code, done.out, done.err) == (0, "one--two-n", "done")
+    assert handiwork("sandbox", "exec", sandbox_id, "false").code == 1
+    assert (
+        handiwork("sandbox", "exec", "--cwd", "/tmp", sandbox_id, "--", "echo", "--cwd").code == 0
+    )
+    request = api.served.sandboxes.live[sandbox_id].requests[-1]
+    assert (request.cwd, request.argv) == ("/tmp", ("echo", "--cwd"))
+
+
+def test_what_is_not_there(api, handiwork) -> None:
+    for arguments in (
+        ("create", "--tier", "docker"),
+        ("create", "--policy", "none"),
+        ("show", "sbx_none"),
+        ("exec", "sbx_none", "true"),
+        ("delete", "sbx_none"),
+    ):
+        done = handiwork("sandbox", *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.count("\n") == 1
+    assert handiwork("sandbox", "list", "--json").out == "[]\n"
