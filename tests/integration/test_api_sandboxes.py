@@ -129,7 +129,12 @@ async def test_what_is_refused_is_on_record(hw: Handiwork) -> None:
     async with await hw.sandboxes.create(policy="quiet") as box:
         refused = await box.exec("curl -sS -m 10 https://refused.example/path?query=1")
         assert refused.exit_code != 0
-        records = await hw.audit.query(sandbox_id=box.id, allowed=False)
+        # The proxy writes its record when the answer has gone out.
+        async with asyncio.timeout(10):
+            records = await hw.audit.query(sandbox_id=box.id, allowed=False)
+            while not records:
+                await asyncio.sleep(0.05)
+                records = await hw.audit.query(sandbox_id=box.id, allowed=False)
     assert {record.host for record in records} == {"refused.example"}
     assert all("query" not in record.path for record in records)
     await hw.policies.delete("quiet")
