@@ -28,7 +28,8 @@ from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.reaper import adopt_sessions, reap
 from handiwork.sessions.runner import Hands
 from handiwork.sessions.sandboxes import LiveSandboxes
-from handiwork.store.sqlite import SqliteStore, open_sqlite_store
+from handiwork.store.protocol import Store
+from handiwork.store.sqlite import open_sqlite_store
 from handiwork.tools.toolset import stock
 
 
@@ -67,12 +68,14 @@ class ClosedBoundary:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    store: SqliteStore
-    brain: AnthropicBrain
+    hands: Hands
     driver: NamespaceDriver
-    sandboxes: LiveSandboxes
     fleet: LocalFleet
     dispatcher: Dispatcher
+
+    @property
+    def store(self) -> Store:
+        return self.hands.store
 
     async def kinds(self, session_id: str) -> list[str]:
         return [event.kind for event in await self.store.sessions.events(session_id)]
@@ -87,7 +90,6 @@ async def running(
     lease_seconds: int | None = None,
     policy: str = "",
     boundary: Boundary | None = None,
-    claiming: bool = True,
 ) -> AsyncIterator[Engine]:
     """Serve the environment that `brain` names (base_url, environment_id, environment_key)."""
     environment = EnvironmentSettings(id=brain["environment_id"], key_file="", policy=policy)
@@ -96,54 +98,58 @@ async def running(
         sandbox=SandboxSettings(max_sandboxes=64),
         sessions=SessionSettings(idle_seconds=idle_seconds),
     )
-    store = await open_sqlite_store(data / "handiwork.db", control_key=b"k" * 32)
-    adapter = AnthropicBrain(**brain, lease_seconds=lease_seconds)
-    driver = NamespaceDriver(data, clock=clock)
-    policies = PolicyResolver(store, settings)
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(store.close)
-        stack.push_async_callback(adapter.close)
-        drivers = {"namespace": driver}
-        sandboxes = await stack.enter_async_context(
-            LiveSandboxes(
-                drivers=drivers,
-                boundary=boundary or ClosedBoundary(data / "exits"),
-                store=store,
-                policies=policies,
-                settings=settings.sandbox,
-                clock=clock,
-            )
-        )
-        await adopt_sessions(store, clock)
-        await sandboxes.adopt()
-        await reap(store, drivers, clock)
+        hands, driver = await _hands(data, brain, settings, lease_seconds, boundary, stack)
         fleet = await stack.enter_async_context(LocalFleet(max_sessions=32))
-        hands = Hands(
-            brain=adapter,
+        dispatcher = Dispatcher(hands, fleet)
+        claims = asyncio.ensure_future(dispatcher.run())
+        try:
+            yield Engine(hands=hands, driver=driver, fleet=fleet, dispatcher=dispatcher)
+        finally:
+            claims.cancel()
+            await asyncio.wait([claims])
+            # The brain may hand an item to a poll that is gone; its poll lasts a second.
+            await asyncio.sleep(1)
+
+
+async def _hands(
+    data: Path,
+    brain: Mapping[str, str],
+    settings: Settings,
+    lease_seconds: int | None,
+    boundary: Boundary | None,
+    stack: contextlib.AsyncExitStack,
+) -> tuple[Hands, NamespaceDriver]:
+    store = await open_sqlite_store(data / "handiwork.db", control_key=b"k" * 32)
+    stack.push_async_callback(store.close)
+    adapter = AnthropicBrain(**brain, lease_seconds=lease_seconds)
+    stack.push_async_callback(adapter.close)
+    driver = NamespaceDriver(data, clock=clock)
+    drivers = {"namespace": driver}
+    policies = PolicyResolver(store, settings)
+    sandboxes = await stack.enter_async_context(
+        LiveSandboxes(
+            drivers=drivers,
+            boundary=boundary or ClosedBoundary(data / "exits"),
             store=store,
-            sandboxes=sandboxes,
             policies=policies,
-            registry=stock(),
-            settings=settings.sessions,
+            settings=settings.sandbox,
             clock=clock,
         )
-        dispatcher = Dispatcher(hands, fleet)
-        claims = asyncio.ensure_future(dispatcher.run()) if claiming else None
-        try:
-            yield Engine(
-                store=store,
-                brain=adapter,
-                driver=driver,
-                sandboxes=sandboxes,
-                fleet=fleet,
-                dispatcher=dispatcher,
-            )
-        finally:
-            if claims is not None:
-                claims.cancel()
-                await asyncio.wait([claims])
-                # The brain may hand an item to a poll that is gone; its poll lasts a second.
-                await asyncio.sleep(1)
+    )
+    await adopt_sessions(store, clock)
+    await sandboxes.adopt()
+    await reap(store, drivers, clock)
+    hands = Hands(
+        brain=adapter,
+        store=store,
+        sandboxes=sandboxes,
+        policies=policies,
+        registry=stock(),
+        settings=settings.sessions,
+        clock=clock,
+    )
+    return hands, driver
 
 
 async def _serve(arguments: dict[str, Any]) -> None:

@@ -3,12 +3,6 @@
 Real processes and sockets all the way but for the egress proxy, which other tests hold.
 """
 
-import asyncio
-import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +11,12 @@ import anthropic
 import pytest
 
 import engine
-from brain_process import TOOLSET, BrainProcess, call, script
+from brain_process import BrainProcess, call
 from handiwork.model.session import SessionState
 from handiwork.sessions.calls import CUT_SHORT
+from session_user import User, noted, reach, state
 
 pytestmark = pytest.mark.timeout(120)
-SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -35,82 +29,6 @@ def brain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrainProcess]:
 async def client(brain: BrainProcess) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async with anthropic.AsyncAnthropic(api_key=brain.api_key, base_url=brain.base_url) as client:
         yield client
-
-
-def reach(brain: BrainProcess) -> dict[str, str]:
-    return {
-        "base_url": brain.base_url,
-        "environment_id": brain.environment_id,
-        "environment_key": brain.environment_key,
-    }
-
-
-class User:
-    """The user's side of one session."""
-
-    def __init__(self, client: anthropic.AsyncAnthropic, session_id: str) -> None:
-        self.client = client
-        self.id = session_id
-
-    @classmethod
-    async def begin(
-        cls, client: anthropic.AsyncAnthropic, brain: BrainProcess, *steps: dict[str, Any]
-    ) -> "User":
-        agent = await client.beta.agents.create(
-            name="tester", model="scripted", system=script(*steps), tools=[TOOLSET]
-        )
-        session = await client.beta.sessions.create(
-            agent=agent.id, environment_id=brain.environment_id
-        )
-        return cls(client, session.id)
-
-    async def say(self, text: str = "go") -> None:
-        await self.client.beta.sessions.events.send(
-            self.id,
-            events=[{"type": "user.message", "content": [{"type": "text", "text": text}]}],
-        )
-
-    async def events(self, kind: str) -> list[Any]:
-        found = self.client.beta.sessions.events.list(self.id)
-        return [event async for event in found if event.type == kind]
-
-    async def results(self, count: int) -> list[tuple[str, bool]]:
-        """Wait for so many results; their texts, and whether they are errors."""
-        deadline = time.monotonic() + SECONDS
-        while True:
-            events = await self.events("user.tool_result")
-            if len(events) >= count:
-                return [(event.content[0].text, bool(event.is_error)) for event in events]
-            assert time.monotonic() < deadline, f"{len(events)} of {count} results came"
-            await asyncio.sleep(0.02)
-
-    async def turn_over(self, turns: int = 1) -> None:
-        deadline = time.monotonic() + SECONDS
-        while True:
-            idles = await self.events("session.status_idle")
-            if sum(idle.stop_reason.type == "end_turn" for idle in idles) >= turns:
-                return
-            assert time.monotonic() < deadline, "the turn did not end"
-            await asyncio.sleep(0.02)
-
-
-async def state(hands: engine.Engine, session_id: str, *states: SessionState) -> None:
-    deadline = time.monotonic() + SECONDS
-    while True:
-        found = [s for s in await hands.store.sessions.list() if s.id == session_id]
-        if found and found[0].state in states:
-            return
-        assert time.monotonic() < deadline, f"the session is {found}"
-        await asyncio.sleep(0.02)
-
-
-async def noted(hands: engine.Engine, session_id: str, kind: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while True:
-        if kind in await hands.kinds(session_id):
-            return
-        assert time.monotonic() < deadline, f"no {kind} in {await hands.kinds(session_id)}"
-        await asyncio.sleep(0.02)
 
 
 async def test_every_stock_tool_of_one_session(
@@ -198,53 +116,6 @@ async def test_a_drain_and_a_new_start_keep_the_files(
             results = await user.results(count)
             assert results[-1] == ("\n".join("x" * count), False)
             await state(hands, user.id, SessionState.ACTIVE)
-
-
-def _engine_process(data: Path, brain: BrainProcess) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, engine.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    told = {"data": str(data), "brain": reach(brain), "lease_seconds": 3}
-    process.stdin.write(json.dumps(told).encode() + b"\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == b"ready\n"
-    return process
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait(10)
-    for pipe in (process.stdin, process.stdout):
-        pipe.close()
-
-
-async def test_kill_9_in_the_middle_of_a_call(
-    tmp_path: Path, brain: BrainProcess, client: anthropic.AsyncAnthropic
-) -> None:
-    user = await User.begin(
-        client,
-        brain,
-        call("bash", command="echo run >> count; sleep 8"),
-        call("bash", command="cat count"),
-    )
-    first = _engine_process(tmp_path, brain)
-    try:
-        await user.say()
-        counts = [None]
-        deadline = time.monotonic() + SECONDS
-        while not any(counts):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
-            counts = list((tmp_path / "sandboxes").glob("*/upper/workspace/count"))
-    finally:
-        _end(first)
-    second = _engine_process(tmp_path, brain)
-    try:
-        assert await user.results(2) == [(CUT_SHORT, True), ("run", False)]
-    finally:
-        _end(second)
 
 
 async def test_a_lost_lease_posts_nothing(

@@ -1,0 +1,437 @@
+"""The adapter against a server that answers as it is told: leases, failures, reconnects, keys."""
+
+import asyncio
+import base64
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from handiwork.brains import anthropic as module
+from handiwork.brains.anthropic import AnthropicBrain
+from handiwork.model.errors import (
+    BrainRefusedError,
+    BrainUnavailableError,
+    LeaseLostError,
+    NotFoundError,
+    UnauthorizedError,
+)
+from handiwork.model.session import BrainEvent, ToolCalled, ToolSettled, TurnIdle, WorkItem
+from handiwork.model.tool import TextBlock, ToolResult
+
+KEY = "sk-ant-oat01-environment"
+TOKEN = "sk-ant-req-session"
+SECRET = base64.urlsafe_b64encode(json.dumps({"sessions_token": TOKEN}).encode()).decode()
+WORK = WorkItem(id="work_1", environment_id="env_1", kind="session", session_id="sesn_1")
+ITEM = {"id": "work_1", "type": "work", "data": {"type": "session", "id": "sesn_1"}}
+BEAT = {
+    "last_heartbeat": "2026-11-21T01:40:50.986762+00:00",
+    "lease_extended": True,
+    "state": "active",
+    "ttl_seconds": 300,
+}
+RESULT = ToolResult(tool_use_id="a", content=(TextBlock(text="hi"),))
+Answer = tuple[int, Any] | bytes
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: Any
+
+    @property
+    def key(self) -> str:
+        return self.headers["authorization"].removeprefix("Bearer ")
+
+
+@dataclass
+class Server:
+    """Answers from lists by the last word of the path; the last answer stays."""
+
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    seen: defaultdict[str, list[Request]] = field(default_factory=lambda: defaultdict(list))
+    url: str = ""
+    judge: Callable[[Request], Answer | None] = lambda _: None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                request = await self._request(reader)
+                name = request.path.rpartition("/")[2]
+                self.seen[name].append(request)
+                answer = self.judge(request)
+                if answer is None:
+                    told = self.answers[name if request.method == "GET" else f"{name}!"]
+                    answer = told[0] if len(told) == 1 else told.pop(0)
+                if isinstance(answer, bytes):
+                    writer.write(answer)
+                    return
+                status, body = answer
+                data = json.dumps(body).encode()
+                writer.write(
+                    b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                    % (status, len(data))
+                    + data
+                )
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+    async def _request(self, reader: asyncio.StreamReader) -> Request:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+        method, target, _ = first.split(" ")
+        path, _, query = target.partition("?")
+        raw = await reader.readexactly(int(headers.get("content-length", 0)))
+        return Request(method, path, query, headers, json.loads(raw) if raw else None)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    server.answers = {
+        "ack!": [(200, ITEM)],
+        "stop!": [(200, ITEM)],
+        "heartbeat!": [(200, BEAT)],
+        "events": [(200, {"data": [], "next_page": None})],
+        "events!": [(200, {"data": []})],
+    }
+    yield server
+    listening.close()
+
+
+@pytest.fixture
+async def brain(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AnthropicBrain]:
+    monkeypatch.setattr(module, "_jittered", lambda seconds: min(seconds, 0.01))
+    brain = AnthropicBrain(environment_id="env_1", environment_key=KEY, base_url=server.url)
+    yield brain
+    await brain.close()
+
+
+def error(status: int) -> Answer:
+    return status, {"type": "error", "error": {"type": "x", "message": "as told"}}
+
+
+def stream(*events: dict[str, Any]) -> bytes:
+    frames = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        + frames.encode()
+    )
+
+
+def use(id_: str) -> dict[str, Any]:
+    return {"type": "agent.tool_use", "id": id_, "name": "bash", "input": {}}
+
+
+async def test_claim_polls_and_acknowledges(server: Server, brain: AnthropicBrain) -> None:
+    server.answers["poll"] = [(200, None), (200, {**ITEM, "secret": SECRET})]
+    assert await brain.claim() is None
+    work = await brain.claim()
+    assert work == WorkItem(
+        id="work_1", environment_id="env_1", kind="session", session_id="sesn_1", secret=SECRET
+    )
+    first = server.seen["poll"][0]
+    assert "block_ms=999" in first.query
+    assert (first.key, first.headers["anthropic-worker-id"][:9]) == (KEY, "handiwork")
+    assert len(server.seen["ack"]) == 1
+    assert SECRET not in repr(work)
+
+
+async def test_an_empty_body_is_an_empty_poll(server: Server, brain: AnthropicBrain) -> None:
+    server.answers["poll"] = [b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"]
+    assert await brain.claim() is None
+
+
+async def test_a_health_check_is_acknowledged_and_stopped(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers["poll"] = [(200, {"id": "work_2", "data": {"type": "healthcheck", "id": "h"}})]
+    assert await brain.claim() is None
+    assert [request.path for request in server.seen["ack"]] == [
+        "/v1/environments/env_1/work/work_2/ack"
+    ]
+    assert server.seen["stop"][0].body == {"force": True}
+
+
+async def test_an_item_that_cannot_be_acknowledged_is_let_go(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers |= {"poll": [(200, ITEM)], "ack!": [error(400)]}
+    assert await brain.claim() is None
+    assert len(server.seen["stop"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, BrainRefusedError),
+        (401, UnauthorizedError),
+        (403, UnauthorizedError),
+        (404, NotFoundError),
+        (408, BrainUnavailableError),
+        (409, BrainUnavailableError),
+        (429, BrainUnavailableError),
+        (500, BrainUnavailableError),
+        (529, BrainUnavailableError),
+    ],
+)
+async def test_what_an_answer_means(
+    server: Server, brain: AnthropicBrain, status: int, kind: type[Exception]
+) -> None:
+    server.answers["poll"] = [error(status)]
+    with pytest.raises(kind, match="as told") as raised:
+        await brain.claim()
+    assert KEY not in str(raised.value)
+    assert len(server.seen["poll"]) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n[}{", b"junk", (200, [1]), (200, {})],
+)
+async def test_what_is_no_answer_is_retried_by_the_caller(
+    server: Server, brain: AnthropicBrain, answer: Answer
+) -> None:
+    server.answers["poll"] = [answer]
+    with pytest.raises(BrainUnavailableError):
+        await brain.claim()
+
+
+async def test_nobody_listens() -> None:
+    brain = AnthropicBrain(environment_id="e", environment_key=KEY, base_url="http://127.0.0.1:1")
+    with pytest.raises(BrainUnavailableError):
+        await brain.claim()
+    await brain.close()
+
+
+async def test_hold_claims_the_lease_echoes_and_stops(
+    server: Server, brain: AnthropicBrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handiwork.brains.lease.Lease.interval_seconds", 0.05)
+    async with brain.hold(WORK):
+        assert server.seen["heartbeat"][0].query == "expected_last_heartbeat=NO_HEARTBEAT"
+        await asyncio.sleep(0.3)
+    second = server.seen["heartbeat"][1]
+    assert second.query == "expected_last_heartbeat=2026-11-21T01%3A40%3A50.986762%2B00%3A00"
+    assert server.seen["stop"][0].body == {"force": True}
+
+
+async def test_a_lease_that_somebody_else_holds(server: Server, brain: AnthropicBrain) -> None:
+    server.answers["heartbeat!"] = [error(412)]
+    with pytest.raises(LeaseLostError):
+        async with brain.hold(WORK):
+            pytest.fail("the body ran")
+    assert server.seen["stop"] == []
+
+
+async def test_a_lease_lost_in_the_middle_cancels_the_body(
+    server: Server, brain: AnthropicBrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handiwork.brains.lease.Lease.interval_seconds", 0.05)
+    server.answers["heartbeat!"] = [(200, BEAT), error(412)]
+    ends = list[str]()
+
+    async def body() -> None:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    with pytest.raises(LeaseLostError):
+        async with brain.hold(WORK):
+            await body()
+    assert ends == ["cancelled"]
+    assert server.seen["stop"] == []
+
+
+async def test_a_silent_brain_loses_the_lease_after_its_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_jittered", lambda _: 0.01)
+    times = iter([0.0, *range(0, 1000, 40)])
+    brain = AnthropicBrain(
+        environment_id="env_1",
+        environment_key=KEY,
+        base_url=server.url,
+        now=lambda: float(next(times)),
+    )
+    server.answers["heartbeat!"] = [error(503)]
+    with pytest.raises(LeaseLostError, match="for a whole lease"):
+        async with brain.hold(WORK):
+            pytest.fail("the body ran")
+    assert server.seen["stop"] == []
+    await brain.close()
+
+
+@pytest.mark.parametrize("change", [{"state": "stopping"}, {"lease_extended": False}])
+async def test_the_brain_may_ask_to_stop(
+    server: Server, brain: AnthropicBrain, change: dict[str, Any]
+) -> None:
+    server.answers["heartbeat!"] = [(200, BEAT | change)]
+    finished = False
+    async with brain.hold(WORK):
+        await asyncio.sleep(10)
+        finished = True
+    assert not finished
+    assert len(server.seen["stop"]) == 1
+
+
+@pytest.mark.parametrize("answer", [error(409), error(404), error(503)])
+async def test_a_stop_that_fails_ends_quietly(
+    server: Server, brain: AnthropicBrain, answer: Answer
+) -> None:
+    server.answers["stop!"] = [answer]
+    async with brain.hold(WORK):
+        pass
+    assert len(server.seen["stop"]) == (3 if answer[0] == 503 else 1)
+
+
+async def test_a_fault_of_the_body_is_raised_as_it_is(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with brain.hold(WORK):
+            raise ZeroDivisionError
+    assert len(server.seen["stop"]) == 1
+
+
+async def test_the_sessions_token_is_used_while_it_is_good(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    work = WorkItem(
+        id="work_1", environment_id="env_1", kind="session", session_id="sesn_1", secret=SECRET
+    )
+    async with brain.hold(work):
+        await brain.post(work, RESULT)
+        server.judge = lambda r: error(401) if r.key == TOKEN else None
+        await brain.post(work, RESULT)
+        await brain.post(work, RESULT)
+    assert [r.key for r in server.seen["events"]] == [TOKEN, TOKEN, KEY, KEY]
+    assert [server.seen[name][0].key for name in ("heartbeat", "stop")] == [TOKEN, KEY]
+
+
+async def test_post_repeats_what_may_pass_and_nothing_else(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers["events!"] = [error(503), error(429), error(409), (200, {"data": []})]
+    await brain.post(WORK, RESULT)
+    assert len(server.seen["events"]) == 4
+    assert server.seen["events"][3].body["events"][0]["content"] == [{"type": "text", "text": "hi"}]
+    for status in (400, 401, 404):
+        server.answers["events!"] = [error(status)]
+        with pytest.raises(BrainRefusedError, match="as told"):
+            await brain.post(WORK, RESULT)
+    assert len(server.seen["events"]) == 7
+
+
+async def test_post_gives_up_in_the_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_jittered", lambda _: 0.0)
+    brain = AnthropicBrain(
+        environment_id="env_1", environment_key=KEY, base_url=server.url, post_limit_seconds=0.3
+    )
+    server.answers["events!"] = [error(500)]
+    with pytest.raises(BrainUnavailableError):
+        await brain.post(WORK, RESULT)
+    await brain.close()
+
+
+async def collected(brain: AnthropicBrain, count: int) -> list[BrainEvent]:
+    found: list[BrainEvent] = []
+    events = brain.events(WORK)
+    async for event in events:
+        found.append(event)
+        if len(found) == count:
+            break
+    await events.aclose()
+    return found
+
+
+def ids(events: list[BrainEvent]) -> list[str]:
+    return [
+        event.call.id if isinstance(event, ToolCalled) else f"settled {event.tool_use_id}"
+        for event in events
+        if isinstance(event, ToolCalled | ToolSettled)
+    ]
+
+
+async def test_history_in_pages_then_live_without_what_was_listed(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers["events"] = [
+        (200, {"data": [use("a"), use("b")], "next_page": "p2"}),
+        (200, {"data": [{"type": "user.tool_result", "id": "r", "tool_use_id": "a"}]}),
+    ]
+    server.answers["stream"] = [
+        stream(
+            {"type": "ping"},
+            use("b"),
+            {"type": "what.is.new", "id": "n"},
+            use("c"),
+            {"type": "session.status_idle", "id": "i", "stop_reason": {"type": "end_turn"}},
+        )
+    ]
+    events = await collected(brain, 4)
+    assert ids(events) == ["settled a", "b", "c"]
+    assert events[3] == TurnIdle(stop_reason="end_turn")
+    assert "page=p2" in server.seen["events"][1].query
+
+
+async def test_a_broken_stream_is_followed_again_and_reconciled(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers["stream"] = [
+        stream(use("a")),
+        error(503),
+        stream({"type": "error"}),
+        b"junk",
+        stream(use("b")),
+    ]
+    answered = {"type": "user.tool_result", "id": "r", "tool_use_id": "a"}
+    server.answers["events"] = [
+        (200, {"data": []}),
+        (200, {"data": [use("a")]}),
+        (200, {"data": [use("a"), answered]}),
+    ]
+    assert ids(await collected(brain, 4)) == ["a", "a", "settled a", "b"]
+
+
+async def test_when_the_history_cannot_be_listed_nothing_is_told(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers["stream"] = [stream(use("a")), stream(use("b"))]
+    server.answers["events"] = [error(500), (200, {"data": []})]
+    assert ids(await collected(brain, 1)) == ["b"]
+
+
+async def test_the_stream_ends_with_the_session(server: Server, brain: AnthropicBrain) -> None:
+    server.answers["stream"] = [stream({"type": "session.deleted", "id": "d"})]
+    assert len([event async for event in brain.events(WORK)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, BrainRefusedError), (401, UnauthorizedError), (404, NotFoundError)]
+)
+async def test_a_refused_stream_ends_for_good(
+    server: Server, brain: AnthropicBrain, status: int, kind: type[Exception]
+) -> None:
+    server.answers["stream"] = [error(status)]
+    with pytest.raises(kind):
+        await collected(brain, 1)
+
+
+async def test_describe(server: Server, brain: AnthropicBrain) -> None:
+    server.answers["sesn_1"] = [(200, {"id": "sesn_1", "agent": {"id": "agent_1", "name": "n"}})]
+    view = await brain.describe(WORK)
+    assert (view.id, view.agent_id, view.agent_name) == ("sesn_1", "agent_1", "n")
+    assert KEY not in repr(brain) + str(vars(brain))
