@@ -26,7 +26,18 @@ def failing(monkeypatch: pytest.MonkeyPatch):
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["--help"]) == 0
     said = capsys.readouterr().out
-    for verb in "up demo run doctor sandbox session policy secret agent audit".split():
+    for verb in [
+        "up",
+        "demo",
+        "run",
+        "doctor",
+        "sandbox",
+        "session",
+        "policy",
+        "secret",
+        "agent",
+        "audit",
+    ]:
         assert verb in said
 
 
