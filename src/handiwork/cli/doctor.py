@@ -1,7 +1,6 @@
 """`handiwork doctor`: what works on this host, proven by doing it."""
 
 import asyncio
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from handiwork.app import GUEST_AGENT, make_driver, now
 from handiwork.cli.output import EXIT_FAILED, marked, say, show
 from handiwork.sandboxes.probe import Finding, probe
 from handiwork.sandboxes.selfcheck import Check, selfcheck
+from handiwork.sandboxes.trees import remove_tree
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ async def _examine() -> Report:
         checks = [] if broken else [check async for check in selfcheck(driver)]
         return Report(findings=findings, protections=driver.protections(), checks=checks)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
 
 
 def _print(report: Report) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 import typer
+import uvloop
 
 from handiwork.app import Running, running
 from handiwork.cli.invocation import Invocation
@@ -26,7 +27,7 @@ def up(context: typer.Context) -> None:
             await stop.wait()
             say("stopping: sessions are let go, sandboxes sleep")
 
-    asyncio.run(serve())
+    uvloop.run(serve())
 
 
 def _tell(control: Running) -> None:

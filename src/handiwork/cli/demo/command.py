@@ -2,13 +2,13 @@
 
 import asyncio
 import secrets
-import shutil
 import signal
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from handiwork.app import now, running
 from handiwork.cli.demo import story, upstream
@@ -24,6 +24,7 @@ from handiwork.config import (
 )
 from handiwork.model.errors import HandiworkError
 from handiwork.observe import log
+from handiwork.sandboxes.trees import remove_tree
 
 LIMIT_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -43,7 +44,7 @@ def demo(
     try:
         with (directory / "log").open("w") as stream:
             log.set_up(level="info", process="control plane", stream=stream)
-            asyncio.run(_demo(directory / "data", narrator))
+            uvloop.run(_demo(directory / "data", narrator))
         narrator.summary()
     except BaseException as error:
         keep = True
@@ -55,7 +56,7 @@ def demo(
         raise
     finally:
         if not keep:
-            shutil.rmtree(directory)
+            remove_tree(directory)
 
 
 async def _demo(data: Path, narrator: Narrator) -> None:
