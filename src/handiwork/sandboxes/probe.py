@@ -83,8 +83,8 @@ def parse_probe(output: str) -> Mapping[str, str]:
 
 def explain(proven: Mapping[str, str], host: Host) -> list[Finding]:
     """Return the findings: what kind of host, each proof, control groups. Pure."""
-    broken = bool(proven.get("userns", "no proof"))
-    kind, detail, fix = _kind(host, userns_broken=broken)
+    broken = proven.get("userns", "no proof")
+    kind, detail, fix = _kind(host, broken)
     findings = [Finding(name="host", ok=not fix, detail=f"{kind}: {detail}", fix=fix)]
     for name, reason in proven.items():
         advice = (fix or _userns_fix(host)) if name == "userns" else FIXES.get(name, "")
@@ -96,15 +96,10 @@ def explain(proven: Mapping[str, str], host: Host) -> list[Finding]:
     return [*findings, _cgroups(host)]
 
 
-def _kind(host: Host, *, userns_broken: bool) -> tuple[str, str, str]:
+def _kind(host: Host, userns_broken: str) -> tuple[str, str, str]:
+    """Name the host from outside in: what filters calls comes before where the root lies."""
     filtered = "Seccomp:\t2" in host.status
-    if not host.root_is_real or not _has_root_mount(host.mountinfo):
-        return (
-            "chroot",
-            "the root directory is no mount of its own, so user namespaces are refused",
-            "" if not userns_broken else "enter the tree by pivot_root instead of chroot",
-        )
-    if host.docker_marker and (filtered or userns_broken):
+    if host.docker_marker and filtered:
         return (
             "Docker with its default seccomp profile",
             "namespaces and mounts are filtered",
@@ -113,7 +108,29 @@ def _kind(host: Host, *, userns_broken: bool) -> tuple[str, str, str]:
             else "run it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
             " --security-opt systempaths=unconfined, or on the machine itself",
         )
+    if _is_chroot(host, userns_broken, filtered=filtered):
+        return (
+            "chroot",
+            "the root directory is not the root of its mounts, so user namespaces are refused",
+            "" if not userns_broken else "enter the tree by pivot_root instead of chroot",
+        )
     return ("plain Linux", "nothing stands in the way", "")
+
+
+def _is_chroot(host: Host, userns_broken: str, *, filtered: bool) -> bool:
+    """A bind-mounted root looks like any other; but nothing else refuses user namespaces then.
+
+    The kernel's EPERM without a filter, a limit or AppArmor has one cause left: user_namespaces(7).
+    """
+    if not host.root_is_real or not _has_root_mount(host.mountinfo):
+        return True
+    explained = (
+        filtered
+        or host.apparmor_restricts.strip() == "1"
+        or host.userns_clone.strip() == "0"
+        or host.userns_limit.strip() in {"", "0"}
+    )
+    return "Operation not permitted" in userns_broken and not explained
 
 
 def _userns_fix(host: Host) -> str:

@@ -42,6 +42,14 @@ def test_a_chroot_is_named():
         assert not found["host"].ok
 
 
+def test_a_chroot_into_a_mount_is_named_by_what_it_refuses():
+    assert told(NO_USERNS, docker_marker=True)["host"].detail.startswith("chroot")
+    for facts in ({"apparmor_restricts": "1\n"}, {"userns_limit": "0\n"}, {"userns_clone": "0\n"}):
+        assert not told(NO_USERNS, **facts)["host"].detail.startswith("chroot")
+    limited = {**WORKS, "userns": "unshare: No space left on device"}
+    assert not told(limited)["host"].detail.startswith("chroot")
+
+
 def test_default_docker_is_named():
     found = told(NO_USERNS, docker_marker=True, status="Seccomp:\t2\n")
     assert "Docker" in found["host"].detail
