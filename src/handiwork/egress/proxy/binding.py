@@ -265,7 +265,7 @@ class LiveBinding:
 
     async def _intercept(self, sock: socket.socket, told: entry.Preamble) -> bool:
         literal = told.address if self.granted.policy.may_reach(told.address) else ""
-        protocol = _Secured(self, told.port)
+        protocol = _Secured(self, sock, told.port)
         try:
             return await self._hand_over(sock, protocol, self._server(literal))
         except (ssl.SSLError, OSError) as error:
@@ -285,7 +285,7 @@ class LiveBinding:
     ) -> bool:
         if self.closed:
             return False
-        if isinstance(protocol, Flow | Questions):  # else a handshake, which ends with `_enter`
+        if isinstance(protocol, Flow | Questions):  # else a handshake: see `adopt`
             self._entering.discard(sock)
             self._connections.add(protocol)
         await self.loop.connect_accepted_socket(
@@ -297,8 +297,11 @@ class LiveBinding:
         )
         return True
 
-    def adopt(self, transport: asyncio.BaseTransport, port: int) -> Flow | None:
-        """Make the flow of a connection whose handshake is done."""
+    def adopt(
+        self, transport: asyncio.BaseTransport, sock: socket.socket, port: int
+    ) -> Flow | None:
+        """Make the flow of a connection whose handshake is done; it counts once all the time."""
+        self._entering.discard(sock)
         tls = transport.get_extra_info("ssl_object")
         host = self._hosts.get(tls.context) if tls is not None else None
         if host is None or self.closed:
@@ -382,13 +385,14 @@ class LiveBinding:
 class _Secured(asyncio.Protocol):
     """Stands in during a handshake; hands the connection to the flow of the name asked for."""
 
-    def __init__(self, binding: LiveBinding, port: int) -> None:
+    def __init__(self, binding: LiveBinding, sock: socket.socket, port: int) -> None:
         self._binding = binding
+        self._sock = sock
         self._port = port
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Make the flow, or close a connection that has no name."""
-        flow = self._binding.adopt(transport, self._port)
+        flow = self._binding.adopt(transport, self._sock, self._port)
         if flow is None:
             transport.close()
             return
