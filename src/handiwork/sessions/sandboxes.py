@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Self
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -308,13 +309,7 @@ class LiveSandboxes:
 
     @contextlib.asynccontextmanager
     async def _locked(self, sandbox_id: str) -> AsyncIterator[None]:
-        """One change of a sandbox at a time; the lock goes when nobody wants it."""
-        lock = self._locks.setdefault(sandbox_id, _Lock())
-        lock.users += 1
-        try:
-            async with lock.lock:
-                yield
-        finally:
-            lock.users -= 1
-            if not lock.users:
-                del self._locks[sandbox_id]
+        """One change of a sandbox at a time; a lock lives as long as somebody holds or awaits it."""
+        lock = self._locks.setdefault(sandbox_id, asyncio.Lock())
+        async with lock:
+            yield

@@ -199,3 +199,25 @@ async def test_many_at_once_wake_one_once(world: World) -> None:
         box = tasks[0].result()
         assert (await box.exec(ExecRequest(argv=("echo", "x")))).stdout == b"x\n"
         assert world.sandboxes._locks == {}
+
+
+async def test_changes_of_one_sandbox_never_overlap(world: World) -> None:
+    """A third caller comes just when the first has let go and the second was not yet woken."""
+    inside, most = 0, 0
+
+    async def change(turns: int) -> None:
+        nonlocal inside, most
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with world.sandboxes._locked("sbx_one"):
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    async with asyncio.TaskGroup() as group:
+        for turns in range(8):
+            group.create_task(change(turns))
+    assert most == 1
+    assert not world.sandboxes._locks
