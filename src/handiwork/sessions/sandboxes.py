@@ -90,7 +90,7 @@ class LiveSandboxes:
         self._clock = clock
         self._live: dict[str, _Live] = {}
         self._limits: dict[str, Limits] = {}
-        self._locks: dict[str, _Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = 0
         self._group = asyncio.TaskGroup()
         self._log = log.get("sandboxes")
