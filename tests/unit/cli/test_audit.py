@@ -2,7 +2,9 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
+from handiwork.egress.audit import AuditWriter
 from handiwork.model.audit import AuditRecord
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -43,3 +45,20 @@ def test_list(api, handiwork) -> None:
     assert "/[/red]" in table.out
     assert "no such rule" in table.out
     assert handiwork("audit", "list", "--limit", "0").code == 2
+
+
+def test_verify(handiwork, tmp_path: Path) -> None:
+    none = handiwork("audit", "verify")
+    assert (none.code, str(tmp_path) in none.err) == (2, True)
+    directory = tmp_path / "egress/audit"
+    directory.mkdir(parents=True)
+    writer = AuditWriter(directory, "egress")
+    writer.append(record(1))
+    writer.append(record(2))
+    writer.close()
+    holds = handiwork("audit", "verify")
+    assert (holds.code, "holds" in holds.out) == (0, True)
+    writer.path.write_bytes(writer.path.read_bytes().replace(b"sesn_1", b"sesn_9"))
+    broken = handiwork("audit", "verify")
+    assert broken.code == 1
+    assert broken.out.startswith("egress-00000001.jsonl, line 1: was changed")
