@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anthropic
+import httpx2
 import msgspec
 
 from handiwork.model.errors import (
@@ -86,9 +87,10 @@ async def conversation(*, base_url: str, api_key: str) -> AsyncIterator[Conversa
 
 
 async def _happenings(stream: Any) -> AsyncIterator[Happening]:
-    async for event in stream:
-        plain = event.to_dict() if hasattr(event, "to_dict") else dict(event)
-        yield _read(plain)
+    with _told():
+        async for event in stream:
+            plain = event.to_dict() if hasattr(event, "to_dict") else dict(event)
+            yield _read(plain)
 
 
 def _read(event: Mapping[str, Any]) -> Happening:
@@ -129,5 +131,7 @@ class _told:
                 raise BrainUnavailableError(
                     f"the brain cannot be reached: {error.message}"
                 ) from None
+            case httpx2.TransportError():
+                raise BrainUnavailableError(f"the brain's stream broke: {error}") from None
             case _:
                 return
