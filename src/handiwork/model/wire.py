@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from handiwork.model import errors
 from handiwork.model.errors import GuestError, HandiworkError, PolicyDeniedError
 from handiwork.model.policy import Decision, Policy
 from handiwork.model.sandbox import ExecResult
@@ -152,12 +153,17 @@ def error_body(error: HandiworkError) -> ErrorBody:
     )
 
 
+_ERRORS = {
+    error_type(kind): kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, HandiworkError)
+}
+"""The tree by the names that bodies give its classes; subclasses elsewhere are not of it."""
+
+
 def error_of(body: ErrorBody) -> HandiworkError:
     """Return the error that a body tells of; an unknown type is the root of the tree."""
-    kinds: dict[str, type[HandiworkError]] = {
-        error_type(kind): kind for kind in HandiworkError.__subclasses__()
-    }
-    kind = kinds.get(body.type, HandiworkError)
+    kind = _ERRORS.get(body.type, HandiworkError)
     extra: dict[str, Any] = {}
     if kind is GuestError:
         extra["errno"] = body.errno or 0

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from handiwork.model import errors
 from handiwork.model.errors import GuestError, HandiworkError, NotFoundError, PolicyDeniedError
 from handiwork.model.wire import (
     ErrorBody,
@@ -14,7 +15,9 @@ from handiwork.model.wire import (
 )
 
 PLAIN = [
-    kind for kind in HandiworkError.__subclasses__() if kind not in (GuestError, PolicyDeniedError)
+    kind
+    for kind in HandiworkError.__subclasses__()
+    if kind.__module__ == errors.__name__ and kind not in (GuestError, PolicyDeniedError)
 ]
 
 
@@ -60,3 +63,11 @@ def test_a_body_out_of_bounds_is_refused(body: bytes) -> None:
 
 def test_a_secret_shows_its_value_nowhere() -> None:
     assert "hunter2" not in repr(SecretBody(value="hunter2", hosts=("a.test",)))
+
+
+def test_a_subclass_from_elsewhere_does_not_stand_for_the_tree() -> None:
+    class OddError(HandiworkError):
+        def __init__(self, one: str, two: str) -> None:
+            super().__init__(one + two)
+
+    assert type(error_of(ErrorBody(type="odd", message="what"))) is HandiworkError
