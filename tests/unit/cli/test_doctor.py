@@ -1,0 +1,62 @@
+"""What doctor tells and how it ends; `tests/integration/test_cli.py` runs it for real."""
+
+import json
+
+import pytest
+
+from handiwork.cli import doctor
+from handiwork.cli.doctor import Report
+from handiwork.sandboxes.probe import Finding
+from handiwork.sandboxes.selfcheck import Check
+
+WORKS = Finding(name="userns", ok=True, detail="works")
+LACKS = Finding(name="idmap", ok=False, detail="[no] such call", fix="use Linux 5.19 or later")
+PASSED = Check(name="exec", area="command", ok=True)
+FAILED = Check(name="network", area="isolation", ok=False, detail="eth0 is there")
+
+
+def report(*checks: Check, findings: tuple[Finding, ...] = (WORKS,)) -> Report:
+    return Report(
+        findings=list(findings), protections={"seccomp": True, "cgroups": False}, checks=[*checks]
+    )
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch):
+    def give(report: Report) -> None:
+        async def examine() -> Report:
+            return report
+
+        monkeypatch.setattr(doctor, "_examine", examine)
+
+    return give
+
+
+@pytest.mark.parametrize(
+    ("checks", "healthy"),
+    [((PASSED,), True), ((PASSED, FAILED), False), ((), False)],
+)
+def test_only_proof_is_health(checks: tuple[Check, ...], healthy: bool, found, handiwork) -> None:
+    assert report(*checks).healthy is healthy
+    found(report(*checks))
+    assert handiwork("doctor").code == (0 if healthy else 1)
+
+
+def test_what_people_read(found, handiwork) -> None:
+    found(report(PASSED, FAILED, findings=(WORKS, LACKS)))
+    assert handiwork("doctor").out.splitlines() == [
+        "✓ userns       works",
+        "✗ idmap        [no] such call",
+        "               to fix it: use Linux 5.19 or later",
+        "✓ protection   seccomp",
+        "✗ protection   cgroups (not on this host)",
+        "✗ self-check   network: eth0 is there",
+        "namespace tier: 1 of 2 checks passed",
+    ]
+
+
+def test_what_programs_read(found, handiwork) -> None:
+    found(report(PASSED))
+    (told,) = json.loads(handiwork("doctor", "--json").out)
+    assert told["protections"] == {"seccomp": True, "cgroups": False}
+    assert told["checks"][0]["name"] == "exec"
