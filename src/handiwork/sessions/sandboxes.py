@@ -63,12 +63,6 @@ class _Live(msgspec.Struct):
     watch: asyncio.Task[None] | None = None
 
 
-class _Lock:
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
-
-
 class LiveSandboxes:
     """All sandboxes of this process. Use it as an async context: leaving puts all to sleep."""
 
