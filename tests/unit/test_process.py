@@ -18,7 +18,9 @@ for line in open('/proc/self/status'):
 
 def run(code: str, home: str = "") -> str:
     script = (
-        f"import os, resource, signal\nfrom handiwork import process\nHOME_DIR = {home!r}\n" + code + REPORT
+        f"import os, resource, signal\nfrom handiwork import process\nHOME_DIR = {home!r}\n"
+        + code
+        + REPORT
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
