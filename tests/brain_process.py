@@ -71,6 +71,10 @@ class BrainProcess:
         """Start it again on the same database, port and keys."""
         self._process = self._started()
 
+    def wait(self) -> int:
+        """Wait until it ends by itself; its exit status."""
+        return self._ended()
+
     def terminate(self) -> int:
         """Ask it to stop; its exit status."""
         self._process.send_signal(signal.SIGTERM)

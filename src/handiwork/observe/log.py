@@ -35,5 +35,5 @@ def set_up(
 
 
 def get(name: str) -> Any:
-    """Return a logger whose lines carry `part`."""
-    return structlog.get_logger().bind(part=name)
+    """Return a logger whose lines carry `part`; it may be made before `set_up`."""
+    return structlog.get_logger(part=name)

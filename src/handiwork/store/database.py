@@ -228,6 +228,7 @@ def _engine(path: Path, readers: int) -> Engine:
         poolclass=QueuePool,
         pool_size=readers + 1,
         max_overflow=0,
+        hide_parameters=True,
         connect_args={"check_same_thread": False},
     )
 

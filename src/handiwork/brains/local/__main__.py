@@ -112,7 +112,7 @@ class _Stop:
         self.asked.set()
 
     def lost_write(self, error: BaseException) -> None:
-        log.get("brain").error("lost_write", error=f"{type(error).__name__}: {error}"[:500])
+        log.get("brain").error("lost_write", error=f"{type(error).__name__}: {error}"[:300])
         self.status = LOST_WRITE
         self.asked.set()
 

@@ -19,9 +19,11 @@ from handiwork.brains.local.session import Session, loaded
 from handiwork.brains.local.streams import Subscriber, frame
 from handiwork.brains.local.tables import (
     ADD_EVENTS,
-    CHANGE_SESSION,
     DROP_EVENT,
     EVENTS,
+    KEEP_BODY,
+    KEEP_PROGRESS,
+    PROGRESS,
     SESSIONS,
 )
 from handiwork.brains.local.turn import Event, Outcome, ended
@@ -56,8 +58,8 @@ class Journal:
         """Take up the sessions whose turn was open when the process ended."""
 
         def ids(connection: Connection) -> list[str]:
-            rows = connection.execute(select(SESSIONS.c.id).where(SESSIONS.c.turn_open))
-            return [row.id for row in rows]
+            rows = connection.execute(select(PROGRESS.c.session_id).where(PROGRESS.c.turn_open))
+            return [row.session_id for row in rows]
 
         sessions = [await self.get(session_id) for session_id in await self._database.read(ids)]
         self._work.open_turns.update(session.id for session in sessions)
@@ -78,15 +80,26 @@ class Journal:
     async def create(self, session: Session) -> None:
         """Write a new session."""
         row = session.row()
+        progress = {**session.progress_row(), "session_id": session.id, "tenant_id": DEFAULT_TENANT}
         self._sessions[session.id] = session
-        await self._write(session, lambda connection: connection.execute(insert(SESSIONS), row))
+
+        def change(connection: Connection) -> None:
+            connection.execute(insert(SESSIONS), row)
+            connection.execute(insert(PROGRESS), progress)
+
+        await self._write(session, change)
         self._evict()
 
     async def keep(self, session: Session) -> None:
         """Write what rarely changes: title, metadata, tools."""
         session.progress.updated_at = self._clock()
-        row = _whole(session)
-        await self._write(session, lambda connection: connection.execute(CHANGE_SESSION, row))
+        body, progress = _body_change(session), _progress_change(session)
+
+        def change(connection: Connection) -> None:
+            connection.execute(KEEP_BODY, body)
+            connection.execute(KEEP_PROGRESS, progress)
+
+        await self._write(session, change)
 
     async def apply(
         self, session: Session, outcome: Outcome, *, archived: bool = False
@@ -97,19 +110,24 @@ class Journal:
         """
         if session.gone:
             return []
+        dropped = [
+            {"in_session": session.id, "at": session.progress.waiting_at.pop(event_id)}
+            for event_id in sorted(outcome.released)
+            if event_id in session.progress.waiting_at
+        ]
         events, rows = self._staged(session, outcome)
         items = self._work_for(session, archived=archived)
-        state = _whole(session) if archived else session.state_row()
-        dropped = [
-            {"in_session": session.id, "event": event_id} for event_id in sorted(outcome.released)
-        ]
+        body = _body_change(session) if archived else None
+        progress = _progress_change(session)
         work_rows = [work_row(item) for item in items]
 
         def change(connection: Connection) -> None:
             if dropped:
                 connection.execute(DROP_EVENT, dropped)
             connection.execute(ADD_EVENTS, rows)
-            connection.execute(CHANGE_SESSION, state)
+            connection.execute(KEEP_PROGRESS, progress)
+            if body is not None:
+                connection.execute(KEEP_BODY, body)
             keep_work(connection, work_rows)
 
         await self._write(session, change)
@@ -128,6 +146,7 @@ class Journal:
 
         def change(connection: Connection) -> None:
             connection.execute(delete(EVENTS).where(EVENTS.c.session_id == session.id))
+            connection.execute(delete(PROGRESS).where(PROGRESS.c.session_id == session.id))
             connection.execute(delete(SESSIONS).where(SESSIONS.c.id == session.id))
             keep_work(connection, work_rows)
 
@@ -187,6 +206,8 @@ class Journal:
                     "body": msgspec.json.encode(event),
                 }
             )
+            if event["processed_at"] is None:
+                session.progress.waiting_at[event["id"]] = session.next_position
             session.next_position += 1
             events.append(event)
         session.move(outcome.turn, now)
@@ -224,14 +245,20 @@ class Journal:
                 del self._sessions[session.id]
 
 
-def _whole(session: Session) -> dict[str, Any]:
+def _body_change(session: Session) -> dict[str, Any]:
     row = session.row()
-    return {**session.state_row(), "archived_at": row["archived_at"], "body": row["body"]}
+    return {"session": session.id, "archived_at": row["archived_at"], "body": row["body"]}
+
+
+def _progress_change(session: Session) -> dict[str, Any]:
+    return {"session": session.id, **session.progress_row()}
 
 
 def _read(connection: Connection, session_id: str) -> Session | None:
     row = connection.execute(
-        select(SESSIONS.c.body, SESSIONS.c.state).where(SESSIONS.c.id == session_id)
+        select(SESSIONS.c.body, PROGRESS.c.state)
+        .join(PROGRESS, PROGRESS.c.session_id == SESSIONS.c.id)
+        .where(SESSIONS.c.id == session_id)
     ).first()
     if row is None:
         return None

@@ -118,6 +118,12 @@ class Loop:
             told += outcome.events
             released |= outcome.released
             echoed.append(wire["id"])
+        # A message that waited and began its turn within one request is told once, as processed.
+        told = [
+            event
+            for event in told
+            if event.get("id") not in released or "processed_at" not in event
+        ]
         return Outcome(turn, told, frozenset(released)), echoed, repeated
 
     async def _ask_until_it_waits(self, session: Session) -> None:
@@ -174,8 +180,7 @@ class Loop:
             return await model.respond(rules.request(session.turn, agent["system"] or ""))
         except ModelFailedError as failed:
             return failed
-        except Exception as error:  # noqa: BLE001
-            # One session's defect must not end the others: it is told in this session's log.
+        except Exception as error:  # noqa: BLE001  a defect of one session must not end the others
             _log.exception("model_defect", session_id=session.id)
             return ModelFailedError(f"the model failed: {type(error).__name__}")
 

@@ -33,7 +33,7 @@ from handiwork.brains.local.shapes import (
     tools_as_kept,
 )
 from handiwork.brains.local.streams import Subscriber
-from handiwork.brains.local.tables import EVENTS, SESSIONS
+from handiwork.brains.local.tables import EVENTS, PROGRESS, SESSIONS
 from handiwork.brains.local.turn import Outcome, Turn, ended
 
 HANDS = (Kind.API, Kind.ENVIRONMENT, Kind.SESSIONS)
@@ -85,13 +85,14 @@ async def list_sessions(request: AnyRequest) -> Answer:
     if not flag(query, "include_archived"):
         conditions.append(SESSIONS.c.archived_at.is_(None))
     if statuses := every(query, "statuses"):
-        conditions.append(SESSIONS.c.status.in_(statuses))
+        conditions.append(PROGRESS.c.status.in_(statuses))
     if agent_id := first(query, "agent_id"):
         conditions.append(SESSIONS.c.agent_id == agent_id)
 
     def rows(connection: Connection) -> list[tuple[str | int, Any]]:
         chosen = (
-            select(column, SESSIONS.c.body, SESSIONS.c.state)
+            select(column, SESSIONS.c.body, PROGRESS.c.state)
+            .join(PROGRESS, PROGRESS.c.session_id == SESSIONS.c.id)
             .where(*conditions)
             .order_by(wanted.ordered(column))
             .limit(wanted.limit + 1)

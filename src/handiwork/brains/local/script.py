@@ -218,7 +218,7 @@ class _Parser:
         else:
             simple = _Calls(calls=[step.call]) if isinstance(step, _Call) else step
             self._check(simple, where)
-            code.append(simple)  # type: ignore[arg-type]
+            code.append(simple)  # type: ignore[arg-type]  mypy does not narrow it
 
     def _branch(self, step: _If, where: str, code: list[Instruction], depth: int) -> None:
         self._condition(step.if_, f"{where}.if")
@@ -252,7 +252,7 @@ class _Parser:
             code.append(Jump(top))
         code[top] = Pass(loop, spec.limit, len(code))
         for at in leave:
-            code[at] = Branch(spec.while_, len(code))  # type: ignore[arg-type]
+            code[at] = Branch(spec.while_, len(code))  # type: ignore[arg-type]  mypy does not narrow it
 
     def _check(self, step: Any, where: str) -> None:
         match step:

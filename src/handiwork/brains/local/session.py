@@ -27,12 +27,13 @@ class Body(msgspec.Struct, kw_only=True):
 
 
 class Progress(msgspec.Struct, kw_only=True):
-    """What every event may change."""
+    """What every event may change. `waiting_at` tells where unprocessed messages stand."""
 
     turn: Turn
     updated_at: datetime
     running_since: datetime | None = None
     active_seconds: float = 0.0
+    waiting_at: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Session(msgspec.Struct, kw_only=True):
@@ -85,24 +86,20 @@ class Session(msgspec.Struct, kw_only=True):
             del self.recent_results[next(iter(self.recent_results))]
 
     def row(self) -> dict[str, Any]:
-        """Return the row of the `sessions` table."""
+        """Return the row of the `sessions` table, which events do not change."""
         return {
             "id": self.id,
             "tenant_id": DEFAULT_TENANT,
             "environment_id": self.body.environment_id,
             "agent_id": self.body.agent["id"],
-            "status": self.status,
-            "turn_open": self.turn.open,
             "created_at": timestamp(self.body.created_at),
             "archived_at": timestamp(self.body.archived_at) if self.body.archived_at else None,
             "body": msgspec.json.encode(self.body),
-            "state": msgspec.json.encode(self.progress),
         }
 
-    def state_row(self) -> dict[str, Any]:
-        """Return what an event changes of the row."""
+    def progress_row(self) -> dict[str, Any]:
+        """Return what an event changes."""
         return {
-            "session": self.id,
             "status": self.status,
             "turn_open": self.turn.open,
             "state": msgspec.json.encode(self.progress),

@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    text,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -75,14 +76,22 @@ SESSIONS = Table(
     _tenant(),
     Column("environment_id", Text, nullable=False),
     Column("agent_id", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("turn_open", Boolean, nullable=False),
     Column("created_at", Text, nullable=False),
     Column("archived_at", Text),
     Column("body", LargeBinary, nullable=False),
-    Column("state", LargeBinary, nullable=False),
     Index("sessions_by_time", "tenant_id", "created_at"),
 )
+
+PROGRESS = Table(
+    "progress",
+    METADATA,
+    Column("session_id", Text, primary_key=True),
+    _tenant(),
+    Column("status", Text, nullable=False),
+    Column("turn_open", Boolean, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+)
+"""What every event changes of a session, apart from its large body so that a write stays small."""
 
 EVENTS = Table(
     "events",
@@ -95,8 +104,7 @@ EVENTS = Table(
     Column("call_id", Text),
     Column("created_at", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index("events_by_id", "session_id", "id", unique=True),
-    Index("events_by_call", "session_id", "call_id"),
+    Index("events_by_call", "session_id", "call_id", sqlite_where=text("call_id IS NOT NULL")),
     sqlite_with_rowid=False,
 )
 
@@ -114,10 +122,11 @@ WORK = Table(
 
 ADD_EVENTS = insert(EVENTS)
 DROP_EVENT = delete(EVENTS).where(
-    EVENTS.c.session_id == bindparam("in_session"), EVENTS.c.id == bindparam("event")
+    EVENTS.c.session_id == bindparam("in_session"), EVENTS.c.position == bindparam("at")
 )
-CHANGE_SESSION = update(SESSIONS).where(SESSIONS.c.id == bindparam("session"))
-"""The columns are those that the parameters name."""
+KEEP_PROGRESS = update(PROGRESS).where(PROGRESS.c.session_id == bindparam("session"))
+KEEP_BODY = update(SESSIONS).where(SESSIONS.c.id == bindparam("session"))
+"""The columns of both are those that the parameters name."""
 _work = upsert(WORK)
 KEEP_WORK = _work.on_conflict_do_update(
     index_elements=[WORK.c.id], set_={"state": _work.excluded.state, "body": _work.excluded.body}

@@ -73,14 +73,19 @@ def _sessions() -> None:
         _text("tenant_id"),
         _text("environment_id"),
         _text("agent_id"),
-        _text("status"),
-        sa.Column("turn_open", sa.Boolean, nullable=False),
         _text("created_at"),
         _text("archived_at", nullable=True),
         _json("body"),
-        _json("state"),
     )
     op.create_index("sessions_by_time", "sessions", ["tenant_id", "created_at"])
+    op.create_table(
+        "progress",
+        _key("session_id"),
+        _text("tenant_id"),
+        _text("status"),
+        sa.Column("turn_open", sa.Boolean, nullable=False),
+        _json("state"),
+    )
     op.create_table(
         "events",
         _key("session_id"),
@@ -93,8 +98,12 @@ def _sessions() -> None:
         _json("body"),
         sqlite_with_rowid=False,
     )
-    op.create_index("events_by_id", "events", ["session_id", "id"], unique=True)
-    op.create_index("events_by_call", "events", ["session_id", "call_id"])
+    op.create_index(
+        "events_by_call",
+        "events",
+        ["session_id", "call_id"],
+        sqlite_where=sa.text("call_id IS NOT NULL"),
+    )
 
 
 def downgrade() -> None:
