@@ -8,7 +8,7 @@ texts live in a plain `scratch` mapping, so a turn continues after a restart.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -218,7 +218,7 @@ class _Parser:
         else:
             simple = _Calls(calls=[step.call]) if isinstance(step, _Call) else step
             self._check(simple, where)
-            code.append(simple)  # type: ignore[arg-type]  mypy does not narrow it
+            code.append(cast("Instruction", simple))
 
     def _branch(self, step: _If, where: str, code: list[Instruction], depth: int) -> None:
         self._condition(step.if_, f"{where}.if")
@@ -239,10 +239,8 @@ class _Parser:
         code.append(Enter(loop))
         top = len(code)
         code.append(Jump(0))
-        leave: list[int] = []
         if spec.while_ is not None:
             self._condition(spec.while_, f"{where}.repeat.while")
-            leave.append(len(code))
             code.append(Jump(0))
         self._block(spec.steps, f"{where}.repeat.steps", code, depth + 1)
         if spec.until is not None:
@@ -251,8 +249,8 @@ class _Parser:
         else:
             code.append(Jump(top))
         code[top] = Pass(loop, spec.limit, len(code))
-        for at in leave:
-            code[at] = Branch(spec.while_, len(code))  # type: ignore[arg-type]  mypy does not narrow it
+        if spec.while_ is not None:
+            code[top + 1] = Branch(spec.while_, len(code))
 
     def _check(self, step: Any, where: str) -> None:
         match step:
