@@ -9,7 +9,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from handiwork.app import GUEST_AGENT, make_driver, now
 from handiwork.cli.output import EXIT_FAILED, marked, say, show
 from handiwork.sandboxes.probe import Finding, probe
 from handiwork.sandboxes.selfcheck import Check, selfcheck
@@ -44,6 +43,9 @@ def doctor(
 
 
 async def _examine() -> Report:
+    # Imported here: loading every adapter takes longer than most verbs do.
+    from handiwork.app import GUEST_AGENT, make_driver, now
+
     findings = await probe(GUEST_AGENT)
     directory = Path(tempfile.mkdtemp(prefix="handiwork-doctor-"))
     driver = make_driver(directory, clock=now)

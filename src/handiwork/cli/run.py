@@ -3,14 +3,16 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from handiwork.brains.conversation import Happening, conversation
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import EXIT_FAILED, say
 from handiwork.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from handiwork.brains.conversation import Happening
 
 SHOWN_CHARACTERS = 400
 
@@ -56,6 +58,9 @@ def _brain(invocation: Invocation, environment: str, key_file: Path | None) -> t
 
 
 async def _run(base_url: str, key: str, environment_id: str, agent: str, task: str) -> str:
+    # Imported here: loading the SDK takes longer than most verbs do.
+    from handiwork.brains.conversation import conversation
+
     async with conversation(base_url=base_url, api_key=key) as talk:
         session_id = await talk.make_session(agent, environment_id, title=task[:60])
         say(f"session {session_id}")
@@ -70,7 +75,7 @@ async def _run(base_url: str, key: str, environment_id: str, agent: str, task: s
     return "closed"
 
 
-def _print(happening: Happening) -> None:
+def _print(happening: "Happening") -> None:
     match happening.kind:
         case "agent.message":
             say(happening.text)

@@ -2,18 +2,24 @@
 
 import asyncio
 import signal
+from typing import TYPE_CHECKING
 
 import typer
 import uvloop
 
-from handiwork.app import Running, running
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say
 from handiwork.observe import log
 
+if TYPE_CHECKING:
+    from handiwork.app import Running
+
 
 def up(context: typer.Context) -> None:
     """Start the control plane, the proxy and (unless disabled) the local brain; stop on SIGTERM."""
+    # Imported here: loading every adapter takes longer than most verbs do.
+    from handiwork.app import running
+
     invocation: Invocation = context.obj
     settings = invocation.settings
     log.set_up(level=settings.log.level, format=settings.log.format, process="control plane")
@@ -30,7 +36,7 @@ def up(context: typer.Context) -> None:
     uvloop.run(serve())
 
 
-def _tell(control: Running) -> None:
+def _tell(control: "Running") -> None:
     key_file = control.layout.admin_key
     say(f"API          {control.api_url}  (key in {key_file})")
     if control.brain_url:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from handiwork.cli import up
+from handiwork import app
 from handiwork.model.errors import ConfigError
 from handiwork.store.layout import Layout
 
@@ -40,7 +40,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, control: Serving, ended: list[bool]) 
         yield control
         ended.append(True)
 
-    monkeypatch.setattr(up, "running", running)
+    monkeypatch.setattr(app, "running", running)
 
 
 @pytest.mark.parametrize("brain", ["http://127.0.0.1:8788", ""])
@@ -65,7 +65,7 @@ def test_a_start_that_is_refused(handiwork, monkeypatch: pytest.MonkeyPatch) -> 
         raise ConfigError("port 8787 is in use")
         yield
 
-    monkeypatch.setattr(up, "running", running)
+    monkeypatch.setattr(app, "running", running)
     done = handiwork("up")
     assert (done.code, done.out) == (2, "")
     assert done.err == "handiwork: port 8787 is in use\n"

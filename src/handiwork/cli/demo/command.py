@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 import uvloop
 
-from handiwork.app import now, running
-from handiwork.cli.demo import story, upstream
+from handiwork.cli.demo import story
 from handiwork.cli.demo.narrator import Narrator
-from handiwork.cli.demo.play import Stage, play
 from handiwork.cli.output import console, say
 from handiwork.config import (
     ApiSettings,
@@ -60,6 +58,11 @@ def demo(
 
 
 async def _demo(data: Path, narrator: Narrator) -> None:
+    # Imported here: loading every adapter takes longer than most verbs do.
+    from handiwork.app import now, running
+    from handiwork.cli.demo import upstream
+    from handiwork.cli.demo.play import Stage, play
+
     names = (story.API_HOST, story.EVIL_HOST)
     key = f"sk-demo-{secrets.token_hex(20)}"
     async with asyncio.timeout(LIMIT_SECONDS):
