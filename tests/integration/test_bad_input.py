@@ -1,14 +1,14 @@
 """What a wrong setting gives: one line that says what to do, exit code 2, nothing half-started."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from command_line import handiwork
 
 POLICY = """
 name = "work"
@@ -18,29 +18,6 @@ action = "inject"
 match = { hosts = ["api.example.com"] }
 inject = [{ header = "authorization", value = "Bearer ${secret:nowhere}" }]
 """
-
-
-def handiwork(
-    *arguments: str, config: str = "", cwd: Path, prefix: tuple[str, ...] = (), **variables: str
-) -> subprocess.CompletedProcess[str]:
-    (cwd / "handiwork.toml").write_text(config)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(cwd),
-        "HANDIWORK_CONFIG": str(cwd / "handiwork.toml"),
-        "HANDIWORK_DATA_DIR": str(cwd / "data"),
-        "HANDIWORK_API_PORT": "0",
-        "HANDIWORK_LOCAL_BRAIN_PORT": "0",
-    } | variables
-    return subprocess.run(
-        [*prefix, sys.executable, "-m", "handiwork", *arguments],
-        cwd=cwd,
-        env={k: v for k, v in environment.items() if v},
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *said: str) -> None:
@@ -71,7 +48,7 @@ def nothing_runs_on(data: Path) -> bool:
         ("[sandbox]\nmemory = 1\n", "memory"),
         ("[sandbox]\ntier = 'docker'\n", "use one of namespace"),
         ("[[environments]]\nid = 'env_1'\n", "key_file"),
-        ("[api]\nport = 'many'\n", "port"),
+        ("[sessions]\nidle_seconds = 'long'\n", "idle_seconds"),
     ],
 )
 def test_a_wrong_setting(config: str, said: str, tmp_path: Path) -> None:
@@ -110,8 +87,8 @@ def test_a_kernel_without_user_namespaces(tmp_path: Path) -> None:
     script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
     prefix = ("unshare", "-Ur", "sh", "-c", script, "sh")
     done = handiwork("up", cwd=tmp_path, prefix=prefix)
-    assert_refused(done, "user namespaces")
-    assert nothing_runs_on(tmp_path)
+    assert_refused(done, "cannot carry sandboxes: userns", "handiwork doctor")
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_verb_without_a_control_plane(tmp_path: Path) -> None:
@@ -131,7 +108,9 @@ def test_against_a_running_control_plane(tmp_path: Path, control_plane: Path) ->
     """`control_plane` is the data directory of one that runs."""
     data = {"HANDIWORK_DATA_DIR": str(control_plane)}
     (tmp_path / "work.toml").write_text(POLICY)
-    assert_refused(handiwork("policy", "apply", "work.toml", cwd=tmp_path, **data), "nowhere")
+    applied = handiwork("policy", "apply", "work.toml", cwd=tmp_path, **data)
+    assert_refused(applied, "'nowhere'", "handiwork secret set nowhere")
+    assert handiwork("policy", "list", "--json", cwd=tmp_path, **data).stdout == "[]\n"
     assert_refused(handiwork("up", cwd=tmp_path, **data), "another handiwork")
     (tmp_path / "key").write_text("hw_wrong")
     url = json.loads((control_plane / "addresses.json").read_text())["api"]
@@ -141,3 +120,5 @@ def test_against_a_running_control_plane(tmp_path: Path, control_plane: Path) ->
     assert_refused(tier, "docker")
     policy = handiwork("sandbox", "create", "--policy", "none", cwd=tmp_path, **data)
     assert_refused(policy, "none")
+    running = handiwork("sandbox", "list", "--json", cwd=tmp_path, **data)
+    assert [box for box in json.loads(running.stdout) if box["state"] != "failed"] == []
