@@ -144,7 +144,8 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     programs = _programs_of(parts, registry)
     await stack.enter_async_context(_programs(supervisor, programs))
     live, policies = await _sandboxes(parts, registry, stack)
-    fleet, dispatchers = await _engine(parts, live, policies, stack)
+    dispatchers = await _engine(parts, live, policies, stack)
+    served = {one.id: by for (one, _), by in zip(parts.environments, dispatchers, strict=True)}
     index = AuditIndex(parts.layout.audit, parts.store.audit)
     await stack.enter_async_context(
         _tasks([index.run(), *(dispatcher.run() for dispatcher in dispatchers)])
@@ -153,7 +154,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         store=parts.store,
         sandboxes=live,
         boundary=registry,
-        stop_session=lambda session_id: _stop(fleet, session_id),
+        stop_session=lambda session_id: _stop(parts.store, served, session_id),
         index_audit=index.refresh,
         readiness=lambda: _readiness(registry, dispatchers),
         now=now,
@@ -196,7 +197,7 @@ async def _sandboxes(
 
 async def _engine(
     parts: _Parts, live: LiveSandboxes, policies: PolicyResolver, stack: AsyncExitStack
-) -> tuple[LocalFleet, list[Dispatcher]]:
+) -> list[Dispatcher]:
     """Brains outlive the fleet: a session that is let go still has to tell its brain."""
     settings = parts.settings.sessions
     hands = [
@@ -212,7 +213,7 @@ async def _engine(
         for one, key in parts.environments
     ]
     fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.max_sessions))
-    return fleet, [Dispatcher(each, fleet) for each in hands]
+    return [Dispatcher(each, fleet) for each in hands]
 
 
 def _layout(settings: Settings) -> Layout:
@@ -434,8 +435,11 @@ def _brain(
     return brain
 
 
-async def _stop(fleet: LocalFleet, session_id: str) -> None:
-    if not await fleet.stop(session_id):
+async def _stop(store: Store, served: Mapping[str, Dispatcher], session_id: str) -> None:
+    """Stop a session where its environment is served."""
+    session = await store.sessions.get(session_id)
+    dispatcher = served.get(session.environment_id)
+    if dispatcher is None or not await dispatcher.stop(session_id):
         raise ConflictError(f"the session {session_id} is not being served")
 
 
