@@ -117,7 +117,9 @@ def harden(*, keep_capabilities: Iterable[int] = (), may_gain: bool = False) -> 
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # One byte, not none: a core_pattern that names a program is run for any limit but 1 (core(5)),
+    # and launchers, which inherit this, could not raise it for their sandboxes.
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     if os.geteuid() == 0:
         for capability in set(range(_LAST_CAPABILITY + 1)) - set(keep_capabilities):
             libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)

@@ -32,7 +32,7 @@ def run(code: str, home: str = "") -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: drops to another id")
 def test_a_dropped_process_has_no_way_back() -> None:
     said = run("process.become(64101, HOME_DIR); process.harden()")
-    assert "(64101, 64101, 64101) (64101, 64101, 64101) [] 0" in said
+    assert "(64101, 64101, 64101) (64101, 64101, 64101) [] 1" in said
     assert "CapEff:\t0000000000000000" in said
     with pytest.raises(subprocess.CalledProcessError):
         run("process.become(64101, HOME_DIR); os.setresuid(0, 0, 0)")
