@@ -119,7 +119,8 @@ def harden(*, keep_capabilities: Iterable[int] = (), may_gain: bool = False) -> 
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     # One byte, not none: a core_pattern that names a program is run for any limit but 1 (core(5)),
     # and launchers, which inherit this, could not raise it for their sandboxes.
-    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    limit = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
     if os.geteuid() == 0:
         for capability in set(range(_LAST_CAPABILITY + 1)) - set(keep_capabilities):
             libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)

@@ -38,6 +38,10 @@ def test_a_dropped_process_has_no_way_back() -> None:
         run("process.become(64101, HOME_DIR); os.setresuid(0, 0, 0)")
 
 
+def test_a_host_that_permits_no_core_at_all() -> None:
+    assert "] 0\n" in run("resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); process.harden()")
+
+
 def test_no_set_id_program_helps() -> None:
     assert "NoNewPrivs:\t1" in run("process.harden()")
     assert "NoNewPrivs:\t0" in run("process.harden(may_gain=True)")
