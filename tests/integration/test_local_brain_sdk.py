@@ -343,6 +343,27 @@ def remove(brain, session_id: str) -> None:
         client.beta.sessions.delete(session_id)
 
 
+async def test_work_is_not_handed_to_a_poller_that_has_gone(hands, brain, client):
+    """It would be missing until its reclaim, 5 s later."""
+    await drain(hands, brain)
+    _, writer = await asyncio.open_connection("127.0.0.1", brain.port)
+    path = f"/v1/environments/{brain.environment_id}/work/poll?block_ms=999"
+    writer.write(
+        f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{brain.port}\r\n"
+        f"authorization: Bearer {brain.environment_key}\r\n"
+        "anthropic-beta: managed-agents-2026-04-01\r\n\r\n".encode()
+    )
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.close()
+    await writer.wait_closed()
+    await asyncio.sleep(0.1)
+    session = session_of(client, brain, call("bash", command="x"), initial_events=[said("go")])
+    item = await hands.beta.environments.work.poll(brain.environment_id, block_ms=999)
+    assert item is not None
+    assert item.data.id == session.id
+
+
 async def test_a_waiting_poll_is_answered_when_work_arrives(hands, brain, client):
     await drain(hands, brain)
     session = session_of(client, brain, call("bash", command="x"))

@@ -1,6 +1,9 @@
 """Routes of the work queue."""
 
+import asyncio
+from collections.abc import Coroutine
 from datetime import timedelta
+from typing import Any
 
 from litestar import get, post
 from sqlalchemy import Connection, select
@@ -46,13 +49,33 @@ async def poll(request: AnyRequest) -> Answer:
     query = query_of(request)
     services = services_of(request)
     reclaim = number(query, "reclaim_older_than_ms", 0, MAX_RECLAIM_MILLISECONDS)
-    item = await services.work.poll(
+    polling = services.work.poll(
         name_of(request, "environment_id"),
         block=timedelta(milliseconds=number(query, "block_ms", 1, 999) or 0),
         reclaim_after=queue.RECLAIM_AFTER if reclaim is None else timedelta(milliseconds=reclaim),
         poller=request.headers.get("anthropic-worker-id"),
     )
+    item = await _while_called(request, polling)
     return answer(None if item is None else work_view(item, services.keyring.secret(item)))
+
+
+async def _while_called(
+    request: AnyRequest, polling: Coroutine[Any, Any, WorkItem | None]
+) -> WorkItem | None:
+    """Poll until the caller leaves: an item handed to nobody would be missing until its reclaim."""
+    await request.body()
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(polling)
+        leaving = tasks.create_task(_left(request))
+        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        work.cancel()
+    return None if work.cancelled() else work.result()
+
+
+async def _left(request: AnyRequest) -> None:
+    """Wait for the end of the connection: after the body, nothing else is received."""
+    await request.receive()
 
 
 @post("/v1/environments/{environment_id:str}/work/{work_id:str}/ack", status_code=200)
