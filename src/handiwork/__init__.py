@@ -4,10 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handiwork.client.handiwork import Handiwork as Handiwork
+    from handiwork.tools.context import ToolContext as ToolContext
+    from handiwork.tools.registry import tool as tool
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"Handiwork": "handiwork.client.handiwork"}
+_PUBLIC = {
+    "Handiwork": "handiwork.client.handiwork",
+    "ToolContext": "handiwork.tools.context",
+    "tool": "handiwork.tools.registry",
+}
 """What users import from here, and the module that has it, loaded when it is asked for."""
 
 

@@ -97,7 +97,10 @@ class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store keeps of a sandbox; `session_id` is empty for one made over the API."""
+    """What the store keeps of a sandbox; `session_id` is empty for one made over the API.
+
+    `limits` absent: the operator's default of the day.
+    """
 
     id: str
     tenant: str = DEFAULT_TENANT
@@ -110,6 +113,7 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     env: Mapping[str, str] = msgspec.field(default_factory=dict)
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    limits: Limits | None = None
     ca_generation: int = 1
     created_at: datetime
     updated_at: datetime

@@ -83,7 +83,6 @@ class LiveSandboxes:
         self._settings = settings
         self._clock = clock
         self._live: dict[str, _Live] = {}
-        self._limits: dict[str, Limits] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = 0
         self._group = asyncio.TaskGroup()
@@ -119,11 +118,10 @@ class LiveSandboxes:
             state=SandboxState.STARTING,
             env=request.env,
             metadata=request.metadata,
+            limits=request.limits,
             created_at=now,
             updated_at=now,
         )
-        if request.limits is not None:
-            self._limits[record.id] = request.limits
         await self._store.sandboxes.save(record)
         async with self._locked(record.id):
             try:
@@ -171,7 +169,6 @@ class LiveSandboxes:
                 await self._take_down(sandbox_id, keep=False)
             else:
                 await self._driver(record).destroy(sandbox_id)
-            self._limits.pop(sandbox_id, None)
             return await self._save(record, SandboxState.GONE)
 
     async def adopt(self) -> None:
@@ -242,7 +239,7 @@ class LiveSandboxes:
         return SandboxSpec(
             id=record.id,
             image=record.image,
-            limits=self._limits.get(record.id, self._settings.limits),
+            limits=record.limits or self._settings.limits,
             env=record.env,
             exit=SandboxExit(socket_path=way_out.path, ca_certificate=way_out.ca_certificate),
         )
@@ -266,7 +263,6 @@ class LiveSandboxes:
         except HandiworkError as failed:
             self._log.warning("not undone", sandbox=record.id, reason=str(failed))
         finally:
-            self._limits.pop(record.id, None)
             await self._save(record, SandboxState.FAILED, str(error) or type(error).__name__)
 
     async def _watch(self, sandbox_id: str, live: _Live) -> None:

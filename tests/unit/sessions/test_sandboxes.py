@@ -201,6 +201,13 @@ async def test_many_at_once_wake_one_once(world: World) -> None:
         assert not list(world.sandboxes._locks)
 
 
+async def test_limits_outlive_the_run_that_was_given_them(world: World) -> None:
+    async with world:
+        request = SandboxRequest(limits=Limits(memory_mib=64))
+        record = await world.sandboxes.create(request)
+        assert (await world.store.sandboxes.get(record.id)).limits == Limits(memory_mib=64)
+
+
 async def test_changes_of_one_sandbox_never_overlap(world: World) -> None:
     """A third caller comes just when the first has let go and the second was not yet woken."""
     inside, most = 0, 0
