@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from anthropic import AsyncAnthropic
 
+from handiwork import process
 from handiwork.config import ProcessSettings
 from harness import Bench
 from parts import started
@@ -64,14 +65,16 @@ def brain(directory: Path) -> Iterator[Brain]:
     home = directory / "brain"
     home.mkdir(mode=0o700)
     command = ["-m", "handiwork.brains.local"]
-    if os.geteuid() == 0:
+    seen = str(home)
+    if process.is_root():
         user = ProcessSettings().brain_id
         os.chown(home, user, user)
-        command += ["--user", str(user)]
+        command += ["--user", str(user), "--home", seen]
+        seen = process.HOME
     with socket.create_server(("127.0.0.1", 0)) as listening:
         api_key = secrets.token_urlsafe(32)
         bootstrap = {
-            "database": str(home / "brain.db"),
+            "database": f"{seen}/brain.db",
             "listen_fd": listening.fileno(),
             "api_key": api_key,
             "environments": [
