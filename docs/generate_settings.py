@@ -38,6 +38,7 @@ MEANING = {
     "sandbox.limits.file_size_mib": "size of one file",
     "sessions.max_sessions": "how many are served at once",
     "sessions.idle_seconds": "a session with nothing to do sleeps after this",
+    "sessions.lease_seconds": "lease asked of the brain; after a crash a session waits so long for its next owner",
     "sessions.tool_timeout_seconds": "time of a tool call that sets none of its own",
     "sessions.stop_seconds": "time that sessions get to end when the control plane stops",
     "egress.policy": "name of the policy over all others; empty: it abstains",

@@ -202,7 +202,7 @@ async def _engine(
     settings = parts.settings.sessions
     hands = [
         Hands(
-            brain=_brain(one, key, parts.brain_url, stack),
+            brain=_brain(one, key, parts.brain_url, settings.lease_seconds, stack),
             store=parts.store,
             sandboxes=live,
             policies=policies,
@@ -424,12 +424,17 @@ async def _tasks(bodies: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[a
 
 
 def _brain(
-    environment: EnvironmentSettings, key: str, local_url: str, stack: AsyncExitStack
+    environment: EnvironmentSettings,
+    key: str,
+    local_url: str,
+    lease_seconds: int,
+    stack: AsyncExitStack,
 ) -> AnthropicBrain:
     brain = AnthropicBrain(
         environment_id=environment.id,
         environment_key=key,
         base_url=environment.base_url or local_url,
+        lease_seconds=lease_seconds,
     )
     stack.push_async_callback(brain.close)
     return brain

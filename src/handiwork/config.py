@@ -63,10 +63,15 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
 
 
 class SessionSettings(Section, frozen=True, kw_only=True):
-    """How sessions are served. An idle session sleeps after `idle_seconds`."""
+    """How sessions are served. An idle session sleeps after `idle_seconds`.
+
+    `lease_seconds` is asked of the brain: after a crash of ours a session waits as long for its
+    next owner, and the lease is renewed every half of it, every 30 s at the latest.
+    """
 
     max_sessions: int = 32
     idle_seconds: float = 60.0
+    lease_seconds: int = 60
     tool_timeout_seconds: float = 120.0
     stop_seconds: float = 10.0
 
