@@ -97,6 +97,14 @@ def start(
     return plane
 
 
+def command_line(entry: Path) -> bytes:
+    """Read a `/proc/PID/cmdline`; empty when its process has ended."""
+    try:
+        return entry.read_bytes()
+    except OSError:
+        return b""
+
+
 @contextlib.contextmanager
 def running(directory: Path, **options: object) -> Iterator[ControlPlane]:
     """Start one and stop it at the end; a test that failed sees the end of its log."""
