@@ -46,13 +46,22 @@ async def running(
     context = _context(certificate, private)
     upstream = Upstream(port=0, trust_anchor=authority, key=key)
 
+    connected: set[asyncio.StreamWriter] = set()
+    idle = asyncio.Event()
+    idle.set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.add(writer)
+        idle.clear()
         try:
             await _serve(upstream, reader, writer)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
         finally:
             writer.close()
+            connected.discard(writer)
+            if not connected:
+                idle.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context, limit=HEAD_LIMIT_BYTES)
     upstream.port = server.sockets[0].getsockname()[1]
@@ -60,6 +69,9 @@ async def running(
         yield upstream
     finally:
         server.close()
+        for writer in connected:
+            writer.transport.abort()
+        await idle.wait()
 
 
 async def _serve(

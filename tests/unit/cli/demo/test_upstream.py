@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import datetime
 import json
 import socket
@@ -85,3 +86,16 @@ async def test_broken_clients_do_not_disturb_it() -> None:
         port = world.port
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
+
+
+async def test_a_client_that_stays_is_let_go() -> None:
+    async with upstream.running(NAMES, KEY, now()) as world:
+        context = ssl.create_default_context(cadata=world.trust_anchor)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", world.port, ssl=context, server_hostname=NAMES[0]
+        )
+        writer.write(head(NAMES[0]).encode())
+        await reader.readuntil(b"\r\n\r\n")
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
