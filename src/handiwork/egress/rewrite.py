@@ -29,14 +29,24 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-_NOT_FROM_CLIENT = _HOP_BY_HOP | {b"host"}
+# Some frameworks judge by these instead of the method and path that the policy judged.
+_OVERRIDES = frozenset(
+    {
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
+    }
+)
+_NOT_FROM_CLIENT = _HOP_BY_HOP | _OVERRIDES | {b"host"}
 # What would make an answer unreadable to the mask: compressed, partial or a difference.
 _UNSCANNABLE = frozenset(
     {b"a-im", b"accept-encoding", b"if-range", b"range", b"sec-websocket-extensions"}
 )
 _NOT_FROM_CLIENT_IF_SECRET = _NOT_FROM_CLIENT | _UNSCANNABLE
-# The other services that an answer names are not for the guest to try.
-_NOT_FROM_UPSTREAM = _HOP_BY_HOP | {b"alt-svc"}
+# The other services that an answer names are not for the guest to try; what we say, only we say.
+_NOT_FROM_UPSTREAM = _HOP_BY_HOP | {b"alt-svc", b"x-handiwork-error", b"x-handiwork-rule"}
 _TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 
 _CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})
@@ -65,8 +75,11 @@ NO_BODY = Framing()
 def _kept(
     headers: Headers, dropped: Collection[bytes], also: Collection[bytes] = ()
 ) -> list[tuple[bytes, bytes]]:
-    """Return the fields that travel on: neither dropped, nor named by a Connection field."""
-    fields = [(name.lower(), name, value) for name, value in headers]
+    """Return the fields that travel on: neither dropped, nor named by a Connection field.
+
+    A name with underscores counts as the one with hyphens: gateways (CGI, WSGI) join the two.
+    """
+    fields = [(_joined(name), name, value) for name, value in headers]
     named = {
         option.strip().lower()
         for key, _, value in fields
@@ -75,6 +88,10 @@ def _kept(
     }
     named.update(also)
     return [(name, value) for key, name, value in fields if key not in dropped and key not in named]
+
+
+def _joined(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")
 
 
 def _delimiters(framing: Framing) -> bytes:
@@ -127,7 +144,7 @@ def request_head(
         raise NotSendable("the method is not a token")
     if not path.startswith(b"/") or b" " in path or b" " in host or not host:
         raise NotSendable("the path or host is not in canonical form")
-    ours = {name.lower() for name, _ in set_headers}
+    ours = {_joined(name) for name, _ in set_headers}
     dropped = _NOT_FROM_CLIENT_IF_SECRET if identity else _NOT_FROM_CLIENT
     fields = [(b"host", host), *_kept(headers, dropped, ours)]
     if identity:
