@@ -4,6 +4,7 @@ Layers are compiled once per change of policy into rules indexed by host; a deci
 only the rules that speak of the request's host. Everything here is a pure function of its input.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -29,6 +30,8 @@ _REQUEST_LINES_REMEMBERED = 64
 _OUTCOMES_REMEMBERED = 4096
 _UNASKED_METHODS = frozenset({"TRACE", "CONNECT"})
 _ENCODED_SLASH = "%2F"
+_PARAMETER = re.compile(r";[^/]*")
+_SLASHES = re.compile(r"/{2,}")
 
 Endpoint = tuple[str, int]
 """A scheme and a port."""
@@ -180,6 +183,14 @@ def _first(narrowed: tuple[_Compiled, ...], path: str) -> _Compiled | None:
     return None
 
 
+def _judged_alike(narrowed: tuple[_Compiled, ...], path: str, winner: _Compiled) -> bool:
+    """Say whether servers that drop `;…` from each segment would read a path of the same rule."""
+    if ";" not in path or (winner.globs is None and winner is narrowed[0]):
+        return True
+    bare = _SLASHES.sub("/", _PARAMETER.sub("", path))
+    return _first(narrowed, bare) is winner
+
+
 def _asked(request: EgressRequest) -> str:
     host = f"[{request.host}]" if ":" in request.host else request.host
     return f"{request.method} {request.scheme}://{host}:{request.port}"
@@ -249,6 +260,9 @@ class Compiled:
             labels.append(winner.label)
             if winner.denies or (winner.globs is not None and _unjudgeable(winner, path)):
                 return self._refusal(winner, tuple(labels), request)
+            if not _judged_alike(narrowed, path, winner):
+                reason = f"rules of {layer.label} differ on the path with and without its ';…'"
+                return Decision(allowed=False, rules=tuple(labels), reason=reason)
             winners.append(winner)
         return self._permitted(tuple(labels), tuple(winners))
 

@@ -134,6 +134,26 @@ def test_a_path_with_an_encoded_slash_is_judged_by_no_path_rule():
     assert _decide(_layer(_allow()), path="/@scope%2Fname").allowed
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/ok;v=1/b", True),
+        ("/admin", False),
+        ("/admin;v=1", False),
+        ("/admin;v=1/users", False),
+        ("/;v=1/admin/users", False),
+        ("/ok/;/x", True),
+    ],
+)
+def test_a_parameter_in_a_path_does_not_lead_past_a_rule(path, allowed):
+    rules = _layer(_deny(paths=("/admin", "/admin/*")), _allow())
+    assert _decide(rules, path=path).allowed is allowed
+
+
+def test_parameters_are_free_where_no_path_is_judged():
+    assert _decide(_layer(_allow()), path="/admin;v=1").allowed
+
+
 def test_injections_come_from_all_layers_and_the_service_from_one():
     decision = _decide(
         _layer(_inject(header="x-a"), scope="tenant"), _layer(_service(), scope="agent")
