@@ -294,7 +294,7 @@ class World:
         )
         theirs.close()
         self.processes.append(process)
-        self.registry.attach(ours)
+        self.registry.attach(ours, kill=process.kill)
         return process
 
     async def listen(

@@ -120,6 +120,7 @@ class EgressProxy:
     def __init__(self, registry: EgressRegistry, own: OwnId | None) -> None:
         self._registry = registry
         self._own = own
+        self._process: asyncio.subprocess.Process | None = None
 
     def launch(self) -> Launch:
         """Make the control socket; our end goes to the registry once the process has the other."""
@@ -127,7 +128,7 @@ class EgressProxy:
 
         def after_start() -> None:
             theirs.close()
-            self._registry.attach(ours)
+            self._registry.attach(ours, kill=self._kill)
 
         number = theirs.fileno()
         return Launch(
@@ -139,6 +140,7 @@ class EgressProxy:
 
     async def up(self, process: asyncio.subprocess.Process) -> None:
         """Return when it has answered the registry."""
+        self._process = process
         while not self._registry.attached:
             if process.returncode is not None:
                 raise OSError(f"it ended with code {process.returncode}; its log line says why")
@@ -146,7 +148,14 @@ class EgressProxy:
 
     def down(self) -> None:
         """Refuse everything until the next one is attached."""
+        self._process = None
         self._registry.detach()
+
+    def _kill(self) -> None:
+        """End a proxy that does not answer; whoever waits for it then starts the next."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
 
 class LocalBrain:

@@ -72,6 +72,7 @@ class EgressRegistry(Boundary):
         self._reply_seconds = reply_seconds
         self._exits: dict[str, _Exit] = {}
         self._channel: Channel | None = None
+        self._kill: Callable[[], None] = _nobody
         self._attached = asyncio.Event()
         self._waiting: dict[int, Callable[[Reply | None], None]] = {}
         self._last_id = 0
@@ -89,9 +90,14 @@ class EgressRegistry(Boundary):
         """Say whether a proxy serves now."""
         return self._attached.is_set()
 
-    def attach(self, sock: socket.socket) -> None:
-        """Take the control socket of a new proxy and give it every open binding."""
+    def attach(self, sock: socket.socket, *, kill: Callable[[], None] | None = None) -> None:
+        """Take the control socket of a new proxy and give it every open binding.
+
+        `kill` must end that process at once, stopped or not; it is called when the proxy does not
+        answer in time: one that only hung could serve an old grant before it sees the end.
+        """
         self.detach()
+        self._kill = kill or _nobody
         channel = Channel(sock, self._received, lambda: self._lost(channel))
         self._channel = channel
         self._send(Start(id=self._new_id(), settings=self._settings), self._started)
@@ -136,15 +142,22 @@ class EgressRegistry(Boundary):
         """Replace what a live binding may do; holds for the next request on every connection.
 
         Without a proxy the new grant is kept for the next one. A proxy that does not confirm in
-        time is let go, so that the old grant never outlives this call.
+        time is killed, so that the old grant never outlives this call. ConfigError, as for a grant
+        that the proxy refuses, changes nothing.
         """
         compile_layers(grant.layers)
         way = self._exits.get(binding_id)
         if way is None:
             raise NotFoundError(f"no egress binding {binding_id} is open")
-        way.grant = grant
-        if self._channel is not None:
+        before, way.grant = way.grant, grant
+        if self._channel is None:
+            return
+        try:
             await self._ask(Update(id=self._new_id(), binding_id=binding_id, grant=grant), Done)
+        except ConfigError:
+            if way.grant is grant:
+                way.grant = before
+            raise
 
     async def close(self, binding_id: str) -> None:
         """Close the socket and every connection that came through it. No-op when it is not open."""
@@ -162,7 +175,7 @@ class EgressRegistry(Boundary):
         return (await self._ask(SealKey(id=self._new_id(), tenant=tenant), Key)).public_key
 
     async def ping(self) -> None:
-        """Return when the proxy answers; one that does not in time is let go."""
+        """Return when the proxy answers; one that does not in time is killed."""
         await self._wait_attached()
         await self._ask(Ping(id=self._new_id()), Done)
 
@@ -209,6 +222,7 @@ class EgressRegistry(Boundary):
             async with asyncio.timeout(self._reply_seconds):
                 reply = await future
         except TimeoutError:
+            self._kill()
             self.detach()
             raise SandboxUnavailableError(
                 "the egress proxy did not answer in time and was let go"
@@ -295,6 +309,10 @@ class EgressRegistry(Boundary):
     def _new_id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+
+def _nobody() -> None:
+    """Stand for the end of a process that is somebody else's to end."""
 
 
 def _ignore(_: Reply | None) -> None:
