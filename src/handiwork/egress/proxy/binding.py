@@ -318,6 +318,7 @@ class LiveBinding:
         if found is None:
             found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             found.minimum_version = ssl.TLSVersion.TLSv1_2
+            found.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
             found.num_tickets = 0
             found.set_alpn_protocols(["http/1.1"])
             found.sni_callback = lambda tls, name, _: self._pick(tls, name, literal)
