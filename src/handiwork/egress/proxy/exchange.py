@@ -93,6 +93,7 @@ class Exchange:
         "decision",
         "done",
         "flow",
+        "granted",
         "has_body",
         "head_only",
         "headers",
@@ -145,6 +146,7 @@ class Exchange:
         self.place: Place | None = None
         self.path = ""
         self.request: EgressRequest | None = None
+        self.granted: Granted | None = None
         self.decision: Decision | None = None
         self.injected: Injected = NOTHING
         self.mask = NOTHING.mask
@@ -172,17 +174,17 @@ class Exchange:
 
     def body(self, data: bytes) -> None:
         """Take a piece of the request's body."""
-        if self.done:
+        if self.done or not data:
             return
-        self._outgoing.append(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked_out else data)
+        self._outgoing.append(data)
         self._outgoing_bytes += len(data)
         self.bytes_out += len(data)
 
     def completed(self) -> None:
         """Hear that the request is whole; trailers were dropped."""
         self.whole = True
-        if self.chunked_out and not self.done:
-            self._outgoing.append(b"0\r\n\r\n")
+        if not self.done and (self.chunked_out or self.request is None):
+            self._outgoing.append(b"")
 
     def push(self) -> None:
         """Send on what was taken of the body, or hold the guest while there is nowhere to."""
@@ -192,9 +194,20 @@ class Exchange:
             if self._outgoing_bytes > _MAX_UNSENT:
                 self.flow.hold_reading(unsent=True)
             return
-        self.upstream.transport.write(b"".join(self._outgoing))
+        self.upstream.transport.write(self._taken())
+
+    def _taken(self) -> bytes:
+        """Return what was taken of the body, in the framing that the head tells.
+
+        Framed only here: a body can come before its request is judged. An empty piece is the end.
+        """
+        pieces = self._outgoing
+        if self.chunked_out:
+            pieces = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
+        taken = b"".join(pieces)
         self._outgoing.clear()
         self._outgoing_bytes = 0
+        return taken
 
     def tunnel(self, data: bytes) -> None:
         """Pass raw bytes on to the upstream."""
@@ -232,7 +245,7 @@ class Exchange:
             path=path,
             tool=binding.identity.tool,
         )
-        granted = binding.granted
+        self.granted = granted = binding.granted
         self.decision = decision = granted.policy.decide(self.request)
         if not decision.allowed:
             raise Refusal(403, decision.rules[-1], decision.reason)
@@ -315,6 +328,9 @@ class Exchange:
         upstream.address = address
         if self.done or binding.closed:
             upstream.abort()
+        elif binding.granted is not self.granted:
+            upstream.abort()
+            self.begin()
         elif upstream.closed:
             self.refuse(502, "upstream", "the connection ended before the answer was whole")
         else:
@@ -325,11 +341,7 @@ class Exchange:
         self.address = upstream.address
         upstream.take(self)
         self.bytes_out += len(self._head)
-        if self._outgoing:
-            self._outgoing.insert(0, self._head)
-            self.push()
-        else:
-            upstream.transport.write(self._head)
+        upstream.transport.write(self._head + self._taken() if self._outgoing else self._head)
         self.flow.hold_reading(unsent=not upstream.writable)
         if self.flow.write_paused:
             upstream.transport.pause_reading()
@@ -351,6 +363,9 @@ class Exchange:
             why = "a switch of protocols that was not asked for"
         if why is not None:
             self.refuse(502, "upstream", why)
+            return False
+        if status == 101 and not self.judge_again():
+            self.refuse(403, LIMITS, "the policy changed")
             return False
         if not self.whole and status >= 200:
             self.keep_alive = False
@@ -472,7 +487,8 @@ class Exchange:
         self.flow.write(
             answers.refusal(status, rule, reason, close=close, head_only=self.head_only)
         )
-        blocked = status not in (502, 504)
+        # What was sent is never on record as refused, however its answer came to be ours.
+        blocked = status not in (502, 504) and not self.address
         self._finish(close=close, refused_by=rule if blocked else "", reason=reason)
 
     def cut(self, reason: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 65_536
 MAX_HEADERS = 100
+READ_BYTES = 262_144  # the most that the event loop hands over at once
 MAX_PIPELINED = 32
 LINGER_SECONDS = 1.0
 MAX_LINGER_BYTES = 4 << 20
@@ -141,7 +142,8 @@ class Flow(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; trailers are dropped."""
-        if self._in_head:  # else a trailer: dropped
+        # Else a trailer, which is dropped, or one field too many, for which the head is refused.
+        if self._in_head and len(self._headers) <= MAX_HEADERS:
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -173,6 +175,7 @@ class Flow(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Hand a piece of the body to its exchange."""
+        self._head_bytes = 0
         if self._parsing is not None:
             self._parsing.body(data)
 
@@ -182,6 +185,7 @@ class Flow(asyncio.Protocol):
             self._parsing.completed()
             self._parsing.push()
         self._in_head = True
+        self._head_bytes = 0
 
     # What exchanges call.
 
@@ -267,7 +271,7 @@ class Flow(asyncio.Protocol):
             except HttpParserError as error:
                 self._broken(error)
                 return
-            if not self._in_bounds(len(piece) if from_head else 0):
+            if not self._in_bounds(len(piece), from_head=from_head):
                 return
 
     def _piece(self, data: bytes) -> tuple[bytes, bytes]:
@@ -276,10 +280,16 @@ class Flow(asyncio.Protocol):
             return data, b""
         return data[:room], data[room:]
 
-    def _in_bounds(self, fed: int) -> bool:
+    def _in_bounds(self, fed: int, *, from_head: bool) -> bool:
         if not self._in_head:
-            return True
-        self._head_bytes += fed if self._head_since else 0
+            # Since the last piece of body: chunk extensions, and trailers, which the parser
+            # keeps until they end.
+            self._head_bytes += fed
+            if self._head_bytes <= MAX_HEAD_BYTES + READ_BYTES:
+                return True
+            self._refuse(431, FRAMING, "the trailers of the request are too large")
+            return False
+        self._head_bytes += fed if from_head and self._head_since else 0
         if self._head_bytes >= MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
             self._refuse(431, FRAMING, "the head of the request is too large")
         elif len(self._target) > MAX_TARGET_BYTES:
@@ -298,6 +308,9 @@ class Flow(asyncio.Protocol):
         if exchange is None or exchange.method == b"CONNECT":
             return True
         if not exchange.upgrade or exchange.done:
+            return False
+        if exchange is not self._current:  # it waits its turn: it may be sent, but not switch
+            exchange.upgrade = False
             return False
         if rest:
             exchange.refuse(400, FRAMING, "bytes came before the switch of protocols")

@@ -10,6 +10,7 @@ from handiwork.egress.proxy.dial import Destination
 
 MAX_HEAD_BYTES = 65_536
 MAX_HEADERS = 200
+READ_BYTES = 262_144  # the most that the event loop hands over at once
 MAX_PER_DESTINATION = 64
 
 
@@ -116,8 +117,7 @@ class Upstream(asyncio.Protocol):
         if self.upgraded:
             exchange.upgraded(data)
             return
-        if self.in_head:
-            self.head_bytes += len(data)
+        self.head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade as switched:
@@ -126,7 +126,7 @@ class Upstream(asyncio.Protocol):
         except HttpParserError:
             self._broken("the answer is not valid HTTP")
             return
-        if self.in_head and self.head_bytes > MAX_HEAD_BYTES + 262_144:
+        if self.head_bytes > MAX_HEAD_BYTES + READ_BYTES:  # of a head, or of trailers
             self._broken("the head of the answer is too large")
         elif self.exchange is exchange:
             exchange.flush()
@@ -177,7 +177,8 @@ class Upstream(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; trailers are dropped."""
-        if self.in_head:  # else a trailer: dropped
+        # Else a trailer, which is dropped, or one field too many, for which the head is refused.
+        if self.in_head and len(self.headers) <= MAX_HEADERS:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -197,6 +198,9 @@ class Upstream(asyncio.Protocol):
         ):
             self._broken("the head of the answer is too large")
             return
+        if status == 101 and not self.parser.should_upgrade():
+            self._broken("a switch of protocols that names none")
+            return
         if not exchange.answered(status, self.reason, self.headers):
             self.exchange = None
             self.transport.abort()
@@ -205,6 +209,7 @@ class Upstream(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Hand a piece of the body to the exchange."""
+        self.head_bytes = 0
         if self.exchange is None:
             return
         if self.complete:  # a body where none can be
