@@ -332,6 +332,12 @@ def _drivers(
 
 async def _prove_host() -> None:
     """Do what every sandbox needs, once; ConfigError names the first thing that this host lacks."""
+    closed = process.closed_code() if process.is_root() else None
+    if closed:
+        raise ConfigError(
+            f"{closed} may be entered by root only, but our processes run under ids of their own;"
+            f" run `chmod -R o+rX {closed}`"
+        )
     for finding in await probe(GUEST_AGENT):
         if finding.name in NEEDED and not finding.ok:
             raise ConfigError(

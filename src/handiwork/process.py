@@ -65,6 +65,11 @@ def _code() -> set[Path]:
     return {Path(name).resolve() for name in named if name and Path(name).is_dir()}
 
 
+def closed_code() -> Path | None:
+    """Return a directory of our code that others may not enter, whatever is above it."""
+    return next((place for place in sorted(_code()) if not _others_may_enter(place)), None)
+
+
 def _others_may_enter(directory: Path) -> bool:
     return bool(directory.stat().st_mode & stat.S_IXOTH)
 

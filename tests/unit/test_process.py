@@ -110,3 +110,13 @@ def test_code_behind_a_wall_can_be_imported_late_and_nothing_else_is_seen(tmp_pa
     look = f"print(os.listdir({str(code.parent)!r}))\n"
     assert "['code']" in run(late + look, str(home))
     assert {entry.name for entry in code.parent.iterdir()} == {"code", "other"}
+
+
+def test_code_that_only_root_enters_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert process.closed_code() is None
+    closed = tmp_path / "venv"
+    closed.mkdir(mode=0o700)
+    monkeypatch.syspath_prepend(str(closed))
+    assert process.closed_code() == closed

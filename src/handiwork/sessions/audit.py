@@ -8,7 +8,6 @@ from handiwork.observe import log
 from handiwork.store.protocol import Audit
 
 INTERVAL_SECONDS = 0.5
-BATCH_RECORDS = 2000
 
 
 class AuditIndex:
@@ -18,35 +17,41 @@ class AuditIndex:
         self._directory = directory
         self._audit = audit
         self._turn = asyncio.Lock()
+        self._told: dict[str, str] = {}
         self._log = log.get("audit")
 
     async def refresh(self) -> int:
-        """Index what is new and return how many records that was."""
+        """Index what is new and return how many records that was.
+
+        A segment that was cut or changed is told in the log and left out; the others go on.
+        """
         async with self._turn:
             positions = await self._audit.positions()
             count = 0
             for path in sorted(self._directory.glob("*.jsonl")):
-                count += await self._segment(path, positions.get(path.name, 0))
+                try:
+                    count += await self._segment(path, positions.get(path.name, 0))
+                except OSError as error:
+                    self._tell(path.name, str(error))
             return count
 
     async def _segment(self, path: Path, position: int) -> int:
-        if path.stat().st_size <= position:
-            return 0
-        records, end = read_segment(path, position)
-        for start in range(0, len(records), BATCH_RECORDS):
-            last = start + BATCH_RECORDS >= len(records)
-            await self._audit.append(
-                records[start : start + BATCH_RECORDS],
-                segment=path.name,
-                position=end if last else position,
-            )
-        return len(records)
+        count = 0
+        while path.stat().st_size != position:
+            records, end = read_segment(path, position)
+            if end == position:
+                break
+            await self._audit.append(records, segment=path.name, position=end)
+            count, position = count + len(records), end
+        return count
+
+    def _tell(self, segment: str, reason: str) -> None:
+        if self._told.get(segment) != reason:
+            self._told[segment] = reason
+            self._log.error("audit segment unreadable", segment=segment, reason=reason)
 
     async def run(self) -> None:
-        """Refresh for ever; a segment that cannot be read is told once a round."""
+        """Refresh for ever."""
         while True:
-            try:
-                await self.refresh()
-            except OSError as error:
-                self._log.error("audit segment unreadable", error=str(error))
+            await self.refresh()
             await asyncio.sleep(INTERVAL_SECONDS)

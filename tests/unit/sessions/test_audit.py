@@ -10,6 +10,7 @@ import pytest
 import structlog
 from structlog.testing import CapturingLogger
 
+from handiwork.egress import audit as egress_audit
 from handiwork.egress.audit import AuditWriter
 from handiwork.model.audit import AuditRecord
 from handiwork.sessions import audit
@@ -72,8 +73,8 @@ async def test_segments_that_are_full(tmp_path: Path) -> None:
     assert await AuditIndex(tmp_path, store.audit).refresh() == 10
 
 
-async def test_many_records_go_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "BATCH_RECORDS", 4)
+async def test_a_segment_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress_audit, "READ_BYTES", 2000)
     store = MemoryStore()
     write(tmp_path, "egress", 10)
     index = AuditIndex(tmp_path, store.audit)
@@ -115,7 +116,23 @@ async def test_a_changed_segment_is_told_and_the_index_goes_on(
         running = group.create_task(AuditIndex(tmp_path, store.audit).run())
         await until(lambda: bool(told.calls))
         assert told.calls[0].method_name == "error"
-        assert "audit segment was changed" in told.calls[0].kwargs["error"]
+        assert "audit segment was changed" in told.calls[0].kwargs["reason"]
         segment.write_bytes(whole)
         await until(lambda: bool(store.audit._records))
         running.cancel()
+
+
+async def test_a_cut_segment_is_told_once_and_hides_no_other(
+    tmp_path: Path, told: CapturingLogger
+) -> None:
+    store = MemoryStore()
+    index = AuditIndex(tmp_path, store.audit)
+    write(tmp_path, "a", 2)
+    assert await index.refresh() == 2
+    (cut,) = tmp_path.glob("a*.jsonl")
+    cut.write_bytes(cut.read_bytes()[:-20])
+    write(tmp_path, "b", 3)
+    assert await index.refresh() == 3
+    assert await index.refresh() == 0
+    assert [call.kwargs["segment"] for call in told.calls] == [cut.name]
+    assert "was cut" in told.calls[0].kwargs["reason"]

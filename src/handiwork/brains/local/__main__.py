@@ -199,15 +199,15 @@ def main() -> int:
     parser.add_argument("--home", default="", metavar="DIR", help="see DIR at process.HOME then")
     options = parser.parse_args()
     log.set_up(process="local-brain")
-    if options.user is not None:
-        process.become(options.user, options.home)
-    process.harden()
     try:
+        if options.user is not None:
+            process.become(options.user, options.home)
+        process.harden()
         bootstrap = read_bootstrap(0)
         with contextlib.closing(listener(bootstrap.listen_fd)) as listening:
             return uvloop.run(_run(bootstrap, listening))
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+    except (ConfigError, OSError) as error:
+        sys.stderr.write(f"local brain: {error}\n")
         return REFUSED
 
 
