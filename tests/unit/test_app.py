@@ -1,0 +1,246 @@
+"""The pieces of the composition root; `tests/integration/test_cli.py` starts and stops the whole."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from handiwork import app
+from handiwork.config import EnvironmentSettings, SandboxSettings, Settings
+from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
+from handiwork.model.session import Session, SessionState
+from handiwork.sandboxes.probe import Finding
+from handiwork.store.layout import Layout
+from handiwork.testing.store import MemoryStore
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path / "data")
+    layout.prepare(egress_id=None, brain_id=None)
+    return layout
+
+
+def environment(key_file: Path, **more: Any) -> EnvironmentSettings:
+    return EnvironmentSettings(id="env_1", key_file=str(key_file), **more)
+
+
+def test_an_environment_key_is_read_from_a_file_of_ours_alone(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        app._key_of(environment(key))
+    key.write_text("sk-ant-oat-1\n")
+    key.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        app._key_of(environment(key))
+    key.chmod(0o600)
+    assert app._key_of(environment(key)) == "sk-ant-oat-1"
+    key.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        app._key_of(environment(key))
+    key.write_text("\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        app._key_of(environment(key))
+
+
+def test_the_admin_key_is_made_once(layout: Layout) -> None:
+    first = app._admin_key_hash(layout)
+    key = layout.admin_key.read_text()
+    assert (first, app._admin_key_hash(layout)) == (
+        hashlib.sha256(key.strip().encode()).digest(),
+    ) * 2
+    assert stat.S_IMODE(layout.admin_key.stat().st_mode) == 0o600
+    assert len(key) > 40
+
+
+async def test_the_local_brains_keys_stay_the_same(tmp_path: Path) -> None:
+    store = MemoryStore()
+    keys = await app._local_keys(store)
+    assert await app._local_keys(store) == keys
+    assert len({keys.api_key, keys.environment_id, keys.environment_key}) == 3
+    await store.control_secrets.put("local-brain-api-key", "another")
+    assert (await app._local_keys(store)).api_key == "another"
+
+
+def test_every_environment_has_its_key_and_the_local_one_comes_last(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k")
+    (tmp_path / "key").chmod(0o600)
+    settings = Settings(
+        environments=(environment(tmp_path / "key"),), sandbox=SandboxSettings(policy="web")
+    )
+    assert [one.id for one, _ in app._environments(settings, None)] == ["env_1"]
+    keys = app._LocalKeys("api", "env_local", "environment-key")
+    (_, first), (local, second) = app._environments(settings, keys)
+    assert (first, second) == ("k", "environment-key")
+    assert (local.id, local.policy, local.base_url) == ("env_local", "web", "")
+
+
+async def test_a_port_in_use_names_its_setting() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        taken = app._listen("127.0.0.1", 0, "api.port", stack)
+        port = taken.getsockname()[1]
+        assert app._url(taken) == f"http://127.0.0.1:{port}"
+        with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port} .* set api\.port"):
+            app._listen("127.0.0.1", port, "api.port", stack)
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+@pytest.mark.parametrize("depth", [1, 30])
+async def test_the_unix_socket_is_ours_alone_however_long_its_path(
+    depth: int, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path.joinpath(*["folder"] * depth))
+    layout.root.mkdir(parents=True)
+    layout.api_socket.touch()
+    async with contextlib.AsyncExitStack() as stack:
+        app._unix_listener(layout, stack)
+        mode = layout.api_socket.stat().st_mode
+        assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
+        directory = os.open(layout.root, os.O_PATH)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"/proc/self/fd/{directory}/api.sock")
+        os.close(directory)
+    assert not layout.api_socket.exists()
+
+
+def test_exits_have_addresses_that_a_socket_can_hold(tmp_path: Path) -> None:
+    near, far = Layout(Path("/srv/handiwork")), Layout(tmp_path / ("long" * 25))
+    assert app._exits(near) == near.exits
+    assert len(os.fsencode(app._exits(far))) < app.MAX_EXITS_BYTES
+    assert app._exits(far) != app._exits(Layout(far.root / "other"))
+
+
+@pytest.mark.parametrize("where", ["sandbox", "environments"])
+def test_a_tier_that_is_not_here_stops_the_start(where: str, layout: Layout) -> None:
+    sandbox = SandboxSettings(tier="gvisor" if where == "sandbox" else "namespace")
+    served = [(environment(Path("key"), tier="microvm"), "k")] if where == "environments" else []
+    with pytest.raises(ConfigError, match="is not available here; use one of namespace"):
+        app._drivers(Settings(sandbox=sandbox), layout, served)
+    assert list(app._drivers(Settings(), layout, [])) == ["namespace"]
+
+
+@pytest.mark.parametrize("name", app.NEEDED)
+async def test_a_host_that_lacks_what_is_needed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def probe(_agent: Path) -> list[Finding]:
+        return [
+            Finding(name="idmap", ok=False, detail="absent"),
+            Finding(name=name, ok=False, detail="refused", fix="use another kernel"),
+        ]
+
+    monkeypatch.setattr(app, "probe", probe)
+    with pytest.raises(ConfigError, match=f"{name}: refused; use another kernel; .*doctor"):
+        await app._prove_host()
+
+
+async def test_addresses_are_told_whole_and_taken_back(layout: Layout) -> None:
+    running: Any = SimpleNamespace(addresses=lambda: {"api": "http://127.0.0.1:1"})
+    async with contextlib.AsyncExitStack() as stack:
+        app._tell_addresses(layout, running, stack)
+        assert json.loads(layout.addresses.read_text()) == running.addresses()
+        assert [path.name for path in layout.root.glob("addresses*")] == ["addresses.json"]
+    assert not layout.addresses.exists()
+
+
+class Stopping:
+    """A dispatcher that serves some sessions."""
+
+    def __init__(self, *sessions: str) -> None:
+        self.sessions = set(sessions)
+
+    async def stop(self, session_id: str) -> bool:
+        return session_id in self.sessions
+
+
+async def test_a_session_is_stopped_where_it_is_served() -> None:
+    store = MemoryStore()
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    for number, place in enumerate(("env_1", "env_2", "env_gone")):
+        await store.sessions.save(
+            Session(
+                id=f"sesn_{number}",
+                environment_id=place,
+                state=SessionState.ACTIVE,
+                created_at=now,
+                updated_at=now,
+            )
+        )
+    served: Any = {"env_1": Stopping(), "env_2": Stopping("sesn_0", "sesn_1")}
+    await app._stop(store, served, "sesn_1")
+    for not_served in ("sesn_0", "sesn_2"):
+        with pytest.raises(ConflictError, match="is not being served"):
+            await app._stop(store, served, not_served)
+    with pytest.raises(NotFoundError):
+        await app._stop(store, served, "sesn_none")
+
+
+def test_readiness_names_what_is_missing() -> None:
+    registry: Any = SimpleNamespace(attached=True)
+    fine: Any = SimpleNamespace(state="polling", reason="")
+    refused: Any = SimpleNamespace(state="refused", reason="the key is not valid")
+    assert app._readiness(registry, [fine]) == {"egress": "", "brain 1": ""}
+    registry.attached = False
+    assert app._readiness(registry, [fine, refused]) == {
+        "egress": "no proxy runs",
+        "brain 1": "",
+        "brain 2": "the key is not valid",
+    }
+
+
+class Keeping:
+    """A supervisor whose programs start, or fail, as their names say."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    async def keep(self, program: str, started: asyncio.Event) -> None:
+        if program == "fails":
+            raise ConfigError("it did not start")
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.append(program)
+
+
+async def test_programs_run_as_long_as_the_body() -> None:
+    supervisor: Any = Keeping()
+    programs: Any = ["one", "two"]
+    async with app._programs(supervisor, programs):
+        assert supervisor.ended == []
+    assert sorted(supervisor.ended) == ["one", "two"]
+
+
+async def test_a_program_that_does_not_start_ends_the_others() -> None:
+    supervisor: Any = Keeping()
+    programs: Any = ["one", "fails"]
+    entered = False
+    with pytest.raises(ExceptionGroup) as caught:
+        async with app._programs(supervisor, programs):
+            entered = True
+    assert caught.group_contains(ConfigError, match="did not start")
+    assert (entered, supervisor.ended) == (False, ["one"])
+
+
+async def test_a_task_that_fails_ends_the_body() -> None:
+    async def failing() -> None:
+        await asyncio.sleep(0.01)
+        raise ConfigError("broken")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with app._tasks([failing()]):
+            await asyncio.sleep(30)
+    assert caught.group_contains(ConfigError, match="broken")
+
+
+def test_the_clock_tells_utc() -> None:
+    assert app.now().utcoffset() == timedelta(0)
