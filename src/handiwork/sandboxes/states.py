@@ -5,6 +5,7 @@ file says can be told from the directory itself, so a lost one loses no files.
 """
 
 import contextlib
+import itertools
 import os
 import re
 from datetime import UTC, datetime
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-from handiwork.model.errors import ConfigError, ConflictError, NotFoundError, UnsupportedError
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
 from handiwork.model.ids import is_id
 from handiwork.sandboxes.trees import remove_tree
 
@@ -84,23 +91,32 @@ class States:
     def load(self, sandbox_id: str, current_image: str) -> Meta:
         """Return what is known of a state; NotFoundError when there is none.
 
-        Where a crash left no meta file, the upper directory's owner and `current_image` stand in.
+        Where a crash left no meta file, the work directory's owner and `current_image` stand in.
+        SandboxUnavailableError for a state of root's where we are not root, and the other way round.
         """
         path = self.path(sandbox_id)
         if not (path / "upper").is_dir():
             raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
+        meta = self._meta(path, current_image)
+        if bool(meta.id_base) != self._ranged:
+            raise SandboxUnavailableError(
+                f"sandbox {sandbox_id} has {'an' if meta.id_base else 'no'} id range of its own:"
+                f" only {'root' if meta.id_base else 'an ordinary user'} can wake it"
+            )
+        return meta
+
+    def _meta(self, path: Path, current_image: str) -> Meta:
         with contextlib.suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode((path / "meta.json").read_bytes(), type=Meta)
         changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        return Meta(id=sandbox_id, id_base=self._owner(path), image=current_image, created=changed)
+        return Meta(id=path.name, id_base=self._owner(path), image=current_image, created=changed)
 
     def forget(self, sandbox_id: str) -> Path | None:
         """Take a state out of the list at once; the directory that is returned is to be deleted."""
         path = self.path(sandbox_id)
-        gone = self._directory / f".gone-{sandbox_id}"
+        names = (f".gone-{sandbox_id}-{number}" for number in itertools.count())
+        gone = next(place for name in names if not (place := self._directory / name).exists())
         self._bases.pop(sandbox_id, None)
-        if gone.exists():
-            remove_tree(gone)
         try:
             path.rename(gone)
         except FileNotFoundError:
@@ -117,8 +133,9 @@ class States:
         raise UnsupportedError(f"no id range is free above sandbox.first_id = {self._first_id}")
 
     def _owner(self, path: Path) -> int:
+        """Tell the range by `work`: nobody inside reaches it, while `upper` is theirs to give away."""
         with contextlib.suppress(OSError):
-            return (path / "upper").lstat().st_uid if self._ranged else 0
+            return (path / "work").lstat().st_uid if self._ranged else 0
         return 0
 
     def _sweep(self) -> None:

@@ -5,7 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handiwork.model.errors import ConfigError, ConflictError, NotFoundError, UnsupportedError
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
 from handiwork.sandboxes.states import IDS, States
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -81,3 +87,42 @@ def test_what_is_not_there(tmp_path):
 def test_an_id_is_no_path(tmp_path, name):
     with pytest.raises(ConfigError):
         open_states(tmp_path).path(name)
+
+
+@pytest.mark.root
+def test_a_range_is_told_by_what_no_guest_can_give_away(tmp_path):
+    states = open_states(tmp_path)
+    made = states.make("sbx_aaaaaaaa", "d", NOW)
+    os.chown(states.path("sbx_aaaaaaaa") / "upper", FIRST + 1000, FIRST + 1000)
+    again = open_states(tmp_path)
+    assert again.load("sbx_aaaaaaaa", "d").id_base == made.id_base
+    assert again.make("sbx_bbbbbbbb", "d", NOW).id_base == FIRST + IDS
+
+
+@pytest.mark.root
+def test_a_state_without_a_range_is_not_woken_as_root(tmp_path):
+    rootless = States(tmp_path / "sandboxes", ranged=False, first_id=FIRST)
+    rootless.save(rootless.make("sbx_aaaaaaaa", "d", NOW))
+    with pytest.raises(SandboxUnavailableError, match="no id range"):
+        open_states(tmp_path).load("sbx_aaaaaaaa", "d")
+    ranged = open_states(tmp_path)
+    ranged.make("sbx_bbbbbbbb", "d", NOW)
+    for name in ("upper", "work"):  # a crash before the range was given
+        os.chown(ranged.path("sbx_bbbbbbbb") / name, 0, 0)
+    with pytest.raises(SandboxUnavailableError, match="no id range"):
+        ranged.load("sbx_bbbbbbbb", "d")
+    ranged.save(ranged.make("sbx_cccccccc", "d", NOW))
+    with pytest.raises(SandboxUnavailableError, match="only root"):
+        rootless.load("sbx_cccccccc", "d")
+
+
+def test_a_state_is_forgotten_again_while_the_last_one_is_deleted(tmp_path):
+    states = open_states(tmp_path)
+    places = []
+    for _ in range(2):
+        states.make("sbx_aaaaaaaa", "d", NOW)
+        places.append(states.forget("sbx_aaaaaaaa"))
+    assert len({*places}) == 2
+    assert all(place.is_dir() for place in places)
+    open_states(tmp_path)
+    assert not any(place.exists() for place in places)
