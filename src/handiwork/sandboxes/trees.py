@@ -5,10 +5,12 @@ lies deeper than a few levels is first moved up.
 """
 
 import errno
+import itertools
 import os
 from pathlib import Path
 
 MAX_DEPTH = 32
+BATCH = 1024
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -55,19 +57,19 @@ class _Removal:
             if depth >= MAX_DEPTH:
                 # Its own directories become children of the top, which removes them later.
                 self._lift(directory)
-            for child in _subnames(directory):
-                self._remove(directory, child, depth + 1)
+            while names := _subnames(directory):
+                for child in names:
+                    self._remove(directory, child, depth + 1)
         finally:
             os.close(directory)
         os.rmdir(name, dir_fd=parent)
 
     def _lift(self, directory: int) -> None:
-        with os.scandir(directory) as found:
-            names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
-        for name in names:
-            os.close(_open(directory, name))  # gives us the mode that moving it needs
-            while not self._moved_up(directory, name):
-                continue
+        while names := _subnames(directory, directories=True):
+            for name in names:
+                os.close(_open(directory, name))  # gives us the mode that moving it needs
+                while not self._moved_up(directory, name):
+                    continue
 
     def _moved_up(self, directory: int, name: str) -> bool:
         """Move a directory to the top under the next name; False where the guest took that name."""
@@ -84,9 +86,11 @@ class _Removal:
         return True
 
 
-def _subnames(directory: int) -> list[str]:
+def _subnames(directory: int, *, directories: bool = False) -> list[str]:
+    """Return some of the names there, [] when there are none: a guest may make millions."""
     with os.scandir(directory) as found:
-        return [entry.name for entry in found]
+        wanted = (e.name for e in found if not directories or e.is_dir(follow_symlinks=False))
+        return list(itertools.islice(wanted, BATCH))
 
 
 def _open(parent: int, name: str) -> int:

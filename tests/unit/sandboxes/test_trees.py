@@ -67,3 +67,16 @@ def test_sockets_and_pipes(tmp_path):
     (tree / "dangling").symlink_to("/no/such")
     remove_tree(tree)
     assert not tree.exists()
+
+
+def test_names_are_taken_a_few_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("handiwork.sandboxes.trees.BATCH", 3)
+    deep = tmp_path / "tree"
+    for _ in range(MAX_DEPTH + 2):
+        deep = deep / "d"
+    for number in range(8):
+        (deep / f"directory-{number}").mkdir(parents=True)
+        (deep / f"file-{number}").write_text("x")
+        (tmp_path / f"tree/file-{number}").write_text("x")
+    remove_tree(tmp_path / "tree")
+    assert list(tmp_path.iterdir()) == []
