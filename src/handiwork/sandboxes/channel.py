@@ -75,6 +75,8 @@ class Request:
             return False
         if isinstance(frame, STREAMS):
             self._window -= len(frame.data)
+            if not frame.data:  # costs no credit, so that there could be any number
+                raise FrameError("an empty piece of a stream")
             if self._window < 0:
                 raise FrameError("the guest sent more than its credit")
         self.sink(frame)

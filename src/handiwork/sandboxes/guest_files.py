@@ -29,7 +29,7 @@ class GuestFiles:
 
     async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
         """Return bytes of a regular file; `limit_bytes` None reads at most 256 MiB, else GuestError."""
-        limit = READ_LIMIT_BYTES + 1 if limit_bytes is None else limit_bytes
+        limit = READ_LIMIT_BYTES + 1 if limit_bytes is None else max(1, limit_bytes)
         chunks: list[bytes] = []
         size = 0
 
@@ -52,7 +52,7 @@ class GuestFiles:
                 f"{path[:200]} is larger than {READ_LIMIT_BYTES} bytes: read it in parts",
                 errno=errno.EFBIG,
             )
-        return b"".join(chunks)
+        return b"".join(chunks)[:limit_bytes]
 
     async def write(
         self, path: str, data: bytes, *, mode: int = 0o644, parents: bool = True
@@ -68,19 +68,22 @@ class GuestFiles:
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
         """Return the entries of a directory, sorted by name."""
         found: list[FileInfo] = []
+        most = max(1, limit)  # 0 would ask the agent for all
 
         def take(frame: Frame) -> None:
             entries = cast("frames.Entries", frame).entries
-            if len(found) + len(entries) > limit:
+            if len(found) + len(entries) > most:
                 raise FrameError("the guest sent more entries than were asked for")
+            if not all(map(_is_name, entries)):
+                raise FrameError("the guest sent an entry that no directory can hold")
             found.extend(file_info(guest_text(entry.name), entry) for entry in entries)
 
-        asked = frames.List(limit, path_bytes(path))
+        asked = frames.List(most, path_bytes(path))
         request = await self._channel.open(
             asked, frames.End, (frames.Entries,), sink=take, seconds=CALL_SECONDS
         )
         await finish(request, CANCEL)
-        return sorted(found, key=lambda entry: entry.name)
+        return sorted(found[:limit], key=lambda entry: entry.name)
 
     async def stat(self, path: str, *, follow: bool = True) -> FileInfo:
         """Tell what a path names; `name` is its last part."""
@@ -110,3 +113,7 @@ class GuestFiles:
     async def _call(self, asked: Frame, closes: type[Frame]) -> Frame:
         request = await self._channel.open(asked, closes, seconds=CALL_SECONDS)
         return await finish(request, CANCEL)
+
+
+def _is_name(entry: frames.Entry) -> bool:
+    return entry.name not in {b"", b".", b".."} and not {0, ord("/")} & set(entry.name)

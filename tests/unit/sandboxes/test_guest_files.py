@@ -90,3 +90,23 @@ async def test_a_write_sends_its_data_and_its_end(pair):
     assert (await agent.next(frames.Data))[1].data == b""
     agent.send(request_id, frames.Ok())
     await call
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"/", b"a\0b"])
+async def test_names_that_no_directory_can_hold_end_the_sandbox(pair, name):
+    channel, agent = pair
+    call = asyncio.get_running_loop().create_task(sandbox_of(channel).files.list("/d"))
+    request_id, _ = await agent.next(frames.List)
+    fine = frames.Entry(1, 0o644, 0, 0, 0, 0, b"\xff\n..a")
+    agent.send(request_id, frames.Entries((fine, frames.Entry(1, 0o644, 0, 0, 0, 0, name))))
+    with pytest.raises(SandboxUnavailableError, match="no directory can hold"):
+        await call
+
+
+async def test_empty_pieces_end_the_sandbox(pair):
+    channel, agent = pair
+    call = asyncio.get_running_loop().create_task(sandbox_of(channel).files.read("/f"))
+    request_id, _ = await agent.next(frames.Read)
+    agent.send(request_id, frames.Body(b""))
+    with pytest.raises(SandboxUnavailableError, match="empty piece"):
+        await call

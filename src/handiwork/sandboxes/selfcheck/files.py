@@ -27,6 +27,14 @@ async def _parts_of_a_file_are_read(bench: Bench) -> None:
 
 
 @check("files")
+async def _nothing_is_a_part_too(bench: Bench) -> None:
+    files = (await bench.box()).files
+    await files.write("/workspace/nothing/of-it", BINARY)
+    expect(await files.read("/workspace/nothing/of-it", limit_bytes=0), b"", "no bytes")
+    expect(await files.list("/workspace/nothing", limit=0), [], "no entries")
+
+
+@check("files")
 async def _five_mebibytes_go_both_ways(bench: Bench) -> None:
     files = (await bench.box()).files
     data = BINARY * 2560

@@ -11,7 +11,11 @@ async def _loses_mode(self, path, data, *, mode=0o644, parents=True):
 
 
 async def _ignores_parts(self, path, *, offset=0, limit_bytes=None):
-    return await KEPT["read"](self, path)
+    return await KEPT["read"](self, path) if limit_bytes != 0 else b""
+
+
+async def _takes_zero_for_all(self, path, *, offset=0, limit_bytes=None):
+    return await KEPT["read"](self, path, offset=offset, limit_bytes=limit_bytes or None)
 
 
 async def _removes_all(self, path, *, recursive=False):
@@ -23,13 +27,14 @@ async def _copies(self, source, target):
 
 
 async def _cuts(self, path, *, limit=10_000):
-    return (await KEPT["list"](self, path))[:100]
+    return (await KEPT["list"](self, path, limit=limit))[:100]
 
 
 KEPT = {name: getattr(FakeFiles, name) for name in ("read", "write", "list", "remove", "move")}
 SABOTAGE = {
     "a file is written and read back": ("write", _loses_mode),
     "parts of a file are read": ("read", _ignores_parts),
+    "nothing is a part too": ("read", _takes_zero_for_all),
     "removing says what it must not": ("remove", _removes_all),
     "a file is moved": ("move", _copies),
     "a large directory is listed whole": ("list", _cuts),
