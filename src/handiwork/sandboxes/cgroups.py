@@ -76,6 +76,8 @@ def settings(
         yield from (("memory.max", memory), ("memory.swap.max", "0"), ("memory.oom.group", "0"))
     elif "memory" in controllers:
         yield from (("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", memory))
+        # Version 1 counts buffers of TCP, which loopback fills too, only against a limit of their own.
+        yield ("memory.kmem.tcp.limit_in_bytes", str(limits.memory_mib << 18))
     if "pids" in controllers:
         yield ("pids.max", str(limits.pids))
     if "cpu" in controllers and version == 2:
