@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { PASSES_MAX = 64, LIMITS_BYTES = 4096 };
+enum { PASSES_MAX = 16, FROZEN_PASSES_MAX = 64, LIMITS_BYTES = 4096 };
 
 /* Marks count down: limits can be lowered only, so no mark could be turned into that of an older EXEC. */
 static uint64_t next_mark = (uint64_t)1 << 62;
@@ -62,54 +62,50 @@ static uint64_t mark_of(int proc, const char *pid)
     return strtoull(hard, NULL, 10);
 }
 
-/* True for a process that runs no more: dead and not reaped, or stopped already. */
-static bool is_still(int proc, const char *pid)
+void tree_signal(uint64_t mark, int number)
 {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "%s/stat", pid);
-    int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return true;
-    ssize_t got = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (got <= 0)
-        return true;
-    text[got] = 0;
-    const char *state = strrchr(text, ')');
-    return !state || state[1] == 0 || strchr("ZXTt", state[2]);
-}
-
-/* Signals every bearer of the mark; with `moving_only` those that still run. Returns how many. */
-static unsigned signal_bearers(uint64_t mark, int number, bool moving_only)
-{
-    unsigned count = 0;
     DIR *proc = opendir("/proc");
     if (!proc)
-        return 0;
+        return;
     for (struct dirent *entry; (entry = readdir(proc));) {
         char *end;
         long pid = strtol(entry->d_name, &end, 10);
-        if (*end || pid <= 1 || mark_of(dirfd(proc), entry->d_name) != mark)
-            continue;
-        if (moving_only && is_still(dirfd(proc), entry->d_name))
-            continue;
-        kill((pid_t)pid, number);
-        count++;
+        if (!*end && pid > 1 && mark_of(dirfd(proc), entry->d_name) == mark)
+            kill((pid_t)pid, number);
     }
     closedir(proc);
-    return count;
 }
 
-void tree_signal(uint64_t mark, int number)
+/* The pid that was given out last in the sandbox: the last word of /proc/loadavg. */
+static long newest_pid(void)
 {
-    signal_bearers(mark, number, false);
+    char text[128];
+    int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    close(fd);
+    text[got > 0 ? got : 0] = 0;
+    const char *last = strrchr(text, ' ');
+    return last ? strtol(last, NULL, 10) : -1;
+}
+
+/* Whoever has been killed forks no more; so a pass during which nobody was born has missed nobody. */
+static bool kill_all_seen(uint64_t mark)
+{
+    long before = newest_pid();
+    tree_signal(mark, SIGKILL);
+    return before != -1 && newest_pid() == before;
 }
 
 void tree_kill(uint64_t mark)
 {
-    /* Whoever is stopped cannot fork, so a pass that finds nobody moving has found everybody. */
     for (int pass = 0; pass < PASSES_MAX; pass++)
-        if (!signal_bearers(mark, SIGSTOP, true))
-            break;
-    signal_bearers(mark, SIGKILL, false);
+        if (kill_all_seen(mark))
+            return;
+    /* Somebody forks faster than we look. All at once can be stopped only with the whole sandbox. */
+    bool done = false;
+    for (int pass = 0; pass < FROZEN_PASSES_MAX && !done; pass++) {
+        kill(-1, SIGSTOP);
+        done = kill_all_seen(mark);
+    }
+    kill(-1, SIGCONT);
 }

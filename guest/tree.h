@@ -25,7 +25,7 @@ bool tree_mark_self(uint64_t mark);
 /* Sends a signal to every process that bears the mark. */
 void tree_signal(uint64_t mark, int number);
 
-/* Kills them all: stops first, until none is left that could fork, then kills. */
+/* Kills them all, however they fork; stops the whole sandbox for a moment where nothing else would do. */
 void tree_kill(uint64_t mark);
 
 #endif
