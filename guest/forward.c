@@ -306,7 +306,9 @@ static int bind_loopback(int family, int type, uint16_t port)
         .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback};
     bool is_four = family == AF_INET;
     int on = 1, fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) ||
+    /* Not for datagrams: with it on both sides, the guest could take the same address and get the questions. */
+    bool reuse = type == SOCK_STREAM;
+    if (fd < 0 || (reuse && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on)) ||
         bind(fd, is_four ? (struct sockaddr *)&four : (struct sockaddr *)&six,
              is_four ? sizeof four : sizeof six) ||
         (type == SOCK_STREAM && listen(fd, BACKLOG)))

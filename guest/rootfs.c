@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,21 +28,37 @@ static void make_directory(const char *path, mode_t mode)
 /* The same inside, where an image or an earlier life of the guest may have left anything under that name. */
 static void ensure_directory(const char *path, mode_t mode)
 {
-    struct stat there;
-    if (!stat(path, &there) && S_ISDIR(there.st_mode))
+    struct stat there, root;
+    if (stat("/", &root))
+        fatal("/");
+    /* A link may lead to another directory, but not into a mount, where nothing might be made. */
+    if (!stat(path, &there) && S_ISDIR(there.st_mode) && there.st_dev == root.st_dev)
         return;
     if (unlink(path) && errno != ENOENT)
         fatal(path);
     make_directory(path, mode);
 }
 
+/* Takes what stands in the way out of it; a directory, which may hold anything, is kept beside. */
+static void clear_place(const char *path)
+{
+    char aside[PATH_MAX];
+    if (!unlink(path) || errno == ENOENT)
+        return;
+    for (unsigned number = 0; errno == EISDIR || errno == EEXIST; number++) {
+        snprintf(aside, sizeof aside, "%s.%u", path, number);
+        if (!syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, aside, RENAME_NOREPLACE))
+            return;
+    }
+    fatal(path);
+}
+
 static void ensure_file(const char *path)
 {
     struct stat there;
-    if (!stat(path, &there) && S_ISREG(there.st_mode))
+    if (!lstat(path, &there) && S_ISREG(there.st_mode))
         return;
-    if (unlink(path) && errno != ENOENT)
-        fatal(path);
+    clear_place(path);
     int file = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
     if (file < 0)
         fatal(path);
@@ -156,7 +173,8 @@ static void fill_dev(const struct sources *sources, const struct options *option
         if (symlink(links[i][0], links[i][1]))
             fatal(links[i][1]);
     make_directory("/dev/pts", 0755);
-    mount_at("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620");
+    /* The kernel has some three thousand terminals for all sandboxes together. */
+    mount_at("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,max=64");
     make_directory("/dev/shm", 01777);
     snprintf(text, sizeof text, "mode=1777,size=%um", options->shm_mib);
     mount_at("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, text);
