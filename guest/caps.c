@@ -36,3 +36,15 @@ void caps_drop(void)
     if (syscall(SYS_capset, &head, sets))
         fatal("capset");
 }
+
+void caps_raise(void)
+{
+    struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct sets[2];
+    if (syscall(SYS_capget, &head, sets))
+        fatal("capget");
+    for (int i = 0; i < 2; i++)
+        sets[i].effective = sets[i].permitted;
+    if (syscall(SYS_capset, &head, sets))
+        fatal("capset");
+}

@@ -5,4 +5,7 @@
 /* Reduces every set of the calling process to the short list; none can come back. */
 void caps_drop(void);
 
+/* Makes every permitted capability effective again, which a change of the effective id has made ineffective. */
+void caps_raise(void);
+
 #endif

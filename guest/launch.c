@@ -115,6 +115,57 @@ static void take_descriptors(struct launch *launch)
     }
 }
 
+/*
+ * The kernel counts inotify instances, queued signals, message queues and processes for the owner of the user
+ * namespace too. Were that the host's root, one sandbox could use up what all others and root itself need; so
+ * the owner is the first id of the sandbox's own range, and the limit of processes holds for the whole range.
+ */
+static void become_owner(const struct options *options)
+{
+    struct rlimit processes;
+    if (setresuid(options->id_base, options->id_base, 0))
+        fatal("owner");
+    caps_raise();
+    /* Else the owner's child would not be the owner's to look at. */
+    if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) || getrlimit(RLIMIT_NPROC, &processes))
+        fatal("owner");
+    if (options->limits.processes && options->limits.processes < processes.rlim_cur) {
+        processes.rlim_cur = options->limits.processes;
+        if (setrlimit(RLIMIT_NPROC, &processes))
+            fatal("owner");
+    }
+}
+
+static void become_root_again(void)
+{
+    if (setresuid(0, 0, 0))
+        fatal("owner");
+    caps_raise();
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL)) /* lost with the change of ids */
+        fatal("parent death signal");
+}
+
+/* What the kernel lets a process lower its score to is inherited: guests must not hide behind a service's. */
+static void set_lowest_oom_score(int pid)
+{
+    char path[64], text[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof text - 1) < 0)
+        fatal("oom score");
+    close(fd);
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
+    write_file("oom score", path, atoi(text) < 0 ? "0" : text);
+}
+
+static volatile pid_t agent;
+
+static void end_agent(int number)
+{
+    (void)number;
+    kill(agent, SIGKILL);
+}
+
+/* The kernel ends every process of a pid namespace before its first one counts as ended. */
 static int wait_for(int pid)
 {
     int status;
@@ -160,7 +211,9 @@ static void become_root_inside(const struct options *options)
 
 static void set_own_limits(void)
 {
-    struct rlimit none = {0, 0}, files;
+    /* One byte, not none: a core_pattern that names a program is run, as root of the host, for any limit but 1.
+     * The filter keeps guests from changing it. */
+    struct rlimit none = {1, 1}, files;
     if (setrlimit(RLIMIT_CORE, &none) || getrlimit(RLIMIT_NOFILE, &files))
         fatal("rlimit");
     files.rlim_cur = files.rlim_max;
@@ -232,16 +285,24 @@ int launch(const struct options *options, int argc, char **argv)
         rootfs_open_sources(&launch.sources, options);
     if (pipe2(launch.leash, O_CLOEXEC))
         fatal("pipe");
+    if (options->ranged)
+        become_owner(options);
     int pid = (int)syscall(SYS_clone, NAMESPACES | SIGCHLD, 0, 0, 0, 0);
     if (pid < 0)
         fatal("namespaces");
     if (!pid)
         child(&launch);
+    agent = pid;
+    if (signal(SIGTERM, end_agent) == SIG_ERR)
+        fatal("signal");
     close(launch.leash[0]);
     close(launch.channel);
     write_maps(options, pid);
-    if (options->ranged)
+    if (options->ranged) {
         rootfs_map_image(&launch.sources, pid);
+        become_root_again();
+        set_lowest_oom_score(pid);
+    }
     join_cgroups(options, pid);
     if (write(launch.leash[1], "", 1) != 1)
         fatal("release");

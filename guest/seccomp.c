@@ -35,13 +35,14 @@
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 #define ALLOW SECCOMP_RET_ALLOW
 #define REFUSE(error) (SECCOMP_RET_ERRNO | (error))
+#define DONE SECCOMP_RET_ERRNO /* without an error, and without the call */
 
 /* The flags of clone that make namespaces; CLONE_NEWTIME shares its bit with the exit signal. */
 #define CLONE_NAMESPACES                                                                                  \
     ((unsigned)(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |              \
                 CLONE_NEWPID | CLONE_NEWNET))
 
-enum { PROGRAM_MAX = 1024, X32_BIT = 0x40000000, JUMP_MAX = 255, TYPE_MASK = 0xf };
+enum { AGENT_PID = 1, IOPRIO_WHO_USER = 3, PROGRAM_MAX = 1024, X32_BIT = 0x40000000, JUMP_MAX = 255, TYPE_MASK = 0xf };
 
 static struct sock_filter program[PROGRAM_MAX];
 static unsigned length;
@@ -159,12 +160,23 @@ static void judge_socket(void)
     end(start);
 }
 
-/* The limit that marks the processes of an EXEC is set with the agent's cookie only (see tree.h). */
+/* Skips the verdict that follows unless the argument is the agent's pid. */
+static void give_for_agent(size_t index, uint32_t verdict)
+{
+    load_argument(index);
+    give_if_equal(AGENT_PID, verdict);
+}
+
+/*
+ * The limit that marks the processes of an EXEC is set with the agent's cookie only (see tree.h); the one that
+ * keeps the host's core dump program from running stays, though whoever lowers it is told that it was done.
+ */
 static void judge_limits(void)
 {
     uint64_t cookie = tree_cookie();
     unsigned start = begin(SYS_setrlimit);
     load_argument(0);
+    give_if_equal(RLIMIT_CORE, DONE);
     emit(BPF_JMP | BPF_JEQ | BPF_K, RLIMIT_LOCKS, 1, 0);
     give(ALLOW);
     load_argument(2);
@@ -175,15 +187,41 @@ static void judge_limits(void)
     end(start);
 
     start = begin(SYS_prlimit64);
-    load_argument(1);
-    emit(BPF_JMP | BPF_JEQ | BPF_K, RLIMIT_LOCKS, 1, 0);
-    give(ALLOW);
     load_argument(2); /* a new limit, or NULL to read the old one */
     unless_equal_skip(0, 3);
     load_argument_high(2);
     give_if_equal(0, ALLOW);
-    give(REFUSE(EPERM));
+    give_for_agent(0, REFUSE(EPERM));
+    load_argument(1);
+    give_if_equal(RLIMIT_CORE, DONE);
+    give_if_equal(RLIMIT_LOCKS, REFUSE(EPERM));
+    give(ALLOW);
     end(start);
+}
+
+/* Root inside has the agent's id, and the kernel would let it starve the agent. */
+static void judge_scheduling(void)
+{
+    static const int of_one[] = {SYS_sched_setaffinity, SYS_sched_setparam, SYS_sched_setscheduler,
+                                 SYS_sched_setattr};
+    static const struct {
+        int call;
+        uint32_t of_user;
+    } of_many[] = {{SYS_setpriority, PRIO_USER}, {SYS_ioprio_set, IOPRIO_WHO_USER}};
+    for (size_t i = 0; i < LENGTH(of_one); i++) {
+        unsigned start = begin(of_one[i]);
+        give_for_agent(0, REFUSE(EPERM));
+        give(ALLOW);
+        end(start);
+    }
+    for (size_t i = 0; i < LENGTH(of_many); i++) {
+        unsigned start = begin(of_many[i].call);
+        load_argument(0);
+        give_if_equal(of_many[i].of_user, REFUSE(EPERM));
+        give_for_agent(1, REFUSE(EPERM));
+        give(ALLOW);
+        end(start);
+    }
 }
 
 static void judge_personality(void)
@@ -265,6 +303,7 @@ void seccomp_install(void)
     judge_ioctl();
     judge_socket();
     judge_limits();
+    judge_scheduling();
     judge_personality();
     emit_search(ranges, cut_ranges(ranges));
     struct sock_fprog filter = {.len = (unsigned short)length, .filter = program};

@@ -3,7 +3,7 @@
  *
  * Everything else answers ENOSYS, so that programs fall back to older calls: clone3 (its flags are in memory,
  * where a filter cannot see them), io_uring (a second way to make calls, past any filter), and whatever a later
- * kernel brings. Five calls are judged by their arguments, in seccomp.c, and are in neither table.
+ * kernel brings. Calls that are judged by their arguments, in seccomp.c, are in neither table.
  */
 #ifndef HANDIWORK_SYSCALLS_H
 #define HANDIWORK_SYSCALLS_H
@@ -53,11 +53,10 @@ static const int allowed_calls[] = {
     SYS_get_robust_list, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigpending,
     SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_rt_sigreturn, SYS_rt_sigsuspend, SYS_rt_sigtimedwait,
     SYS_sigaltstack, SYS_restart_syscall, SYS_prctl, SYS_seccomp, SYS_sched_yield, SYS_sched_getaffinity,
-    SYS_sched_setaffinity, SYS_sched_getparam, SYS_sched_setparam, SYS_sched_getscheduler,
-    SYS_sched_setscheduler, SYS_sched_getattr, SYS_sched_setattr, SYS_sched_get_priority_max,
-    SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_getpriority, SYS_setpriority, SYS_ioprio_get,
-    SYS_ioprio_set, SYS_getrlimit, SYS_getrusage, SYS_getcpu, SYS_landlock_create_ruleset,
-    SYS_landlock_add_rule, SYS_landlock_restrict_self,
+    SYS_sched_getparam, SYS_sched_getscheduler, SYS_sched_getattr, SYS_sched_get_priority_max,
+    SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_getpriority, SYS_ioprio_get, SYS_getrlimit,
+    SYS_getrusage, SYS_getcpu, SYS_landlock_create_ruleset, SYS_landlock_add_rule,
+    SYS_landlock_restrict_self,
 
     /* users */
     SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups, SYS_setuid,

@@ -5,6 +5,7 @@ from the thread of the event loop.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -30,18 +31,25 @@ class HostProcess:
         self._loop.add_reader(self._pidfd, self._reap)
 
     async def stop(self) -> None:
-        """Wait for its end, which the caller caused; kill it when that takes over 2 s."""
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await asyncio.shield(self.exited)
-        except TimeoutError:
-            self.kill()
-            await asyncio.shield(self.exited)
+        """Wait for its end, which the caller caused; end it when that takes over 2 s."""
+        for harder in (self.terminate, self.kill):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await asyncio.shield(self.exited)
+            harder()
+        await asyncio.shield(self.exited)
+
+    def terminate(self) -> None:
+        """Ask a launcher to end its sandbox and, when all of it is gone, itself."""
+        self._send(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill it. No-op when it is gone."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: int) -> None:
         if not self.exited.done():
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(self._pidfd, number)
 
     def error_line(self) -> str:
         """Return the first line it wrote to its error stream, cut and printable; read at its end."""

@@ -164,7 +164,7 @@ class NamespaceDriver:
                 ours.close()
                 await self._cgroups.remove(spec.id)
                 raise
-        channel = Channel(lambda reason: process.kill() if reason else None)
+        channel = Channel(lambda reason: process.terminate() if reason else None)
         running = _Running(process, channel)
         try:
             if new:

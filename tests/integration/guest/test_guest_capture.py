@@ -1,7 +1,6 @@
 """The capture: everything that leaves goes through the exit, and what cannot leave fails at once."""
 
 import os
-import resource
 import socket
 import struct
 import time
@@ -302,10 +301,9 @@ s = socket.create_connection(("1.2.3.4", 80), 15); s.sendall(b"y"); print(s.recv
 
 
 def test_descriptors_can_run_out_without_a_spin(open_box, open_exit):
-    """The agent's own limit is lowered from outside: what it cannot take it refuses, and goes on."""
+    """The agent is started with a low limit: what it cannot take it refuses, and goes on."""
     server = open_exit(echo)
-    box = open_box(exit_path=server.path)
-    resource.prlimit(box.agent_pid(), resource.RLIMIT_NOFILE, (60, 60))
+    box = open_box(exit_path=server.path, parent=["prlimit", "--nofile=60:60", "--"])
     script = """
 import socket
 good = bad = 0

@@ -213,3 +213,44 @@ def test_namespaces_are_the_sandboxs_own(box):
             != Path(f"/proc/self/ns/{name}").readlink()
         )
     assert box.run(["hostname"]).stdout == b"sandbox\n"
+
+
+FORKS_BY_USER = """
+import os, signal, time
+go, counts = os.pipe(), os.pipe()
+for uid in (1000, 2000, 3000):
+    if not os.fork():
+        os.setresuid(uid, uid, uid)
+        os.read(go[0], 1)
+        made = 0
+        try:
+            while os.fork():
+                made += 1
+        except BlockingIOError:
+            os.write(counts[1], bytes([made]))
+        signal.pause()
+total = 0
+for _ in range(3):
+    os.write(go[1], b"x")
+    total += os.read(counts[0], 1)[0]
+print(total)
+"""
+
+
+def test_the_limit_of_processes_holds_for_all_users_together(open_box):
+    box = open_box(options=["--nproc", "40"])
+    total = int(box.run([PYTHON, "-c", FORKS_BY_USER], timeout_ms=5000).stdout)
+    assert 25 < total < 40
+
+
+def test_guests_cannot_take_a_service_s_place_before_the_killer(open_box):
+    sheltered = ["choom", "-n", "-600", "--"]
+    if subprocess.run([*sheltered, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs CAP_SYS_RESOURCE")
+    box = open_box(parent=sheltered)
+    assert Path(f"/proc/{box.launcher.pid}/oom_score_adj").read_text() == "-600\n"
+    script = (
+        "for n in -600 -1 0; do echo $n; echo $n > /proc/self/oom_score_adj && echo taken; done"
+    )
+    assert box.run(script).stdout == b"-600\n-1\n0\ntaken\n"
+    assert Path(f"/proc/{box.agent_pid()}/oom_score_adj").read_text() == "0\n"
