@@ -156,6 +156,13 @@ async def test_an_answer_of_many_fields_is_refused(here: World, client, fields: 
     assert (await client.request("/"))[0] == (502 if fields > 200 else 200)
 
 
+@pytest.mark.parametrize("count", [50, 5000])
+async def test_answers_before_the_answer_have_an_end(here: World, client, count: int):
+    early = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * count
+    here.upstream.respond = answer(early + b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    assert (await client.request("/"))[0] == (502 if count > 64 else 200)
+
+
 def switching(gate: asyncio.Event) -> Respond:
     async def respond(seen: Seen, reader, writer) -> None:
         await gate.wait()

@@ -18,6 +18,7 @@ from handiwork.egress.proxy.exchange import (
     Refusal,
     place_of,
 )
+from handiwork.egress.proxy.upstream import WRITE_BUFFER_BYTES
 from handiwork.model.policy import Scheme
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 65_536
 MAX_HEADERS = 100
-READ_BYTES = 262_144  # the most that the event loop hands over at once
 MAX_PIPELINED = 32
 LINGER_SECONDS = 1.0
 MAX_LINGER_BYTES = 4 << 20
@@ -64,6 +64,7 @@ class Flow(asyncio.Protocol):
         self._parser = HttpRequestParser(self)
         self._in_head = True
         self._head_bytes = 0
+        self._body_came = False
         self._head_since = 0.0
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -80,6 +81,7 @@ class Flow(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.touched = self.loop.time()
         if self._first:
             self.data_received(self._first)
@@ -175,7 +177,7 @@ class Flow(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Hand a piece of the body to its exchange."""
-        self._head_bytes = 0
+        self._body_came = True
         if self._parsing is not None:
             self._parsing.body(data)
 
@@ -261,7 +263,7 @@ class Flow(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         while data and self._lingered < 0:
             piece, data = self._piece(data)
-            from_head = self._in_head
+            from_head, self._body_came = self._in_head, False
             try:
                 self._parser.feed_data(piece)
             except HttpParserUpgrade as switch:
@@ -284,8 +286,8 @@ class Flow(asyncio.Protocol):
         if not self._in_head:
             # Since the last piece of body: chunk extensions, and trailers, which the parser
             # keeps until they end.
-            self._head_bytes += fed
-            if self._head_bytes <= MAX_HEAD_BYTES + READ_BYTES:
+            self._head_bytes = 0 if from_head or self._body_came else self._head_bytes + fed
+            if self._head_bytes <= MAX_HEAD_BYTES:
                 return True
             self._refuse(431, FRAMING, "the trailers of the request are too large")
             return False

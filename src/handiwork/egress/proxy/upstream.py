@@ -10,8 +10,10 @@ from handiwork.egress.proxy.dial import Destination
 
 MAX_HEAD_BYTES = 65_536
 MAX_HEADERS = 200
-READ_BYTES = 262_144  # the most that the event loop hands over at once
+READ_BYTES = 262_144  # what the event loop hands over at once, mostly
+MAX_INFORMATIONAL = 64
 MAX_PER_DESTINATION = 64
+WRITE_BUFFER_BYTES = 65_536  # in place of the 512 KiB that uvloop holds for TLS
 
 
 class Answered(Protocol):
@@ -59,6 +61,7 @@ class Upstream(asyncio.Protocol):
         "idle_since",
         "in_head",
         "informational",
+        "informed",
         "parser",
         "persistent",
         "reason",
@@ -78,6 +81,7 @@ class Upstream(asyncio.Protocol):
         self.writable = True
         self.upgraded = False
         self.age = 0
+        self.informed = 0
         self.idle_since = 0.0
         self._renew()
 
@@ -98,6 +102,7 @@ class Upstream(asyncio.Protocol):
     def take(self, exchange: Answered) -> None:
         """Carry an exchange; `age` counts how many before it."""
         self.exchange = exchange
+        self.informed = 0
 
     def abort(self) -> None:
         """Drop the connection now and tell nobody."""
@@ -107,6 +112,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came for the exchange."""
@@ -189,7 +195,11 @@ class Upstream(asyncio.Protocol):
         status = self.parser.get_status_code()
         if status < 200 and status != 101:
             self.informational = True
-            exchange.informed(status)
+            self.informed += 1
+            if self.informed > MAX_INFORMATIONAL:
+                self._broken("answers that precede the answer have no end")
+            else:
+                exchange.informed(status)
             return
         self.in_head = False
         self.persistent = self.parser.should_keep_alive()
