@@ -116,7 +116,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(store.close)
         keys = await _local_keys(store) if settings.local_brain.enabled else None
         environments = _environments(settings, keys)
-        parts = _Parts(settings, layout, ports, store, keys, environments)
+        drivers = _drivers(settings, layout, environments)
+        parts = _Parts(settings, layout, ports, store, keys, environments, drivers)
         yield await _start(parts, stack)
 
 
@@ -130,6 +131,7 @@ class _Parts:
     store: Store
     keys: _LocalKeys | None
     environments: Sequence[tuple[EnvironmentSettings, str]]
+    drivers: Mapping[str, Driver]
 
     @property
     def brain_url(self) -> str:
@@ -177,11 +179,10 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
 async def _sandboxes(
     parts: _Parts, registry: EgressRegistry, stack: AsyncExitStack
 ) -> tuple[LiveSandboxes, PolicyResolver]:
-    drivers = _drivers(parts.settings, parts.layout, parts.environments)
     environments = {one.id: one for one, _ in parts.environments}
     policies = PolicyResolver(parts.store, parts.settings, environments)
     live = LiveSandboxes(
-        drivers=drivers,
+        drivers=parts.drivers,
         boundary=registry,
         store=parts.store,
         policies=policies,
@@ -191,7 +192,7 @@ async def _sandboxes(
     await stack.enter_async_context(live)
     await adopt_sessions(parts.store, now)
     await live.adopt()
-    await reap(parts.store, drivers, now)
+    await reap(parts.store, parts.drivers, now)
     return live, policies
 
 
