@@ -1,6 +1,7 @@
 """One connection pool to one control plane: requests, streams, limits, errors of the tree."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = MAX_FILE_BYTES
 MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+MAX_ADDRESS_BYTES = 107
+"""Of a unix socket's path: unix(7), sun_path."""
 CONNECTIONS = 256
 REFUSED_WAITS = (0.1, 0.3, 1.0)
 """Seconds before each further try of a GET whose connection was refused."""
@@ -36,6 +39,9 @@ class Link:
         if socket is not None and (base_url or api_key):
             raise ConfigError("give either socket, or base_url and api_key")
         self.place = str(socket or base_url or DEFAULT_URL)
+        self._directory = _directory_of(socket) if socket and _is_long(socket) else None
+        if self._directory is not None:
+            socket = f"/proc/self/fd/{self._directory}/{Path(self.place).name}"
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=32)
         self._http = httpx2.AsyncClient(
             base_url="http://localhost" if socket else self.place,
@@ -49,6 +55,9 @@ class Link:
     async def close(self) -> None:
         """Close every connection."""
         await self._http.aclose()
+        if self._directory is not None:
+            os.close(self._directory)
+            self._directory = None
 
     async def get(self, path: str, kind: type[T], query: Query | None = None) -> T:
         """Return what a GET gives."""
@@ -155,6 +164,18 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             raise HandiworkError(f"a line of the answer is longer than {MAX_LINE_BYTES} bytes")
     if rest:
         yield bytes(rest)
+
+
+def _is_long(socket: str | Path) -> bool:
+    return len(os.fsencode(socket)) > MAX_ADDRESS_BYTES
+
+
+def _directory_of(socket: str | Path) -> int:
+    """Return a descriptor by way of which a socket of any path can be named."""
+    try:
+        return os.open(Path(socket).parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{socket}: {error.strerror}") from None
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

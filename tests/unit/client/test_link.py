@@ -4,11 +4,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api_stand_in import Served
 from handiwork import Handiwork
 from handiwork.client import link
 from handiwork.model.errors import ConfigError, GuestError, HandiworkError
@@ -137,3 +139,20 @@ async def test_a_line_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(HandiworkError, match="longer than 100"):
         [line async for line in link.lines(chunks())]
+
+
+async def test_a_socket_whose_path_is_longer_than_an_address(
+    served: Served, tmp_path: Path
+) -> None:
+    folder = tmp_path.joinpath(*["folder"] * 20)
+    folder.mkdir(parents=True)
+    (folder / "api.sock").hardlink_to(served.socket_path)
+    async with Handiwork(socket=folder / "api.sock") as hw:
+        assert await hw.sandboxes.list() == []
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    async with Handiwork(socket=folder / "none.sock") as hw:
+        with pytest.raises(HandiworkError, match=r"none\.sock cannot be reached"):
+            await hw.sandboxes.list()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with pytest.raises(ConfigError, match="No such file"):
+        Handiwork(socket=folder / "none" / "api.sock")
