@@ -66,8 +66,12 @@ def _code() -> set[Path]:
 
 
 def closed_code() -> Path | None:
-    """Return a directory of our code that others may not enter, whatever is above it."""
-    return next((place for place in sorted(_code()) if not _others_may_enter(place)), None)
+    """Return a directory of our code that others may not enter, whatever is above it.
+
+    The working directory is none, though `python -m` looks for modules there.
+    """
+    places = sorted(_code() - {Path.cwd()})
+    return next((place for place in places if not _others_may_enter(place)), None)
 
 
 def _others_may_enter(directory: Path) -> bool:

@@ -120,3 +120,5 @@ def test_code_that_only_root_enters_is_named(
     closed.mkdir(mode=0o700)
     monkeypatch.syspath_prepend(str(closed))
     assert process.closed_code() == closed
+    monkeypatch.chdir(closed)
+    assert process.closed_code() is None
