@@ -96,7 +96,9 @@ async def _look_inside(
     with narrator.step("the key is in no environment, file, process list or answer inside"):
         found = [("answers", "".join(step.output for step in steps).encode())]
         for place, command in SEARCH.items():
-            found.append((place, (await box.exec(f"{command} 2>/dev/null")).stdout))
+            told = await box.exec(f"{command} 2>/dev/null")
+            claims.demand("hidden", not told.truncated, f"{place} is more than can be searched")
+            found.append((place, told.stdout))
         claims.check_hidden(found, stage.key)
     return session.sandbox_id
 
