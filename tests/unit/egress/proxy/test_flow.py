@@ -28,6 +28,9 @@ class Transport:
         self.written = b""
         self.closed = False
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
+
     def write(self, data: bytes) -> None:
         self.written += data
 

@@ -10,6 +10,9 @@ THERE = Destination("https", "b.example.org", 443)
 class Transport:
     aborted = False
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
+
     def abort(self) -> None:
         self.aborted = True
 
