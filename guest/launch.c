@@ -34,7 +34,7 @@ struct launch {
     const struct options *options;
     struct sources sources;
     int channel, exit_socket;
-    int leash[2]; /* one byte releases the child; its end of file says that the launcher is gone */
+    int leash[2]; /* a byte releases the child to its next stage; its end says that the launcher is gone */
     int memory_events[CGROUPS_MAX + 1];
     int argc;
     char **argv;
@@ -175,12 +175,17 @@ static int wait_for(int pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static void release(const struct launch *launch)
+{
+    if (write(launch->leash[1], "", 1) != 1)
+        fatal("release");
+}
+
 /* The child's side. */
 
-static void await_release(struct launch *launch)
+static void await_release(const struct launch *launch)
 {
     char byte;
-    close(launch->leash[1]);
     if (read(launch->leash[0], &byte, 1) != 1)
         _exit(EXIT_LAUNCH_FAILED); /* the launcher has said why */
 }
@@ -201,7 +206,7 @@ static void become_root_inside(const struct options *options)
         fatal("setgroups");
     if (setresgid(0, 0, 0) || setresuid(0, 0, 0))
         fatal("ids");
-    if (unshare(CLONE_NEWNS | CLONE_NEWCGROUP))
+    if (unshare(CLONE_NEWNS))
         fatal("mount namespace");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
         fatal("private mounts");
@@ -245,6 +250,7 @@ static void quiet_standard_descriptors(void)
 static _Noreturn void child(struct launch *launch)
 {
     const struct options *options = launch->options;
+    close(launch->leash[1]);
     await_release(launch);
     become_root_inside(options);
     if (!options->ranged)
@@ -252,6 +258,10 @@ static _Noreturn void child(struct launch *launch)
     rootfs_enter(&launch->sources, options);
     netns_capture();
     rootfs_mask_proc();
+    await_release(launch);
+    /* Its root is the group of now, so that no name of the host's groups is seen. */
+    if (unshare(CLONE_NEWCGROUP))
+        fatal("cgroup namespace");
     setsid();
     umask(022);
     set_own_limits();
@@ -303,8 +313,9 @@ int launch(const struct options *options, int argc, char **argv)
         become_root_again();
         set_lowest_oom_score(pid);
     }
+    release(&launch);
+    /* Meanwhile: joining may wait for every processor, which can take longer than all the rest. */
     join_cgroups(options, pid);
-    if (write(launch.leash[1], "", 1) != 1)
-        fatal("release");
+    release(&launch);
     return wait_for(pid);
 }
