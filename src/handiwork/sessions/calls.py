@@ -1,6 +1,7 @@
 """The tool calls of one session: each runs at most once, and its result is never computed twice.
 
-A call goes: durable start, run, durable result, post, settle. Only the last is off the path.
+A call goes: durable start, run, then durable result and post side by side, settle. Only the last
+is off the path.
 """
 
 import asyncio
@@ -132,15 +133,27 @@ class Calls:
             self._rested()
 
     async def _answer(self, call: ToolCall) -> None:
+        """Run, then store and post side by side: a post that is lost finds the result stored.
+
+        A crash between the two leaves either a stored result to post again, or an answer that the
+        brain has already; nothing is run again in either case.
+        """
         lane = self._path.toolset.lane(call)
         turn = contextlib.nullcontext() if lane is None else self._lanes[lane]
         async with self._slots, turn:
-            result = await self._result(call)
-        if result is not None:
-            await self._post(call, result)
+            result, kept = await self._result(call)
+        if result is None:
+            return
+        async with asyncio.TaskGroup() as both:
+            if not kept:
+                both.create_task(self._path.ledger.store(result, self._path.clock()))
+            posting = both.create_task(self._post(call, result))
+        refused = posting.result()
+        if refused is not None:
+            self._path.journal.later(lambda: self._settle(call.id, refused))
 
-    async def _result(self, call: ToolCall) -> ToolResult | None:
-        """Return the result of a call: fresh, or what a former run left of it."""
+    async def _result(self, call: ToolCall) -> tuple[ToolResult | None, bool]:
+        """Return the result of a call, fresh or of a former run, and whether it is stored."""
         path = self._path
         started = path.clock()
         try:
@@ -149,37 +162,35 @@ class Calls:
             return await self._former(call)
         self._note("tool.started", call)
         result = await path.toolset.run(call)
-        ended = path.clock()
-        await path.ledger.store(result, ended)
-        seconds = round((ended - started).total_seconds(), 6)
+        seconds = round((path.clock() - started).total_seconds(), 6)
         self._note("tool.finished", call, is_error=result.is_error, seconds=seconds)
-        return result
+        return result, False
 
-    async def _former(self, call: ToolCall) -> ToolResult | None:
+    async def _former(self, call: ToolCall) -> tuple[ToolResult | None, bool]:
         """Answer for a call that a former run started: its result, or that it was cut short."""
         entry = await self._path.ledger.get(call.id)
         if entry is None or entry.state == "refused":
-            return None
+            return None, True
         if entry.result is not None:
             self._note("tool.posted_again", call)
-            return entry.result
+            return entry.result, True
         result = text_result(call, CUT_SHORT, is_error=True)
         await self._path.ledger.store(result, self._path.clock())
         self._note("tool.cut_short", call)
-        return result
+        return result, True
 
-    async def _post(self, call: ToolCall, result: ToolResult) -> None:
-        path, refused = self._path, ""
+    async def _post(self, call: ToolCall, result: ToolResult) -> str | None:
+        """Return why the brain refused it, empty when it did not; None when it is still owed."""
         try:
-            await path.brain.post(path.work, result)
+            await self._path.brain.post(self._path.work, result)
         except BrainRefusedError as error:
-            refused = str(error)
-            self._note("tool.result_refused", call, reason=refused)
+            self._note("tool.result_refused", call, reason=str(error))
+            return str(error)
         except BrainUnavailableError as error:
             self._note("tool.result_not_posted", call, reason=str(error))
             self._seen.discard(call.id)
-            return
-        path.journal.later(lambda: self._settle(call.id, refused))
+            return None
+        return ""
 
     async def _settle(self, tool_use_id: str, refused: str) -> None:
         await self._path.ledger.settle(tool_use_id, self._path.clock(), refused=refused)
