@@ -5,6 +5,7 @@ What is read is sent as a download that no browser opens: it is a guest's.
 
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
@@ -64,9 +65,10 @@ async def list_files(
     path: FilePath,
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIST)] = MAX_LIST,
 ) -> Listing[FileInfo]:
-    """List a directory by name."""
+    """List a directory by name; bytes of a name that are no UTF-8 are shown as U+FFFD."""
     sandbox = await control.sandboxes.use(sandbox_id)
-    return Listing(data=tuple(await sandbox.files.list(path, limit=limit)))
+    found = await sandbox.files.list(path, limit=limit)
+    return Listing(data=tuple(map(_sendable, found)))
 
 
 @get("/stat")
@@ -92,6 +94,12 @@ async def move_file(control: Injected, sandbox_id: FromPath[str], data: JSONBody
     """Rename within the sandbox."""
     sandbox = await control.sandboxes.use(sandbox_id)
     await sandbox.files.move(data.source, data.target)
+
+
+def _sendable(entry: FileInfo) -> FileInfo:
+    """Return the entry with a name that JSON can carry: one file must not hide all others."""
+    name = entry.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return msgspec.structs.replace(entry, name=name)
 
 
 routes = Router(

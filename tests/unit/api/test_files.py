@@ -54,3 +54,13 @@ async def test_a_file_may_be_larger_than_other_bodies(
     path = {"path": "/workspace/big"}
     assert (await http.put(f"{box}/files", params=path, content=data)).status_code == 204
     assert (await http.get(f"{box}/files", params=path)).content == data
+
+
+async def test_a_name_that_is_no_text_hides_no_other(
+    served: Served, http: httpx2.AsyncClient, box: str
+) -> None:
+    sandbox = await served.sandboxes.use(box.rpartition("/")[2])
+    for name in ("plain", "\udcff\udcfe"):  # as Python tells bytes that are no UTF-8
+        await sandbox.files.write(f"/workspace/names/{name}", b"")
+    listed = await http.get(f"{box}/files/list", params={"path": "/workspace/names"})
+    assert [entry["name"] for entry in listed.json()["data"]] == ["plain", "\ufffd\ufffd"]
