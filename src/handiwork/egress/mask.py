@@ -72,8 +72,9 @@ class Mask:
 
     def fresh(self) -> "Mask":
         """Return a mask over the same values for another body, without deriving them again."""
-        another = Mask(())
+        another = Mask.__new__(Mask)
         another._patterns, another._beginnings = self._patterns, self._beginnings
+        another._tail, another._tail_spans, another.hits = b"", [], 0
         return another
 
     def __repr__(self) -> str:
@@ -107,11 +108,14 @@ class Mask:
         self._tail_spans = [(max(a - cut, 0), b - cut) for a, b in spans if b > cut]
         return _cover(data, spans)[:cut] if spans else data[:cut]
 
-    def finish(self) -> bytes:
-        """Return what was held back: the body is over."""
-        rest, spans = self._tail, self._tail_spans
+    def finish(self, data: bytes = b"") -> bytes:
+        """Take the last piece of the body, return it with what was held back: it is over."""
+        known = len(self._tail)
+        rest, spans = self._tail + data, self._tail_spans
+        if data:
+            spans = spans + self._find(rest, known)
         self._tail, self._tail_spans = b"", []
-        return _cover(rest, spans)
+        return _cover(rest, spans) if spans else rest
 
     def _find(self, data: bytes, known: int) -> list[Span]:
         """Return where secrets stand, but for those that end within the first `known` bytes."""

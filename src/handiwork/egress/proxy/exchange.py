@@ -1,85 +1,39 @@
 """One request and its answer: judged on its own, sent, streamed, masked, recorded."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from handiwork.egress import rewrite
-from handiwork.egress.canonical import NotCanonical, canonical_path, split_authority
 from handiwork.egress.proxy import answers
 from handiwork.egress.proxy.dial import GUARD, Destination, DialError, destination_of
 from handiwork.egress.proxy.grants import NOTHING, Granted, Injected
+from handiwork.egress.proxy.heads import (
+    FRAMING,
+    Facts,
+    Place,
+    Refusal,
+    Shown,
+    origin_form,
+    path_of,
+)
 from handiwork.egress.proxy.upstream import Upstream
 from handiwork.model.errors import HandiworkError
-from handiwork.model.policy import DEFAULT_PORTS, Decision, EgressRequest, Scheme
+from handiwork.model.policy import Decision, EgressRequest
 
 if TYPE_CHECKING:
     from handiwork.egress.proxy.flow import Flow
 
-FRAMING, MISDIRECTED, LIMITS, SECRET = "framing", "misdirected", "limits", "secret"
-MAX_TARGET_BYTES = 8192
+LIMITS = "limits"
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 _CODED = frozenset({b"content-encoding", b"transfer-encoding", b"sec-websocket-extensions"})
 _MAX_UNSENT = 65_536
 _GUEST_LEFT = "the guest went away"
 
 
-class Refusal(Exception):
-    """The request is not sent; the guest is told the status, the rule and the reason."""
-
-    def __init__(self, status: int, rule: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.rule = rule
-        self.reason = reason
-
-
-class Place(NamedTuple):
-    """Where a request says it goes, canonical."""
-
-    scheme: Scheme
-    host: str
-    port: int
-
-    @property
-    def authority(self) -> bytes:
-        """The Host field for it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = DEFAULT_PORTS[self.scheme] == self.port
-        return (host if default else f"{host}:{self.port}").encode("ascii")
-
-
-class Facts:
-    """What the fields of a head say, kept while a guest sends the same fields again.
-
-    `tail` is all of the head for the upstream but its first line, valid for `sent_with`.
-    """
-
-    __slots__ = ("chunked", "has_body", "headers", "host", "length", "sent_with", "tail", "upgrade")
-
-    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
-        names = [name for name, _ in headers]
-        fields = dict(headers)
-        if names.count(b"host") != 1:
-            raise Refusal(400, FRAMING, "a request needs exactly one Host")
-        coding = fields.get(b"transfer-encoding")
-        if coding is not None and (
-            coding.lower() != b"chunked" or names.count(b"transfer-encoding") != 1
-        ):
-            raise Refusal(400, FRAMING, "the only transfer coding is chunked")
-        length = fields.get(b"content-length")
-        self.headers = headers
-        self.host = fields[b"host"]
-        self.chunked = coding is not None
-        self.length = None if length is None or self.chunked else int(length)
-        self.has_body = self.chunked or bool(self.length)
-        self.upgrade = fields.get(b"upgrade", b"").lower()
-        self.sent_with: tuple[Injected, Place] | None = None
-        self.tail = b""
-
-
 class Exchange:
     """Lives from the end of the request's head to the end of the answer; owned by its flow."""
 
     __slots__ = (
+        "_body",
         "_destination",
         "_head",
         "_incoming",
@@ -157,6 +111,7 @@ class Exchange:
         self._head = b""
         self._destination: Destination | None = None
         self._incoming: list[bytes] = []
+        self._body: list[bytes] = []
         self._outgoing: list[bytes] = []
         self._outgoing_bytes = 0
 
@@ -234,7 +189,7 @@ class Exchange:
         if self.upgrade:
             self._judge_upgrade(facts)
         self.place = place = self.flow.place(self.target, facts.host)
-        path, query = _canonical(_origin_form(self.target))
+        path, query = path_of(origin_form(self.target))
         self.path = path
         binding = self.flow.binding
         self.request = EgressRequest(
@@ -369,9 +324,8 @@ class Exchange:
             return False
         if not self.whole and status >= 200:
             self.keep_alive = False
-        framing = self._framing(status, fields)
         try:
-            head = rewrite.response_head(status, reason, headers, self.mask, framing=framing)
+            head = self._shown_head(status, reason, headers, fields)
         except rewrite.NotSendable as error:
             self.refuse(502, "upstream", f"the head of the answer is not usable: {error}")
             return False
@@ -382,6 +336,32 @@ class Exchange:
             self.flow.tunnel_opened()
         return True
 
+    def _shown_head(
+        self,
+        status: int,
+        reason: bytes,
+        headers: list[tuple[bytes, bytes]],
+        fields: dict[bytes, bytes],
+    ) -> bytes:
+        """Return the head for the guest, made anew only when it is not that of the last answer."""
+        upstream = self.upstream
+        of = (status, reason, headers, self.keep_alive, self.head_only, self.injected)
+        shown = upstream.shown if upstream is not None else None
+        if shown is not None and shown.of == of:
+            self.chunked_in = shown.chunked
+        else:
+            before = self.mask.hits
+            framing = self._framing(status, fields)
+            head = rewrite.response_head(status, reason, headers, self.mask, framing=framing)
+            shown = Shown(of, head, framing.chunked, self.mask.hits - before)
+            self.mask.hits = before
+            if upstream is not None:
+                upstream.shown = shown
+        self.mask.hits += shown.hits
+        if self.chunked_in and b"transfer-encoding" not in fields and upstream is not None:
+            upstream.unsized = True
+        return shown.head
+
     def _framing(self, status: int, fields: dict[bytes, bytes]) -> rewrite.Framing:
         """Say how the guest is told the end of the body, which may have none of its own."""
         if status == 101:
@@ -389,8 +369,6 @@ class Exchange:
         length = None if status == 204 else fields.get(b"content-length")
         if not self.head_only and status not in (204, 304) and length is None:
             self.chunked_in = True
-            if b"transfer-encoding" not in fields and self.upstream is not None:
-                self.upstream.unsized = True
         return rewrite.Framing(
             length=None if length is None else int(length),
             chunked=self.chunked_in,
@@ -398,11 +376,9 @@ class Exchange:
         )
 
     def received(self, data: bytes) -> None:
-        """Take a piece of the body, masked."""
+        """Take a piece of the body."""
         self.bytes_in += len(data)
-        if self.mask:
-            data = self.mask.feed(data)
-        self._pass_on(data)
+        self._body.append(data)
 
     def _pass_on(self, data: bytes) -> None:
         if self.chunked_in and data:
@@ -411,7 +387,21 @@ class Exchange:
             self._incoming.append(data)
 
     def flush(self) -> None:
-        """Write to the guest what was taken."""
+        """Write to the guest what was taken, masked."""
+        body = self._taken_in()
+        if body:
+            self._pass_on(self.mask.feed(body) if self.mask else body)
+        self._write()
+
+    def _taken_in(self) -> bytes:
+        body = self._body
+        if not body:
+            return b""
+        taken = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return taken
+
+    def _write(self) -> None:
         incoming = self._incoming
         if incoming:
             self.flow.write(incoming[0] if len(incoming) == 1 else b"".join(incoming))
@@ -421,11 +411,11 @@ class Exchange:
         """End the answer; give the connection back when nothing is left on it."""
         if self.done:
             return
-        if self.mask:
-            self._pass_on(self.mask.finish())
+        body = self._taken_in()
+        self._pass_on(self.mask.finish(body) if self.mask else body)
         if self.chunked_in:
             self._incoming.append(b"0\r\n\r\n")
-        self.flush()
+        self._write()
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             if reusable and self.whole and not upstream.closed:
@@ -539,31 +529,3 @@ class Exchange:
             injected=self.injected.names,
             masked=self.mask.hits,
         )
-
-
-def _origin_form(target: bytes) -> str:
-    """Return path and query of a target in either form."""
-    text = target.decode("latin-1")
-    if text.startswith("/"):
-        return text
-    _, _, rest = text.partition("://")
-    cut = min((place for place in (rest.find("/"), rest.find("?")) if place >= 0), default=-1)
-    if cut < 0:
-        return "/"
-    return rest[cut:] if rest[cut] == "/" else "/" + rest[cut:]
-
-
-def _canonical(target: str) -> tuple[str, str]:
-    try:
-        return canonical_path(target)
-    except NotCanonical as error:
-        raise Refusal(400, FRAMING, str(error)) from None
-
-
-def place_of(scheme: Scheme, authority: bytes) -> Place:
-    """Return the place that an authority names; Refusal when it is not a valid one."""
-    try:
-        host, port = split_authority(authority.decode("latin-1"), DEFAULT_PORTS[scheme])
-    except NotCanonical as error:
-        raise Refusal(400, FRAMING, str(error)) from None
-    return Place(scheme, host, port)

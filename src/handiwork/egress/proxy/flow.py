@@ -8,22 +8,16 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from handiwork.egress.proxy import answers
-from handiwork.egress.proxy.exchange import (
-    FRAMING,
-    MAX_TARGET_BYTES,
-    MISDIRECTED,
-    Exchange,
-    Facts,
-    Place,
-    Refusal,
-    place_of,
-)
+from handiwork.egress.proxy.exchange import Exchange
+from handiwork.egress.proxy.heads import FRAMING, Facts, Place, Refusal, place_of
 from handiwork.egress.proxy.upstream import WRITE_BUFFER_BYTES
 from handiwork.model.policy import Scheme
 
 if TYPE_CHECKING:
     from handiwork.egress.proxy.binding import LiveBinding
 
+MISDIRECTED = "misdirected"
+MAX_TARGET_BYTES = 8192
 MAX_HEAD_BYTES = 65_536
 MAX_HEADERS = 100
 MAX_PIPELINED = 32

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections import deque
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from handiwork.egress.proxy.dial import Destination
+
+if TYPE_CHECKING:
+    from handiwork.egress.proxy.heads import Shown
 
 MAX_HEAD_BYTES = 65_536
 MAX_HEADERS = 200
@@ -34,7 +37,7 @@ class Answered(Protocol):
         """Pass on what was taken; called once for each read."""
 
     def ended(self, *, reusable: bool) -> None:
-        """Hear that the answer is whole; the connection has let go of the exchange."""
+        """Pass on the rest: the answer is whole; the connection has let go of the exchange."""
 
     def upgraded(self, data: bytes) -> None:
         """Take raw bytes after a switch of protocols."""
@@ -65,6 +68,7 @@ class Upstream(asyncio.Protocol):
         "parser",
         "persistent",
         "reason",
+        "shown",
         "transport",
         "unsized",
         "upgraded",
@@ -82,6 +86,7 @@ class Upstream(asyncio.Protocol):
         self.upgraded = False
         self.age = 0
         self.informed = 0
+        self.shown: Shown | None = None
         self.idle_since = 0.0
         self._renew()
 
@@ -134,10 +139,12 @@ class Upstream(asyncio.Protocol):
             return
         if self.head_bytes > MAX_HEAD_BYTES + READ_BYTES:  # of a head, or of trailers
             self._broken("the head of the answer is too large")
-        elif self.exchange is exchange:
+        elif self.exchange is not exchange:
+            return
+        elif self.complete:
+            self._finish(exchange)
+        else:
             exchange.flush()
-            if self.complete:
-                self._finish(exchange)
 
     def eof_received(self) -> None:
         """Let the transport close, which ends the answer; see `connection_lost`."""
@@ -149,7 +156,6 @@ class Upstream(asyncio.Protocol):
         if exchange is None:
             return
         if self.unsized and error is None and not self.upgraded:
-            exchange.flush()
             exchange.ended(reusable=False)
         else:
             exchange.lost("the connection ended before the answer was whole")
@@ -173,7 +179,6 @@ class Upstream(asyncio.Protocol):
         exchange = self.exchange  # more than one answer: never keep this connection
         self.exchange = None
         if exchange is not None:
-            exchange.flush()
             exchange.ended(reusable=False)
         self.transport.abort()
 
