@@ -72,6 +72,10 @@ class Calls:
         """Say whether a call runs or waits for its turn."""
         return bool(self._running)
 
+    def took(self, tool_use_id: str) -> bool:
+        """Say whether the call is this run's to answer, so that its own path settles it."""
+        return tool_use_id in self._seen
+
     def called(self, call: ToolCall) -> None:
         """Take a call in: run it, hold it, or leave it to others. Twice is once."""
         if call.id in self._seen:
