@@ -242,7 +242,7 @@ class _Run:
             case ToolSettled():
                 calls.settled(event.tool_use_id)
                 entry = self._open.pop(event.tool_use_id, None)
-                if entry is not None:
+                if entry is not None and not calls.took(event.tool_use_id):
                     self._journal.later(functools.partial(self._settle_former, entry))
             case ToolConfirmed():
                 calls.confirmed(event)
