@@ -13,9 +13,15 @@ from pathlib import Path
 
 import msgspec
 
+from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import Limits
 
 CONTROLLERS = ("memory", "pids", "cpu")
+CLAIMED = frozenset(
+    {"memory.max", "memory.limit_in_bytes", "pids.max", "cpu.max", "cpu.cfs_quota_us"}
+)
+"""The files without which a controller does not limit."""
+
 PERIOD_US = 100_000
 REMOVE_TRIES = 200
 REMOVE_PAUSE_SECONDS = 0.01
@@ -117,9 +123,9 @@ class Cgroups:
             except FileNotFoundError:
                 _prepare(parent, version)
                 directory.mkdir(exist_ok=True)
-            for name, value in settings(version, controllers, limits):
-                _write(directory / name, value)
             made.append(directory)
+            for name, value in settings(version, controllers, limits):
+                _limit(directory / name, value)
         return made
 
     async def remove(self, leaf: str) -> None:
@@ -165,6 +171,20 @@ def _prepare(parent: Path, version: int) -> tuple[str, ...]:
             _write(directory / "cgroup.subtree_control", f"+{name}")
     enabled = (parent / "cgroup.subtree_control").read_text().split()
     return tuple(name for name in CONTROLLERS if name in enabled)
+
+
+def _limit(path: Path, value: str) -> None:
+    """Set a limit of a leaf. One that `limits` claims must hold, or there is no sandbox."""
+    if path.name not in CLAIMED:
+        _write(path, value)
+        return
+    try:
+        path.write_text(value)
+    except OSError as error:
+        raise SandboxUnavailableError(
+            f"the limit {path} cannot be set to {value}: {error.strerror};"
+            " look at the limits of the control group that Handiwork runs in"
+        ) from None
 
 
 def _write(path: Path, value: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import Limits
 from handiwork.sandboxes import cgroups
 from handiwork.sandboxes.cgroups import Cgroups, Mount
@@ -64,6 +65,19 @@ async def test_leaves_are_made_and_removed(tmp_path):
     await found.remove("sbx_aaaaaaaa")
     await found.remove("sbx_aaaaaaaa")
     assert list((tmp_path / "memory").iterdir()) == []
+
+
+def test_a_claimed_limit_that_cannot_be_set_is_no_sandbox(tmp_path):
+    (tmp_path / "memory").mkdir()
+    info, own = tmp_path / "mountinfo", tmp_path / "cgroup"
+    info.write_text(f"1 1 0:1 / {tmp_path}/memory rw - cgroup cgroup rw,memory\n")
+    own.write_text("4:memory:/\n")
+    found = Cgroups("handiwork-test", info, own)
+    (leaf,) = found.make("one", Limits(memory_mib=1))
+    (leaf / "memory.limit_in_bytes").unlink()
+    (leaf / "memory.limit_in_bytes").mkdir()
+    with pytest.raises(SandboxUnavailableError, match="memory.limit_in_bytes cannot be set"):
+        found.make("one", Limits(memory_mib=1))
 
 
 def test_version_2_without_controllers_limits_nothing(tmp_path):
