@@ -76,7 +76,7 @@ def test_a_claimed_limit_that_cannot_be_set_is_no_sandbox(tmp_path):
     (leaf,) = found.make("one", Limits(memory_mib=1))
     (leaf / "memory.limit_in_bytes").unlink()
     (leaf / "memory.limit_in_bytes").mkdir()
-    with pytest.raises(SandboxUnavailableError, match="memory.limit_in_bytes cannot be set"):
+    with pytest.raises(SandboxUnavailableError, match=r"memory\.limit_in_bytes cannot be set"):
         found.make("one", Limits(memory_mib=1))
 
 
