@@ -36,6 +36,7 @@ struct launch {
     int channel, exit_socket;
     int leash[2]; /* a byte releases the child to its next stage; its end says that the launcher is gone */
     int memory_events[CGROUPS_MAX + 1];
+    int own_joins[CGROUPS_MAX]; /* where the agent joins by itself; -1: the launcher puts it there */
     int argc;
     char **argv;
 };
@@ -70,11 +71,42 @@ static void write_maps(const struct options *options, int pid)
     }
 }
 
-static void join_cgroups(const struct options *options, int pid)
+/*
+ * On version 1 a thread that moves only itself (a 0 written to `tasks`) takes no lock of all processes.
+ * That lock waits for every processor: several milliseconds, more than all the rest of a launch.
+ * The right to write is that of who opened the file.
+ */
+static void open_own_joins(struct launch *launch)
 {
+    const struct options *options = launch->options;
+    char path[PATH_MAX];
+    for (unsigned i = 0; i < options->cgroup_count; i++) {
+        snprintf(path, sizeof path, "%s/tasks", options->cgroups[i]);
+        launch->own_joins[i] = open(path, O_WRONLY | O_CLOEXEC);
+        if (launch->own_joins[i] < 0 && errno != ENOENT)
+            fatal(path);
+    }
+}
+
+static void join_own_cgroups(const struct launch *launch)
+{
+    for (unsigned i = 0; i < launch->options->cgroup_count; i++) {
+        if (launch->own_joins[i] < 0)
+            continue;
+        if (write(launch->own_joins[i], "0", 1) != 1)
+            fatal("cgroup tasks");
+        close(launch->own_joins[i]);
+    }
+}
+
+static void join_cgroups(const struct launch *launch, int pid)
+{
+    const struct options *options = launch->options;
     char path[PATH_MAX], text[16];
     snprintf(text, sizeof text, "%d", pid);
     for (unsigned i = 0; i < options->cgroup_count; i++) {
+        if (launch->own_joins[i] >= 0)
+            continue;
         snprintf(path, sizeof path, "%s/cgroup.procs", options->cgroups[i]);
         write_file(path, path, text);
     }
@@ -259,6 +291,7 @@ static _Noreturn void child(struct launch *launch)
     netns_capture();
     rootfs_mask_proc();
     await_release(launch);
+    join_own_cgroups(launch);
     /* Its root is the group of now, so that no name of the host's groups is seen. */
     if (unshare(CLONE_NEWCGROUP))
         fatal("cgroup namespace");
@@ -290,6 +323,7 @@ int launch(const struct options *options, int argc, char **argv)
     umask(022);
     take_descriptors(&launch);
     open_memory_events(&launch);
+    open_own_joins(&launch);
     rootfs_prepare_state(options);
     if (options->ranged)
         rootfs_open_sources(&launch.sources, options);
@@ -315,7 +349,7 @@ int launch(const struct options *options, int argc, char **argv)
     }
     release(&launch);
     /* Meanwhile: joining may wait for every processor, which can take longer than all the rest. */
-    join_cgroups(options, pid);
+    join_cgroups(&launch, pid);
     release(&launch);
     return wait_for(pid);
 }
