@@ -5,7 +5,6 @@ not there, and whatever else cannot be measured here, is skipped by name with th
 """
 
 import argparse
-import asyncio
 import importlib.metadata
 import json
 import math
@@ -18,6 +17,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from handiwork.observe import log
 
@@ -182,7 +183,7 @@ def main(name: str, measure: Callable[[Bench], Awaitable[None]]) -> None:
     options = parser.parse_args()
     log.set_up(level="error", format="text", process="bench")
     bench = Bench(name, quick=options.quick)
-    asyncio.run(measure(bench))
+    uvloop.run(measure(bench))
     report = bench.report()
     print(json.dumps(report, indent=2) if options.json else show(report))
     sys.exit(0 if bench.results else 1)
