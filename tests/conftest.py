@@ -1,8 +1,10 @@
 """What every test gets: no settings of the caller, two hypothesis profiles, root told where needed."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # The same examples in every run, so that a green run stays green; `--hypothesis-profile long` looks
@@ -29,3 +31,10 @@ def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the caller's HANDIWORK_ variables away, so that a test sees only what it sets."""
     for name in [name for name in os.environ if name.startswith("HANDIWORK_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_log_of_another_test() -> Iterator[None]:
+    """Forget where a test's program sent its log: the file is closed by now."""
+    yield
+    structlog.reset_defaults()

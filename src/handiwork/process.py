@@ -36,27 +36,27 @@ def is_root(uid_map: str | None = None) -> bool:
 def become(user: int, home: str = "") -> None:
     """Become the host id for good: its group, no others, no way back. Needs root.
 
-    `home` is the process's own directory. It is bound at HOME in a mount namespace of this process
+    `home`, where it is given, is the process's own directory. It is bound at HOME in a mount namespace of this process
     alone, because the way there leads through directories that only root may enter. So may the
     way to this Python, when it was installed in root's home: there, the process gets to see its
     code and nothing else.
     """
-    if home:
-        _bind_home(home)
+    _enter_own_mounts(home)
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
 
 
-def _bind_home(home: str) -> None:
+def _enter_own_mounts(home: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.unshare(_CLONE_NEWNS), "unshare the mounts")
     _check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "make the mounts private")
-    source = os.fsencode(home)
-    _check(libc.mount(source, HOME.encode(), None, _MS_BIND, None), f"bind its directory at {HOME}")
+    if home:
+        bound = libc.mount(os.fsencode(home), HOME.encode(), None, _MS_BIND, None)
+        _check(bound, f"bind its directory at {HOME}")
     for wall, places in walled(_code(), _others_may_enter).items():
         _open_way(libc, wall, places)
-    os.chdir(HOME)
+    os.chdir(HOME if home else "/")
 
 
 def _code() -> set[Path]:

@@ -21,7 +21,7 @@ SABOTAGES = {
         "egress/mask.py": """
 Mask.feed = lambda self, data: bytes(data)
 Mask.apply = lambda self, data: bytes(data)
-Mask.finish = lambda self: b""
+Mask.finish = lambda self, data=b"": bytes(data)
 """,
     },
     "injected": {

@@ -299,6 +299,10 @@ async def test_no_guest_keeps_its_sandbox_from_waking(driver, exit_path, script)
 async def test_a_broken_channel_leaves_no_process_behind(driver, data_dir):
     box = await driver.create(SandboxSpec(id=ONE))
     await told(box, shell("for i in $(seq 40); do setsid sleep 4731.5 >/dev/null 2>&1 & done"))
+    for _ in range(200):  # each shows its command line once it is executed
+        if len(processes_about("4731.5")) == 40:
+            break
+        await asyncio.sleep(0.05)
     assert len(processes_about("4731.5")) == 40
     driver._running[ONE].channel.data_received(b"\xff" * 12)  # as a guest's agent might
     with pytest.raises(SandboxUnavailableError, match="broke the protocol"):

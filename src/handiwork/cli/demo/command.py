@@ -37,7 +37,9 @@ def demo(
     del context
     directory = Path(tempfile.mkdtemp(prefix="handiwork-demo-"))
     narrator = Narrator(console)
-    # The runner unwinds everything on SIGINT; SIGTERM is to end it in the same way.
+    # The runner unwinds everything on SIGINT, also where a shell's background left it ignored;
+    # SIGTERM is to end it in the same way.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with (directory / "log").open("w") as stream:
