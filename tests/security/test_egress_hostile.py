@@ -202,7 +202,26 @@ async def test_a_request_that_waits_for_its_connection_is_judged_again(here: Wor
     secure = here.authority.server(HOST)
     here.servers.append(await asyncio.start_server(here.upstream.serve, sock=listener, ssl=secure))
     assert (await client.response())[0] == (403 if revoked else 200)
-    assert len(here.upstream.seen) == (0 if revoked else 1)
+    sent = [value for seen in here.upstream.seen for value in seen.values("authorization")]
+    assert sent == ([] if revoked else [f"Bearer {SECRET}"])
+
+
+async def test_a_request_that_waits_sends_no_secret_that_was_withdrawn(here: World):
+    """The control is the case above: with its grant unchanged it arrives with the secret."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    here.upstream.port = listener.getsockname()[1]
+    way = await here.open(await here.injecting())
+    client = await here.tls(way)
+    await client.send(GET + b"\r\n")
+    await asyncio.sleep(0.2)  # it is connected now, and waits for the handshake
+    await here.registry.update(way.binding.id, grant(here.service()))
+    secure = here.authority.server(HOST)
+    here.servers.append(await asyncio.start_server(here.upstream.serve, sock=listener, ssl=secure))
+    assert (await client.response())[0] == 200
+    (seen,) = here.upstream.seen
+    assert seen.values("authorization") == []
+    (record,) = await here.records(1)
+    assert record.injected == ()
 
 
 async def test_what_was_sent_is_on_record_as_sent(here: World, client):

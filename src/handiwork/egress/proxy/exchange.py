@@ -118,8 +118,12 @@ class Exchange:
     # The request, from the guest.
 
     def begin(self) -> None:
-        """Judge the request by the grant as it is now, and send it or answer it."""
+        """Judge the request by the grant as it is now, and send it or answer it.
+
+        A request whose grant changed while it waited begins again, with nothing of the old one.
+        """
         self.started = self.flow.binding.plane.clock()
+        self.injected, self.mask = NOTHING, NOTHING.mask
         try:
             self._judge()
         except Refusal as refusal:
