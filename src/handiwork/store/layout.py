@@ -105,13 +105,24 @@ class Layout:
 
 
 def read_or_create(path: Path, make: bytes) -> bytes:
-    """Return the file's bytes; when it is missing, create it (0600) with `make` first."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
+    """Return the file's bytes; when it is missing, create it (0600) with `make`, whole or not at all.
+
+    ConfigError when it holds less than `make` would: an empty key must never be taken for one.
+    """
+    if not path.exists():
+        _create(path, make)
+    content = path.read_bytes()
+    if len(content) < len(make):
+        raise ConfigError(f"{path} is cut short; remove it to have a new one made")
+    return content
+
+
+def _create(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(make)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return make
+    draft.rename(path)

@@ -33,5 +33,16 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_a_key_is_made_once(tmp_path: Path) -> None:
     path = tmp_path / "key"
     assert read_or_create(path, b"first") == b"first"
-    assert read_or_create(path, b"second") == b"first"
+    assert read_or_create(path, b"other") == b"first"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("left", [b"", b"fir"])
+def test_what_a_crash_left_of_a_key_is_none(left: bytes, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(left)
+    with pytest.raises(ConfigError, match="cut short"):
+        read_or_create(tmp_path / "key", b"first")
+    (tmp_path / "key").unlink()
+    (tmp_path / ".key.new").write_bytes(left)
+    assert read_or_create(tmp_path / "key", b"first") == b"first"
