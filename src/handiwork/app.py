@@ -109,7 +109,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         stack.callback(os.close, layout.lock())
         ports = _bind(settings, stack)
-        process.harden(keep_capabilities=KEPT_CAPABILITIES, may_gain=True)
+        _harden()
         store = await open_sqlite_store(
             layout.database, control_key=load_control_key(layout.control_key)
         )
@@ -215,6 +215,15 @@ async def _engine(
     ]
     fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.max_sessions))
     return [Dispatcher(each, fleet) for each in hands]
+
+
+def _harden() -> None:
+    try:
+        process.harden(keep_capabilities=KEPT_CAPABILITIES, may_gain=True)
+    except OSError as error:
+        raise ConfigError(
+            f"this process {error.strerror}; start it as an ordinary user, or as root with all rights"
+        ) from None
 
 
 def _layout(settings: Settings) -> Layout:

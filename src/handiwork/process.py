@@ -24,7 +24,7 @@ _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
-_LAST_CAPABILITY = 63
+_LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
 
 
 def is_root(uid_map: str | None = None) -> bool:
@@ -36,10 +36,10 @@ def is_root(uid_map: str | None = None) -> bool:
 def become(user: int, home: str = "") -> None:
     """Become the host id for good: its group, no others, no way back. Needs root.
 
-    `home`, where it is given, is the process's own directory. It is bound at HOME in a mount namespace of this process
-    alone, because the way there leads through directories that only root may enter. So may the
-    way to this Python, when it was installed in root's home: there, the process gets to see its
-    code and nothing else.
+    `home`, where it is given, is the process's own directory. It is bound at HOME in a mount
+    namespace of this process alone, because the way there leads through directories that only root
+    may enter. So may the way to this Python, when it was installed in root's home: there, the
+    process gets to see its code and nothing else.
     """
     _enter_own_mounts(home)
     os.setgroups([])
@@ -122,16 +122,18 @@ def harden(*, keep_capabilities: Iterable[int] = (), may_gain: bool = False) -> 
     """Make memory and descriptors unreadable to others of the same id; leave no core dump.
 
     As root the bounding set is cut to what is kept. `may_gain` leaves set-id programs their
-    meaning, which only a process that starts launchers needs.
+    meaning, which only a process that starts launchers needs. OSError says what could not be had.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "become unreadable to others")
     # One byte, not none: a core_pattern that names a program is run for any limit but 1 (core(5)),
     # and launchers, which inherit this, could not raise it for their sandboxes.
     limit = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
     if os.geteuid() == 0:
-        for capability in set(range(_LAST_CAPABILITY + 1)) - set(keep_capabilities):
-            libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+        last = int(_LAST_CAPABILITY.read_text())
+        for capability in set(range(last + 1)) - set(keep_capabilities):
+            dropped = libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+            _check(dropped, f"give up capability {capability}")
     if not may_gain:
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up set-id programs")

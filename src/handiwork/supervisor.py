@@ -1,9 +1,9 @@
 """Starts, restarts and stops our own processes; used by `app.py` only.
 
 A program says how it is launched and what happens when it is up and when it is down; the
-supervisor owns the process. Programs get a bare environment and only
-the descriptors named; as root they drop to a host id of their own (`process.become`). Every program of ours ends by itself when its pipe or
-socket to us closes, so that none outlives a killed control plane.
+supervisor owns the process. Programs get a bare environment and only the descriptors named; as
+root they drop to a host id of their own (`process.become`). Every program of ours ends by itself
+when its pipe or socket to us closes, so that none outlives a killed control plane.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ from handiwork.observe import log
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 5.0
+STEADY_SECONDS = 30.0
+"""A program that served so long is restarted at once; one that ends sooner, ever later."""
 BACKOFF_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -83,9 +85,11 @@ class Supervisor:
         """
         failures = 0
         while True:
+            since = asyncio.get_running_loop().time()
             try:
                 await self._run_once(program, started)
-                failures = 0 if started.is_set() else failures
+                steady = asyncio.get_running_loop().time() - since > STEADY_SECONDS
+                failures = 0 if steady else failures
             except (OSError, TimeoutError, HandiworkError) as error:
                 if not started.is_set():
                     raise ConfigError(f"{program.name} did not start: {error}") from error
@@ -113,7 +117,7 @@ class Supervisor:
 
 
 class EgressProxy:
-    """The data plane: one end of a fresh control socket for each start, its directories by descriptor."""
+    """The data plane: it gets one end of a fresh control socket at each start."""
 
     name = "egress proxy"
 

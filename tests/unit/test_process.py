@@ -42,6 +42,12 @@ def test_a_host_that_permits_no_core_at_all() -> None:
     assert "] 0\n" in run("resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); process.harden()")
 
 
+def test_a_hardened_process_is_not_dumpable() -> None:
+    look = "import ctypes; print('dumpable', ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"
+    assert "dumpable 1" in run(look)
+    assert "dumpable 0" in run("process.harden()\n" + look)
+
+
 def test_no_set_id_program_helps() -> None:
     assert "NoNewPrivs:\t1" in run("process.harden()")
     assert "NoNewPrivs:\t0" in run("process.harden(may_gain=True)")

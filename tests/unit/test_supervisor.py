@@ -82,3 +82,21 @@ async def test_a_program_sees_nothing_of_our_environment(monkeypatch: pytest.Mon
         kept.cancel()
     assert b"must-not-be-seen" not in environment
     assert all("handiwork.db" not in name for name in open_files)
+
+
+async def test_a_program_that_ends_again_and_again_is_started_ever_later() -> None:
+    delays: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        delays.append(seconds)
+        if len(delays) == 8:
+            raise asyncio.CancelledError
+
+    class ShortLived(WebServer):
+        async def up(self, process: asyncio.subprocess.Process) -> None:
+            await super().up(process)
+            process.kill()
+
+    with pytest.raises(asyncio.CancelledError):
+        await Supervisor(sleep).keep(ShortLived(), asyncio.Event())
+    assert delays == [*supervisor.BACKOFF_SECONDS, 5.0, 5.0]

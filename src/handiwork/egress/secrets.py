@@ -5,9 +5,7 @@ and hosts as associated data: moved to another tenant, name or host list it does
 private halves lie in the proxy's own directory, wrapped by a key-encryption key beside them.
 """
 
-import ctypes
 import os
-import resource
 import stat
 from pathlib import Path
 from typing import NoReturn
@@ -208,25 +206,3 @@ def _publish(draft: Path, path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-_PR_SET_DUMPABLE = 4
-_MCL_CURRENT, _MCL_FUTURE = 1, 2
-
-
-def process_hardening() -> tuple[str, ...]:
-    """Make this process undumpable and keep it out of swap; return what could not be had.
-
-    Memory is locked only without a limit on locked memory: under one, later allocations would
-    fail. The other measures must hold, or OSError is raised.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
-    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft != resource.RLIM_INFINITY:
-        return ("memory is not locked: RLIMIT_MEMLOCK is limited",)
-    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
-        return (f"memory is not locked: {os.strerror(ctypes.get_errno())}",)
-    return ()

@@ -168,11 +168,11 @@ def test_the_repr_shows_no_key(authority):
 _UNDUMPABLE = """
 import os, datetime
 from handiwork.egress.ca import Authority
-from handiwork.egress.secrets import process_hardening
+from handiwork.process import harden
 authority = Authority(bytes(32), "a", 1, now=lambda: datetime.datetime.now(datetime.UTC))
 authority.context("a.test")  # loads what is loaded late: the interpreter may be closed to others
 os.setresuid(65534, 65534, 65534)
-process_hardening()
+harden()
 authority.context("b.test")
 print("minted", os.access("/proc/self/mem", os.R_OK))
 """

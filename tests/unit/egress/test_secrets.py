@@ -3,8 +3,6 @@ import json
 import multiprocessing
 import pickle
 import stat
-import subprocess
-import sys
 
 import msgspec
 import pytest
@@ -194,28 +192,3 @@ def test_a_value_shows_itself_to_nobody():
 
 def test_sabotage_a_plain_string_would_show_itself():
     assert VALUE in repr([VALUE])
-
-
-_HARDENED = """
-import ctypes, os, resource, sys
-from handiwork.egress.secrets import process_hardening
-missing = process_hardening()
-print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE), missing)
-"""
-
-
-def test_a_hardened_process_is_not_dumpable():
-    shown = subprocess.run(
-        [sys.executable, "-c", _HARDENED], capture_output=True, text=True, check=True, timeout=30
-    ).stdout
-    assert shown.startswith("0 (0, 0) (")
-
-
-def test_hardening_says_when_memory_cannot_be_locked():
-    script = (
-        "import resource;resource.setrlimit(resource.RLIMIT_MEMLOCK,(65536,65536));" + _HARDENED
-    )
-    shown = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
-    ).stdout
-    assert "RLIMIT_MEMLOCK is limited" in shown
