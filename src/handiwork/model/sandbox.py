@@ -52,7 +52,10 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One command. `output_limit_bytes` is kept of stdout and of stderr each; the rest is dropped."""
+    """One command. `output_limit_bytes` is kept of stdout and of stderr each; the rest is dropped.
+
+    0 stands for no limit, and only for a started command, whose output is read as it comes.
+    """
 
     argv: tuple[str, ...]
     cwd: str = "/workspace"

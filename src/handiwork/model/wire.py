@@ -49,7 +49,7 @@ class ExecBody(_Body, frozen=True, kw_only=True):
     stdin: Annotated[bytes, Meta(max_length=MAX_STDIN_BYTES)] | None = None
     user: Annotated[str, Meta(min_length=1, max_length=64)] = "root"
     timeout_seconds: Annotated[float, Meta(gt=0, le=MAX_EXEC_SECONDS)] = 120.0
-    output_limit_bytes: Annotated[int, Meta(ge=0, le=MAX_OUTPUT_BYTES)] = 8 * 1024 * 1024
+    output_limit_bytes: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES)] = 8 * 1024 * 1024
     merge_stderr: bool = False
 
 

@@ -12,7 +12,7 @@ from typing import cast
 from handiwork.model.errors import GuestError
 from handiwork.model.sandbox import ExecRequest, ExecResult
 from handiwork.sandboxes import frames
-from handiwork.sandboxes.channel import Channel, finish
+from handiwork.sandboxes.channel import Channel, finish, guest_error
 from handiwork.sandboxes.commands import exec_frame
 from handiwork.sandboxes.frames import Frame
 from handiwork.sandboxes.guest_files import GuestFiles
@@ -121,7 +121,10 @@ class GuestProcess:
 
     async def wait(self) -> ExecResult:
         """Return how it ended. Cancelling only stops waiting."""
-        return _result(await asyncio.shield(self._request.done))
+        ended = await asyncio.shield(self._request.done)
+        if isinstance(ended, frames.Failed):
+            raise guest_error(ended)
+        return _result(ended)
 
     def _take(self, frame: Frame) -> None:
         if isinstance(frame, frames.Started):
@@ -169,6 +172,8 @@ class GuestSandbox:
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """Run a command to its end. Cancelling kills its process tree."""
+        if request.output_limit_bytes < 1:
+            raise GuestError("output that is collected needs a limit", errno=errno.EINVAL)
         self.check(request)
         frame = exec_frame(request, self._env, stdin=request.stdin is not None)
         allowance = _Allowance(frame.output_limit)

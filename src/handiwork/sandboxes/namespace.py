@@ -22,6 +22,7 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.sandbox import ExecRequest, SandboxSpec
+from handiwork.process import is_root
 from handiwork.sandboxes import images
 from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.channel import Channel
@@ -68,7 +69,7 @@ class NamespaceDriver:
     ) -> None:
         self._agent = guest_agent
         self._clock = clock
-        self._ranged = os.geteuid() == 0
+        self._ranged = is_root()
         self._images = data_dir / "images"
         self._states = States(data_dir / "sandboxes", ranged=self._ranged, first_id=first_id)
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]

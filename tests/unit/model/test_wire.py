@@ -52,6 +52,7 @@ def test_names_are_unique_and_an_unknown_one_is_the_root() -> None:
         b'{"argv":["a"],"timeout_seconds":0}',
         b'{"argv":["a"],"timeout_seconds":1e9}',
         b'{"argv":["a"],"output_limit_bytes":-1}',
+        b'{"argv":["a"],"output_limit_bytes":0}',
         b'{"argv":"ls"}',
         b'{"argv":["a"],"stdin":"not base64!"}',
     ],

@@ -77,6 +77,23 @@ async def test_output_is_credited_as_it_is_taken(pair):
     assert (await process.wait()).exit_code == 0
 
 
+async def test_output_that_is_collected_needs_a_limit(pair):
+    with pytest.raises(GuestError, match="needs a limit"):
+        await sandbox_of(pair[0]).exec(ExecRequest(argv=("yes",), output_limit_bytes=0))
+
+
+async def test_a_failure_after_the_start_is_an_error_of_the_command(pair):
+    channel, agent = pair
+    async with asyncio.TaskGroup() as group:
+        start = group.create_task(sandbox_of(channel).start(ExecRequest(argv=("x",))))
+        request_id, _ = await agent.next(frames.Exec)
+        agent.send(request_id, frames.Started(2))
+        process = await start
+    agent.send(request_id, frames.Failed(5, b"later"))
+    with pytest.raises(GuestError, match="later"):
+        await process.wait()
+
+
 async def test_cancelled_exec_is_killed_and_keeps_its_id(pair):
     channel, agent = pair
     call = asyncio.get_running_loop().create_task(
