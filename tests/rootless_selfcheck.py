@@ -1,4 +1,4 @@
-"""Run as root: gives up root for uid 65534, then makes the contract suite and prints it as JSON."""
+"""Run as root: gives up root for uid 65534 (root of a user namespace stays), then makes the contract suite and prints it as JSON."""
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401  imported late by asyncio, from where uid 65534 may not read
@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from handiwork.process import is_root
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.selfcheck import selfcheck
 
@@ -23,7 +24,7 @@ async def main(data_dir: Path, agent: Path) -> None:
 
 
 if __name__ == "__main__":
-    if os.geteuid() == 0:
+    if is_root():
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
