@@ -143,6 +143,43 @@ control_secrets = Table(
     Column("sealed", LargeBinary, nullable=False),
 )
 
+leases = Table(
+    "leases", metadata, _key("tenant"), _key("work_id"), Column("body", Text, nullable=False)
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _us("received_us"),
+    Column("body", Text, nullable=False),
+    Index("webhooks_newest", "tenant", "received_us"),
+)
+
+models = Table(
+    "models", metadata, _key("tenant"), _key("name"), Column("body", Text, nullable=False)
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _us("created_us"),
+    Column("body", Text, nullable=False),
+    Index("runs_newest", "tenant", "created_us"),
+)
+
+placeholders = Table(
+    "placeholders",
+    metadata,
+    _key("tenant"),
+    _key("session_id"),
+    _key("name"),
+    Column("body", Text, nullable=False),
+)
+
 
 def microseconds(at: datetime) -> int:
     """Return the time as the schema keeps it; the time must know its zone."""
