@@ -1,24 +1,22 @@
 """The brain over the official SDK: Anthropic's service, its self-hosted server, or our local brain.
 
 Requests go through the SDK's own methods, answers are read leniently from their bytes
-(`brains/wire.py`). The SDK's errors end here: callers see the tree of `model/errors.py`. A call of
-one session carries that session's token where the work item brought one, else (or once the token
-has expired) the environment key; neither is ever logged.
+(`brains/wire.py`). Which key a call carries and what the SDK's errors mean is in `brains/access.py`.
 """
 
 import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any
 
 import anthropic
 import httpx2
 import msgspec
 
 from handiwork.brains import wire
+from handiwork.brains.access import REQUEST_SECONDS, Access, body_of, told
 from handiwork.brains.history import History
 from handiwork.brains.lease import Beat, Held, Lease
 from handiwork.model.errors import (
@@ -40,17 +38,12 @@ POLL_BLOCK_MS = 999
 PAGE_EVENTS = 1000
 MAX_PAGES = 10_000
 
-_REQUEST_SECONDS = 30.0
 _POLL_SECONDS = 10.0
 _STREAM_SILENCE_SECONDS = 90.0
-_KEEPALIVE_SECONDS = 60.0
 _RECONNECT_SECONDS = (0.5, 10.0)
 _POST_RETRY_SECONDS = (0.25, 30.0)
 _STOP_TRIES = 3
-_TRANSIENT = frozenset({408, 409, 429})
 _RANDOM = secrets.SystemRandom()
-
-T = TypeVar("T")
 
 
 class _StopRequestedError(Exception):
@@ -71,14 +64,11 @@ class AnthropicBrain:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environment_id = environment_id
-        self._base_url = base_url
         self._lease_seconds = lease_seconds
         self._post_limit = post_limit_seconds
         self._now = now
         self._worker_id = f"handiwork-{secrets.token_hex(6)}"
-        self._http = _http_client(base_url)
-        self._environment = self._with_key(environment_key)
-        self._scoped: dict[str, anthropic.AsyncAnthropic] = {}
+        self._access = Access(environment_key=environment_key, base_url=base_url)
         self._log = log.get("brain").bind(environment=environment_id)
 
     @property
@@ -88,20 +78,20 @@ class AnthropicBrain:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._access.close()
 
     # --- the queue ---
 
     async def claim(self) -> WorkItem | None:
         """Poll for at most a second; acknowledge what comes."""
-        with _told("poll for work"):
-            answer = await self._environment.beta.environments.work.with_raw_response.poll(
+        with told("poll for work"):
+            answer = await self._access.environment.beta.environments.work.with_raw_response.poll(
                 self._environment_id,
                 block_ms=POLL_BLOCK_MS,
                 anthropic_worker_id=self._worker_id,
                 timeout=_POLL_SECONDS,
             )
-            item = _body(answer, "poll")
+            item = body_of(answer, "poll")
         if item is None:
             return None
         work = wire.read_work(item, self._environment_id)
@@ -117,8 +107,8 @@ class AnthropicBrain:
     async def _acknowledge(self, work: WorkItem) -> bool:
         """Take the item off the queue; False when the brain refuses that for good."""
         try:
-            with _told(f"acknowledge {work.id}"):
-                await self._environment.beta.environments.work.with_raw_response.ack(
+            with told(f"acknowledge {work.id}"):
+                await self._access.environment.beta.environments.work.with_raw_response.ack(
                     work.id, environment_id=self._environment_id
                 )
         except (BrainRefusedError, NotFoundError, UnauthorizedError) as error:
@@ -133,9 +123,7 @@ class AnthropicBrain:
     async def hold(self, work: WorkItem) -> AsyncIterator[None]:
         """Beat before the body starts and until it ends; then stop the item, unless it is lost."""
         lease = Lease(self._now())
-        token = wire.sessions_token(work.secret)
-        if token:
-            self._scoped[work.id] = self._with_key(token)
+        self._access.open(work)
         try:
             await self._first_beat(work, lease)
             async with asyncio.TaskGroup() as group:
@@ -151,7 +139,7 @@ class AnthropicBrain:
         finally:
             if lease.state is not Held.LOST:
                 await self._stop(work)
-            self._scoped.pop(work.id, None)
+            self._access.shut(work)
 
     async def _first_beat(self, work: WorkItem, lease: Lease) -> None:
         while True:
@@ -171,7 +159,7 @@ class AnthropicBrain:
         """Beat once; False when the brain did not answer. LeaseLostError when the lease is gone."""
         try:
             async with asyncio.timeout(lease.interval_seconds):
-                beat = await self._call(
+                beat = await self._access.call(
                     work, f"heartbeat of {work.id}", lambda api: self._heartbeat(api, work, lease)
                 )
             lease.beaten(beat, self._now())
@@ -203,7 +191,9 @@ class AnthropicBrain:
         """Stop the item for good; a brain that cannot be told lets the lease lapse."""
         for attempt in range(_STOP_TRIES):
             try:
-                await self._call(work, f"stop {work.id}", lambda api: self._force_stop(api, work))
+                await self._access.call(
+                    work, f"stop {work.id}", lambda api: self._force_stop(api, work)
+                )
             except BrainUnavailableError as error:
                 self._log.info("work item not stopped", work=work.id, reason=str(error))
                 await asyncio.sleep(_jittered(0.2 * 2**attempt))
@@ -223,12 +213,12 @@ class AnthropicBrain:
 
     async def describe(self, work: WorkItem) -> BrainSession:
         """Return the session as the brain has it."""
-        answer = await self._call(
+        answer = await self._access.call(
             work,
             f"read session {work.session_id}",
             lambda api: api.beta.sessions.with_raw_response.retrieve(work.session_id),
         )
-        session = _body(answer, "session")
+        session = body_of(answer, "session")
         if session is None:
             raise BrainUnavailableError(f"the brain's answer for {work.session_id} is empty")
         return wire.read_session(session)
@@ -238,7 +228,7 @@ class AnthropicBrain:
         first, longest = _RECONNECT_SECONDS
         delay = first
         while True:
-            api = self._api(work)
+            api = self._access.of(work)
             try:
                 async with contextlib.aclosing(self._connected(api, work)) as events:
                     async for event in events:
@@ -249,7 +239,7 @@ class AnthropicBrain:
             except BrainUnavailableError as error:
                 self._log.info("stream broke", session=work.session_id, reason=str(error))
             except UnauthorizedError:
-                if not self._drop_token(work, api):
+                if not self._access.drop(work, api):
                     raise
             await asyncio.sleep(_jittered(delay))
             delay = min(delay * 2, longest)
@@ -258,8 +248,8 @@ class AnthropicBrain:
         self, api: anthropic.AsyncAnthropic, work: WorkItem
     ) -> AsyncGenerator[BrainEvent, None]:
         """Open the stream, list the whole history, yield what is pending, then what comes."""
-        timeout = httpx2.Timeout(_REQUEST_SECONDS, read=_STREAM_SILENCE_SECONDS)
-        with _told(f"follow session {work.session_id}"):
+        timeout = httpx2.Timeout(REQUEST_SECONDS, read=_STREAM_SILENCE_SECONDS)
+        with told(f"follow session {work.session_id}"):
             async with api.beta.sessions.events.with_streaming_response.stream(
                 work.session_id, timeout=timeout
             ) as answer:
@@ -288,7 +278,7 @@ class AnthropicBrain:
             answer = await api.beta.sessions.events.with_raw_response.list(
                 work.session_id, limit=PAGE_EVENTS, order="asc", page=page or anthropic.omit
             )
-            tree = _body(answer, "events") or {}
+            tree = body_of(answer, "events") or {}
             for event in wire.objects(tree, "data"):
                 known.add(wire.event_key(event))
                 read = wire.read_event(event, work.session_id)
@@ -306,7 +296,7 @@ class AnthropicBrain:
         deadline = self._now() + self._post_limit
         while True:
             try:
-                await self._call(
+                await self._access.call(
                     work,
                     f"post the result of {result.tool_use_id}",
                     lambda api: api.beta.sessions.events.with_raw_response.send(
@@ -321,96 +311,6 @@ class AnthropicBrain:
                     raise
             await asyncio.sleep(_jittered(pause))
             pause = min(pause * 2, longest)
-
-    # --- access ---
-
-    async def _call(
-        self,
-        work: WorkItem,
-        what: str,
-        call: Callable[[anthropic.AsyncAnthropic], Awaitable[T]],
-    ) -> T:
-        """Call with the session's token; with the environment key when that is refused."""
-        api = self._api(work)
-        try:
-            with _told(what):
-                return await call(api)
-        except UnauthorizedError:
-            if not self._drop_token(work, api):
-                raise
-        with _told(what):
-            return await call(self._environment)
-
-    def _api(self, work: WorkItem) -> anthropic.AsyncAnthropic:
-        return self._scoped.get(work.id, self._environment)
-
-    def _drop_token(self, work: WorkItem, used: anthropic.AsyncAnthropic) -> bool:
-        """Go on with the environment key; False when that was what failed."""
-        if used is self._environment:
-            return False
-        self._scoped.pop(work.id, None)
-        return True
-
-    def _with_key(self, key: str) -> anthropic.AsyncAnthropic:
-        return anthropic.AsyncAnthropic(
-            auth_token=key,
-            base_url=self._base_url,
-            http_client=self._http,
-            max_retries=0,
-            timeout=_REQUEST_SECONDS,
-        )
-
-
-def _http_client(base_url: str) -> httpx2.AsyncClient:
-    """Return one pool for all sessions; a proxy of the environment is not for loopback."""
-    host = urlsplit(base_url).hostname or ""
-    return anthropic.DefaultAsyncHttpxClient(
-        base_url=base_url,
-        trust_env=host not in ("127.0.0.1", "::1", "localhost"),
-        limits=httpx2.Limits(
-            max_connections=None,
-            max_keepalive_connections=100,
-            keepalive_expiry=_KEEPALIVE_SECONDS,
-        ),
-    )
-
-
-@contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Map the SDK's errors and those of its transport to ours."""
-    try:
-        yield
-    except anthropic.APIStatusError as error:
-        raise _mapped(what, error) from None
-    except (anthropic.APIConnectionError, httpx2.HTTPError, OSError) as error:
-        raise BrainUnavailableError(f"cannot {what}: {error}") from None
-    except anthropic.AnthropicError as error:
-        raise BrainUnavailableError(f"cannot {what}: malformed answer: {error}") from None
-
-
-def _mapped(what: str, error: anthropic.APIStatusError) -> HandiworkError:
-    status = error.status_code
-    text = f"cannot {what}: the brain answered {status}: {error.message}"
-    if status in _TRANSIENT or status >= 500:
-        return BrainUnavailableError(text)
-    if status in (401, 403):
-        return UnauthorizedError(text)
-    if status == 404:
-        return NotFoundError(text)
-    if status == 412:
-        return LeaseLostError(text)
-    return BrainRefusedError(text)
-
-
-def _body(answer: Any, what: str) -> dict[str, Any] | None:
-    """Return the JSON object of a raw answer; None for `null` and for an empty body."""
-    content: bytes = answer.http_response.content
-    if not content.strip():
-        return None
-    try:
-        return msgspec.json.decode(content, type=dict[str, Any] | None)
-    except msgspec.MsgspecError as error:
-        raise BrainUnavailableError(f"the brain's {what} is malformed: {error}") from None
 
 
 def _object(text: str) -> dict[str, Any]:
