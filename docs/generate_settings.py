@@ -39,8 +39,10 @@ MEANING = {
     "sessions.max_sessions": "how many are served at once",
     "sessions.idle_seconds": "a session with nothing to do sleeps after this",
     "sessions.lease_seconds": "lease asked of the brain; after a crash a session waits so long for its next owner",
-    "sessions.tool_timeout_seconds": "time of a tool call that sets none of its own",
     "sessions.stop_seconds": "time that sessions get to end when the control plane stops",
+    "tools.default_timeout_seconds": "time of a tool call, unless its tool or the call sets another",
+    "tools.longest_timeout_seconds": "the most that a call of `bash` may ask for with `timeout_ms`",
+    "tools.timeout_seconds": "table of limits by tool name, stock or custom: `[tools.timeout_seconds]`, then `bash = 600`",
     "egress.policy": "name of the policy over all others; empty: it abstains",
     "egress.connect_timeout_seconds": "time to reach an upstream",
     "egress.idle_timeout_seconds": "a connection without a byte is closed after this",
@@ -101,11 +103,12 @@ def _rows(tree: type[msgspec.Struct], prefix: str) -> typing.Iterator[_Row]:
     for field in msgspec.structs.fields(tree):
         part = _part(field.type)
         if part is None:
+            is_table = typing.get_origin(field.type) is dict
             yield _Row(
                 prefix + field.name,
                 _kind(field.type),
                 _default(field),
-                _variable(prefix, field.name),
+                "none" if is_table else _variable(prefix, field.name),
             )
         else:
             parts.append((part, f"{prefix}{field.name}."))
@@ -130,8 +133,9 @@ def _kind(kind: object) -> str:
 def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "must be given"
-    text = msgspec.json.encode(field.default).decode()
-    return "empty" if text == '""' else f"`{text}`"
+    default = {} if field.default_factory is dict else field.default
+    text = msgspec.json.encode(default).decode()
+    return "empty" if text in ('""', "{}") else f"`{text}`"
 
 
 def _variable(prefix: str, name: str) -> str:

@@ -42,7 +42,7 @@ from handiwork.store.layout import Layout, read_or_create
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
 from handiwork.supervisor import EgressProxy, LocalBrain, OwnId, Program, Supervisor
-from handiwork.tools.toolset import stock
+from handiwork.tools.toolset import check_timeouts, stock
 
 KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 21, 24, 27, 31)
 """chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_admin
@@ -200,15 +200,17 @@ async def _engine(
     parts: _Parts, live: LiveSandboxes, policies: PolicyResolver, stack: AsyncExitStack
 ) -> list[Dispatcher]:
     """Brains outlive the fleet: a session that is let go still has to tell its brain."""
-    settings = parts.settings.sessions
+    settings, registry = parts.settings.sessions, stock()
+    check_timeouts(parts.settings.tools, registry)
     hands = [
         Hands(
             brain=_brain(one, key, parts.brain_url, settings.lease_seconds, stack),
             store=parts.store,
             sandboxes=live,
             policies=policies,
-            registry=stock(),
+            registry=registry,
             settings=settings,
+            tools=parts.settings.tools,
             clock=now,
         )
         for one, key in parts.environments

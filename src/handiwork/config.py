@@ -16,6 +16,9 @@ from handiwork.model.sandbox import TIERS, Limits
 
 PREFIX = "HANDIWORK_"
 
+LONGEST_SECONDS = 7 * 86_400.0
+"""No timeout of a tool is longer."""
+
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of the tree."""
@@ -72,8 +75,19 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     max_sessions: int = 32
     idle_seconds: float = 60.0
     lease_seconds: int = 60
-    tool_timeout_seconds: float = 120.0
     stop_seconds: float = 10.0
+
+
+class ToolSettings(Section, frozen=True, kw_only=True):
+    """Limits of tool calls.
+
+    `timeout_seconds` holds a tool's own limit by its name, for those that differ from the default.
+    `longest_timeout_seconds` bounds what a call of `bash` may ask for.
+    """
+
+    default_timeout_seconds: float = 120.0
+    longest_timeout_seconds: float = 3600.0
+    timeout_seconds: dict[str, float] = {}
 
 
 class EgressSettings(Section, frozen=True, kw_only=True):
@@ -117,6 +131,7 @@ class Settings(Section, frozen=True, kw_only=True):
     environments: tuple[EnvironmentSettings, ...] = ()
     sandbox: SandboxSettings = msgspec.field(default_factory=SandboxSettings)
     sessions: SessionSettings = msgspec.field(default_factory=SessionSettings)
+    tools: ToolSettings = msgspec.field(default_factory=ToolSettings)
     egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
     process: ProcessSettings = msgspec.field(default_factory=ProcessSettings)
     client: ClientSettings = msgspec.field(default_factory=ClientSettings)
@@ -192,7 +207,19 @@ def _checked(settings: Settings, where: str) -> Settings:
         raise ConfigError(
             f"{where}: log.level = {settings.log.level!r}; use debug, info, warning or error"
         )
+    _check_tools(settings.tools, where)
     return settings
+
+
+def _check_tools(tools: ToolSettings, where: str) -> None:
+    seconds = {
+        "default_timeout_seconds": tools.default_timeout_seconds,
+        "longest_timeout_seconds": tools.longest_timeout_seconds,
+        **{f"timeout_seconds.{name}": value for name, value in tools.timeout_seconds.items()},
+    }
+    for key, value in seconds.items():
+        if not 0 < value <= LONGEST_SECONDS:
+            raise ConfigError(f"{where}: tools.{key} = {value}; use seconds from 0.001 to a week")
 
 
 def data_dir(settings: Settings, *, is_root: bool, home: Path) -> Path:

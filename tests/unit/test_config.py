@@ -23,6 +23,13 @@ def test_a_variable_overrides_the_file(tmp_path: Path) -> None:
     assert settings.api.port == 9000
 
 
+def test_timeouts_by_tool(tmp_path: Path) -> None:
+    text = "[tools.timeout_seconds]\nbash = 600\nsearch_tickets = 2.5\n"
+    settings = load(text, tmp_path, HANDIWORK_TOOLS_DEFAULT_TIMEOUT_SECONDS="30").tools
+    assert settings.timeout_seconds == {"bash": 600.0, "search_tickets": 2.5}
+    assert settings.default_timeout_seconds == 30
+
+
 def test_a_top_level_variable(tmp_path: Path) -> None:
     assert load("", tmp_path, HANDIWORK_DATA_DIR="/x").data_dir == "/x"
 
@@ -36,6 +43,10 @@ def test_a_top_level_variable(tmp_path: Path) -> None:
         ("[api\n", "not valid TOML"),
         ("[api]\nport = 70000\n", "70000"),
         ("[log]\nlevel = 'loud'\n", "loud"),
+        ("[sessions]\ntool_timeout_seconds = 5\n", "tool_timeout_seconds"),
+        ("[tools]\nlongest_timeout_seconds = 0\n", "tools.longest_timeout_seconds = 0"),
+        ("[tools.timeout_seconds]\nbash = -1\n", "tools.timeout_seconds.bash = -1"),
+        ("[tools.timeout_seconds]\nbash = nan\n", "tools.timeout_seconds.bash = nan"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 import msgspec
 
 from handiwork.brains.protocol import Brain
-from handiwork.config import SessionSettings
+from handiwork.config import SessionSettings, ToolSettings
 from handiwork.model.errors import (
     ConflictError,
     HandiworkError,
@@ -64,6 +64,7 @@ class Hands:
     registry: Registry
     settings: SessionSettings
     clock: Callable[[], datetime]
+    tools: ToolSettings = field(default_factory=ToolSettings)
     stops: set[str] = field(default_factory=set)
 
 
@@ -156,7 +157,7 @@ class _Run:
             view,
             self._hands.registry,
             lambda: self._hands.sandboxes.use(sandbox_id),
-            timeout_seconds=self._hands.settings.tool_timeout_seconds,
+            settings=self._hands.tools,
         )
         if missing := toolset.missing():
             self._journal.note("tools.unserved", tools=missing)

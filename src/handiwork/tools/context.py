@@ -12,7 +12,7 @@ class ToolContext:
     """Who calls, and the sandbox the call works in. Made anew for every call.
 
     `shell` is the persistent shell of the calling thread of the session; `timeout_seconds` is the
-    operator's limit for a call that asks for none.
+    limit for a call that asks for none, `longest_seconds` for one that asks.
     """
 
     session_id: str
@@ -23,3 +23,4 @@ class ToolContext:
     sandbox: Sandbox
     shell: Shell
     timeout_seconds: float = 120.0
+    longest_seconds: float = 3600.0

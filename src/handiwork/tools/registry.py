@@ -27,7 +27,8 @@ ToolFunction = Callable[..., Awaitable[Returned]]
 class Tool:
     """One tool. `ordered`: calls of a thread run one after another, in the order they came.
 
-    `timeout_seconds` None: the tool keeps its own time.
+    `timeout_seconds` None: the operator's default. `keeps_time`: the tool ends in the seconds of its
+    context by itself, and is not cut short.
     """
 
     name: str
@@ -35,7 +36,8 @@ class Tool:
     function: ToolFunction
     input_type: type[msgspec.Struct]
     ordered: bool = False
-    timeout_seconds: float | None = 120.0
+    timeout_seconds: float | None = None
+    keeps_time: bool = False
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -60,7 +62,8 @@ def tool(
     *,
     description: str = "",
     ordered: bool = False,
-    timeout_seconds: float | None = 120.0,
+    timeout_seconds: float | None = None,
+    keeps_time: bool = False,
 ) -> Callable[[ToolFunction], Tool]:
     """Make a tool of `async def f(context, *, field: type = default, …)`.
 
@@ -81,6 +84,7 @@ def tool(
             input_type=_input_type(name, function),
             ordered=ordered,
             timeout_seconds=timeout_seconds,
+            keeps_time=keeps_time,
         )
 
     return decorate

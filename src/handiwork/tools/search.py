@@ -13,7 +13,6 @@ GLOB_RESULTS = 200
 WALK_ENTRIES = 50_000
 GREP_LIMIT_BYTES = 102_400
 _LISTING_LIMIT_BYTES = 16 << 20
-_SECONDS = 60.0
 
 _GREP = (
     "if command -v rg >/dev/null 2>&1; then"
@@ -29,7 +28,7 @@ class _Entry(NamedTuple):
     is_link: bool
 
 
-@tool("glob")
+@tool("glob", keeps_time=True)
 async def glob(context: ToolContext, pattern: str, path: str | None = None) -> str:
     """List files matching a glob pattern, newest first."""
     if pattern.startswith("/"):
@@ -58,7 +57,7 @@ async def glob(context: ToolContext, pattern: str, path: str | None = None) -> s
     return "\n".join(shown) or "no matches"
 
 
-@tool("grep")
+@tool("grep", keeps_time=True)
 async def grep(context: ToolContext, pattern: str, path: str | None = None) -> str:
     """Search file contents for a regular expression."""
     if "\0" in pattern:
@@ -67,13 +66,13 @@ async def grep(context: ToolContext, pattern: str, path: str | None = None) -> s
     result = await context.sandbox.exec(
         ExecRequest(
             argv=("/bin/sh", "-c", _GREP, "grep", pattern, root),
-            timeout_seconds=_SECONDS,
+            timeout_seconds=context.timeout_seconds,
             output_limit_bytes=GREP_LIMIT_BYTES,
         )
     )
     text = result.stdout.decode("utf-8", "replace").rstrip("\n")
     if result.timed_out:
-        raise ToolFailedError(f"grep: timed out after {_SECONDS:.0f}s")
+        raise ToolFailedError(f"grep: timed out after {context.timeout_seconds:g}s, its limit here")
     if result.exit_code == 1 and not text:
         return "no matches"
     if result.exit_code > 1 and not text:
@@ -89,12 +88,12 @@ async def _walk(context: ToolContext, root: str, parts: list[str]) -> list[_Entr
     result = await context.sandbox.exec(
         ExecRequest(
             argv=("/bin/sh", "-c", _FIND, "glob", root, "-mindepth", "1", *depth),
-            timeout_seconds=_SECONDS,
+            timeout_seconds=context.timeout_seconds,
             output_limit_bytes=_LISTING_LIMIT_BYTES,
         )
     )
     if result.timed_out:
-        raise ToolFailedError(f"glob: timed out after {_SECONDS:.0f}s")
+        raise ToolFailedError(f"glob: timed out after {context.timeout_seconds:g}s, its limit here")
     if result.exit_code:
         raise ToolFailedError(f"glob: {_complaint(result)}")
     lines = result.stdout.decode("utf-8", "replace").split("\0")[:-1]

@@ -5,13 +5,11 @@ from handiwork.tools.context import ToolContext
 from handiwork.tools.registry import tool
 from handiwork.tools.shell_process import CommandEnd
 
-LONGEST_SECONDS = 3600.0
-
 _REPLACED = "[the former shell was gone: this one starts in /workspace with fresh variables]"
 _ENDED = "[the shell ended with this command; the next command starts a new one]"
 
 
-@tool("bash", ordered=True, timeout_seconds=None)
+@tool("bash", ordered=True, keeps_time=True)
 async def bash(
     context: ToolContext,
     command: str | None = None,
@@ -26,8 +24,9 @@ async def bash(
         raise ToolFailedError("bash: command is required")
     if timeout_ms is not None and timeout_ms < 0:
         raise ToolFailedError("bash: timeout_ms must not be negative")
-    seconds = timeout_ms / 1000.0 if timeout_ms else context.timeout_seconds
-    seconds = min(seconds, LONGEST_SECONDS)
+    seconds = context.timeout_seconds
+    if timeout_ms:
+        seconds = min(timeout_ms / 1000.0, context.longest_seconds)
     end, replaced = await context.shell.run(command, timeout_seconds=seconds)
     text = _told(end, seconds)
     if replaced:

@@ -1,11 +1,16 @@
 """The tools of one session: which calls are ours, and how one is run."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from handiwork.model.errors import HandiworkError, SandboxUnavailableError, ToolFailedError
+from handiwork.config import ToolSettings
+from handiwork.model.errors import (
+    ConfigError,
+    HandiworkError,
+    SandboxUnavailableError,
+    ToolFailedError,
+)
 from handiwork.model.session import BrainSession
 from handiwork.model.tool import ToolCall, ToolResult, text_result
 from handiwork.observe import log
@@ -21,6 +26,14 @@ from handiwork.tools.shell_process import Shell
 def stock() -> Registry:
     """Return a registry with the stock toolset."""
     return Registry((bash, read, write, edit, glob, grep))
+
+
+def check_timeouts(settings: ToolSettings, registry: Registry) -> None:
+    """Raise ConfigError for a limit of a tool that is not there."""
+    for name in settings.timeout_seconds:
+        if registry.get(name) is None:
+            known = ", ".join(sorted(one.name for one in registry))
+            raise ConfigError(f"tools.timeout_seconds.{name}: there is no such tool; use {known}")
 
 
 class Toolset(Protocol):
@@ -48,12 +61,12 @@ class SessionToolset:
         registry: Registry,
         use: Callable[[], Awaitable[Sandbox]],
         *,
-        timeout_seconds: float,
+        settings: ToolSettings,
     ) -> None:
         self._session = session
         self._registry = registry
         self._use = use
-        self._timeout = timeout_seconds
+        self._settings = settings
         self._shells: dict[str, Shell] = {}
         self._log = log.get("tools")
 
@@ -93,6 +106,7 @@ class SessionToolset:
 
     async def _run(self, found: Tool, call: ToolCall) -> ToolResult:
         sandbox = await self._use()
+        seconds = self._seconds(found)
         context = ToolContext(
             session_id=call.session_id,
             agent_id=self._session.agent_id,
@@ -100,16 +114,25 @@ class SessionToolset:
             tool_use_id=call.id,
             sandbox=sandbox,
             shell=self._shell(call.thread_id, sandbox),
-            timeout_seconds=self._timeout,
+            timeout_seconds=seconds,
+            longest_seconds=self._settings.longest_timeout_seconds,
         )
-        started = time.monotonic()
         try:
-            async with asyncio.timeout(found.timeout_seconds):
+            async with asyncio.timeout(None if found.keeps_time else seconds) as limit:
                 content = await found.call(context, call.input)
         except TimeoutError:
-            seconds = time.monotonic() - started
-            raise ToolFailedError(f"tool {call.name!r} timed out after {seconds:.0f}s") from None
+            if not limit.expired():
+                raise
+            raise ToolFailedError(
+                f"tool {call.name!r} timed out after {seconds:g}s, its limit here;"
+                " it was ended, and its effects may be partial"
+            ) from None
         return ToolResult(tool_use_id=call.id, content=content, custom=call.custom)
+
+    def _seconds(self, found: Tool) -> float:
+        """Return a tool's limit: the operator's for it, else its own, else the operator's default."""
+        own = found.timeout_seconds or self._settings.default_timeout_seconds
+        return self._settings.timeout_seconds.get(found.name, own)
 
     def _shell(self, thread_id: str, sandbox: Sandbox) -> Shell:
         shell = self._shells.get(thread_id)

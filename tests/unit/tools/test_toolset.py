@@ -2,18 +2,21 @@
 
 import pytest
 
-from handiwork.model.errors import SandboxUnavailableError, ToolFailedError
+from handiwork.config import ToolSettings
+from handiwork.model.errors import ConfigError, SandboxUnavailableError, ToolFailedError
 from handiwork.model.session import BrainSession
 from handiwork.model.tool import TextBlock, ToolCall, ToolResult
 from handiwork.sandboxes.protocol import Sandbox
 from handiwork.tools.context import ToolContext
 from handiwork.tools.registry import tool
-from handiwork.tools.toolset import RefusingToolset, SessionToolset, stock
+from handiwork.tools.toolset import RefusingToolset, SessionToolset, check_timeouts, stock
 from host_sandbox import HostSandbox
 
 SESSION = BrainSession(
     id="sesn_1", agent_id="agent_1", agent_name="a", toolset=True, custom_tools=("ours", "theirs")
 )
+
+SETTINGS = ToolSettings(default_timeout_seconds=5)
 
 
 def call(name: str, *, custom: bool = False, thread_id: str = "", **given: object) -> ToolCall:
@@ -52,7 +55,7 @@ def toolset(box: HostSandbox) -> SessionToolset:
 
     registry = stock()
     registry.add(ours)
-    return SessionToolset(SESSION, registry, use, timeout_seconds=5)
+    return SessionToolset(SESSION, registry, use, settings=SETTINGS)
 
 
 def test_what_is_ours(toolset: SessionToolset) -> None:
@@ -80,7 +83,11 @@ def test_order_is_kept_within_a_thread_for_what_changes_things(toolset: SessionT
         ("well", "did well", False),
         ("fail", "ours: no", True),
         ("break", "handiwork: the tool 'ours' failed; the log says why", True),
-        ("sleep", "tool 'ours' timed out after 0s", True),
+        (
+            "sleep",
+            "tool 'ours' timed out after 0.2s, its limit here; it was ended, and its effects may be partial",
+            True,
+        ),
     ],
 )
 async def test_every_end_is_a_result(
@@ -94,7 +101,7 @@ async def test_a_failed_sandbox_is_never_told_as_output(box: HostSandbox) -> Non
     async def use() -> Sandbox:
         raise SandboxUnavailableError("it is gone")
 
-    toolset = SessionToolset(SESSION, stock(), use, timeout_seconds=5)
+    toolset = SessionToolset(SESSION, stock(), use, settings=SETTINGS)
     result = await toolset.run(call("bash", command="true"))
     assert (text(result), result.is_error) == ("handiwork: the sandbox failed: it is gone", True)
 
@@ -116,7 +123,7 @@ async def test_another_sandbox_has_another_shell(box: HostSandbox) -> None:
     async def use() -> Sandbox:
         return boxes[0]
 
-    toolset = SessionToolset(SESSION, stock(), use, timeout_seconds=5)
+    toolset = SessionToolset(SESSION, stock(), use, settings=SETTINGS)
     await toolset.run(call("bash", command="X=1"))
     boxes.reverse()
     assert text(await toolset.run(call("bash", command="echo [$X]"))) == "[]"
@@ -130,3 +137,46 @@ async def test_a_refused_session_answers_stock_calls_with_the_reason() -> None:
     result = await toolset.run(call("bash", command="true"))
     assert result.is_error
     assert text(result) == ("handiwork: this session is not served: the policy 'x' does not exist")
+
+
+async def test_the_operator_sets_a_tools_limit(box: HostSandbox) -> None:
+    async def use() -> Sandbox:
+        return box
+
+    registry = stock()
+    registry.add(ours)
+    limits = {"ours": 0.05, "bash": 0.1}
+    settings = ToolSettings(timeout_seconds=limits, longest_timeout_seconds=0.3)
+    toolset = SessionToolset(SESSION, registry, use, settings=settings)
+    assert text(await toolset.run(call("ours", custom=True, how="sleep"))).startswith(
+        "tool 'ours' timed out after 0.05s"
+    )
+    assert "timed out after 0.1s" in text(await toolset.run(call("bash", command="sleep 9")))
+    assert "timed out after 0.3s" in text(
+        await toolset.run(call("bash", command="sleep 9", timeout_ms=99_000))
+    )
+
+
+async def test_a_timeout_of_a_tools_own_is_its_failure_not_its_limit(box: HostSandbox) -> None:
+    async def use() -> Sandbox:
+        return box
+
+    @tool("ours")
+    async def impatient(context: ToolContext) -> str:
+        """Time out inside."""
+        raise TimeoutError
+
+    registry = stock()
+    registry.add(impatient)
+    toolset = SessionToolset(SESSION, registry, use, settings=SETTINGS)
+    assert text(await toolset.run(call("ours", custom=True))) == (
+        "handiwork: the tool 'ours' failed; the log says why"
+    )
+
+
+def test_a_limit_of_no_tool_is_refused() -> None:
+    check_timeouts(ToolSettings(timeout_seconds={"bash": 600.0}), stock())
+    with pytest.raises(
+        ConfigError, match=r"tools\.timeout_seconds\.bsh: there is no such tool; use b"
+    ):
+        check_timeouts(ToolSettings(timeout_seconds={"bsh": 600.0}), stock())
