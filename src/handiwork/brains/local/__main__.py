@@ -30,6 +30,8 @@ from handiwork.brains.local.clock import Clock, StrictClock, ids
 from handiwork.brains.local.journal import Journal
 from handiwork.brains.local.keys import Keyring, kept_keys, replace_keys
 from handiwork.brains.local.loop import Loop
+from handiwork.brains.local.memories import Memories
+from handiwork.brains.local.memory_versions import MemoryVersions
 from handiwork.brains.local.models import Model
 from handiwork.brains.local.routes_sessions import stop_streams
 from handiwork.brains.local.scripted import ScriptedModel
@@ -160,7 +162,18 @@ async def _serve(
     async with asyncio.TaskGroup() as tasks:
         loop = Loop(journal, models, new_id, tasks)
         catalog = Catalog(database, models, clock, new_id)
-        services = Services(database, catalog, work, journal, loop, keyring, clock, new_id)
+        services = Services(
+            database=database,
+            catalog=catalog,
+            work=work,
+            journal=journal,
+            loop=loop,
+            keyring=keyring,
+            clock=clock,
+            new_id=new_id,
+            memories=Memories(database, clock, new_id),
+            memory_versions=MemoryVersions(database, clock),
+        )
         await work.load()
         for session in await journal.load_open():
             loop.advance(session)

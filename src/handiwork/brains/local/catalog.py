@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, and_, insert, select, update
+from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from handiwork.brains.local import documents
 from handiwork.brains.local.clock import Clock, NewId
-from handiwork.brains.local.errors import WireError, invalid, missing
+from handiwork.brains.local.documents import Document
+from handiwork.brains.local.errors import WireError, invalid
 from handiwork.brains.local.models import Model, ModelRefusedError
-from handiwork.brains.local.paging import Page, Query, flag, moments
+from handiwork.brains.local.paging import Page, Query
 from handiwork.brains.local.queue import timestamp
 from handiwork.brains.local.shapes import (
     AgentCreate,
@@ -26,8 +28,6 @@ from handiwork.brains.local.shapes import (
 from handiwork.brains.local.tables import AGENT_VERSIONS, AGENTS, ENVIRONMENTS, SESSIONS
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.store.database import Database
-
-Document = dict[str, Any]
 
 SNAPSHOT = (
     "id",
@@ -79,12 +79,12 @@ class Catalog:
             "archived_at": None,
         }
         self._check(agent)
-        await self._database.write(
-            lambda connection: (
-                connection.execute(insert(AGENTS), _row(agent)),
-                connection.execute(insert(AGENT_VERSIONS), _version_row(agent)),
-            )
-        )
+
+        def change(connection: Connection) -> None:
+            documents.add(connection, AGENTS, agent)
+            connection.execute(insert(AGENT_VERSIONS), _version_row(agent))
+
+        await self._database.write(change)
         return agent
 
     async def update_agent(self, agent_id: str, body: AgentUpdate) -> Document:
@@ -101,7 +101,7 @@ class Catalog:
             after |= {"version": agent["version"] + 1, "updated_at": now}
             self._check(after)
             connection.execute(insert(AGENT_VERSIONS), _version_row(after))
-            _put(connection, AGENTS, after)
+            documents.put(connection, AGENTS, after)
             return after
 
         return await self._database.write(change)
@@ -112,11 +112,7 @@ class Catalog:
         now = timestamp(self._clock())
 
         def change(connection: Connection) -> Document:
-            document = read(connection, name)
-            if document["archived_at"] is None:
-                document |= {"archived_at": now, "updated_at": now}
-                _put(connection, table, document)
-            return document
+            return documents.archive(connection, table, read(connection, name), now)
 
         return await self._database.write(change)
 
@@ -168,7 +164,7 @@ class Catalog:
             }
             if body.description is not msgspec.UNSET:
                 environment["description"] = body.description
-            _put(connection, ENVIRONMENTS, environment, name=environment["name"])
+            documents.put(connection, ENVIRONMENTS, environment, name=environment["name"])
             return environment
 
         changed: Document = await self._named(body.name or "", change)
@@ -191,17 +187,7 @@ class Catalog:
     async def list(self, kind: str, query: Query, page: Page) -> Document:
         """List agents or environments, newest first."""
         table, _ = _KINDS[kind]
-        column = table.c.created_at
-        conditions = [*page.condition(column), *moments(query, "created_at", column)]
-        if not flag(query, "include_archived"):
-            conditions.append(table.c.archived_at.is_(None))
-        chosen = (
-            select(column, table.c.body)
-            .where(and_(True, *conditions))
-            .order_by(page.ordered(column))
-            .limit(page.limit + 1)
-        )
-        return await self._list(chosen, page)
+        return await documents.listed(self._database, table, query, page)
 
     async def snapshot(self, reference: str | AgentReference | AgentWithOverrides) -> Document:
         """Return the agent of a new session: pinned, with the session's overrides; 404 or 400."""
@@ -258,8 +244,7 @@ def environment_as_kept(environment_id: str, name: str, now: str) -> Document:
 
 def add_environment(connection: Connection, environment: Document) -> None:
     """Insert an environment; IntegrityError when its name is taken."""
-    row = {**_row(environment), "name": environment["name"]}
-    connection.execute(insert(ENVIRONMENTS), row)
+    documents.add(connection, ENVIRONMENTS, environment, name=environment["name"])
 
 
 def ensure_environments(
@@ -274,40 +259,22 @@ def ensure_environments(
 
 
 def _agent(connection: Connection, agent_id: str, version: int | None = None) -> Document:
-    query = select(AGENTS.c.body).where(AGENTS.c.id == agent_id)
-    if version is not None:
-        query = select(AGENT_VERSIONS.c.body).where(
-            AGENT_VERSIONS.c.id == agent_id, AGENT_VERSIONS.c.version == version
-        )
-    return _decoded(connection.execute(query).first(), "agent", agent_id)
+    if version is None:
+        return documents.read(connection, AGENTS, "agent", agent_id)
+    query = select(AGENT_VERSIONS.c.body).where(
+        AGENT_VERSIONS.c.id == agent_id, AGENT_VERSIONS.c.version == version
+    )
+    return documents.decoded(connection.execute(query).first(), "agent", agent_id)
 
 
 def _environment(connection: Connection, environment_id: str) -> Document:
-    query = select(ENVIRONMENTS.c.body).where(ENVIRONMENTS.c.id == environment_id)
-    return _decoded(connection.execute(query).first(), "environment", environment_id)
+    return documents.read(connection, ENVIRONMENTS, "environment", environment_id)
 
 
 _KINDS: dict[str, tuple[Table, Callable[[Connection, str], Document]]] = {
     "agent": (AGENTS, _agent),
     "environment": (ENVIRONMENTS, _environment),
 }
-
-
-def _decoded(row: Any, kind: str, name: str) -> Document:
-    if row is None:
-        raise missing(kind, name)
-    document: Document = msgspec.json.decode(row.body)
-    return document
-
-
-def _row(document: Document) -> Document:
-    return {
-        "id": document["id"],
-        "tenant_id": DEFAULT_TENANT,
-        "created_at": document["created_at"],
-        "archived_at": document["archived_at"],
-        "body": msgspec.json.encode(document),
-    }
 
 
 def _version_row(agent: Document) -> Document:
@@ -317,15 +284,6 @@ def _version_row(agent: Document) -> Document:
         "tenant_id": DEFAULT_TENANT,
         "body": msgspec.json.encode(agent),
     }
-
-
-def _put(connection: Connection, table: Table, document: Document, **more: Any) -> None:
-    row = _row(document)
-    connection.execute(
-        update(table)
-        .where(table.c.id == document["id"])
-        .values(archived_at=row["archived_at"], body=row["body"], **more)
-    )
 
 
 def _agent_changes(body: AgentUpdate, metadata: dict[str, str]) -> Document:

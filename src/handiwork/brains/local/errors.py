@@ -28,11 +28,19 @@ TYPES = {
 class WireError(HandiworkError):
     """An answer other than 200, with the protocol's words."""
 
-    def __init__(self, status: int, message: str, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        details: dict[str, Any] | None = None,
+        *,
+        kind: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.details = details
+        self.kind = kind or TYPES.get(status, "api_error")
 
 
 def invalid(message: str) -> WireError:
@@ -58,11 +66,13 @@ def status_of(error: HandiworkError) -> int:
     return 500
 
 
-def envelope(
-    status: int, message: str, request_id: str, details: dict[str, Any] | None = None
-) -> bytes:
+def envelope(error: HandiworkError, request_id: str) -> bytes:
     """Return the body of a refusal."""
-    error: dict[str, Any] = {"type": TYPES.get(status, "api_error"), "message": message}
+    status, details = status_of(error), None
+    kind = TYPES.get(status, "api_error")
+    if isinstance(error, WireError):
+        kind, details = error.kind, error.details
+    told: dict[str, Any] = {"type": kind, "message": str(error)}
     if details is not None:
-        error["details"] = details
-    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+        told["details"] = details
+    return msgspec.json.encode({"type": "error", "error": told, "request_id": request_id})

@@ -16,10 +16,12 @@ from handiwork.brains.local.errors import WireError, envelope
 from handiwork.brains.local.keys import Caller, Keyring
 
 BETA = "managed-agents-2026-04-01"
+MEMORY_BETA = "agent-memory-2026-07-22"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Headers = Iterable[tuple[bytes, bytes]]
 
-_WITHOUT_BETA = ("/v1/skills/",)
+_BETAS = {"skills": (), "memory_stores": (MEMORY_BETA, BETA)}
+"""What a group of routes wants where that is not the header of all others; one of them is enough."""
 
 
 class Gate:
@@ -56,8 +58,9 @@ class Gate:
         await self._application(scope, receive, named)
 
     def _caller(self, path: str, headers: Headers) -> Caller:
-        if not path.startswith(_WITHOUT_BETA) and not _has_beta(headers):
-            raise WireError(404, f"not found: this needs the header anthropic-beta: {BETA}")
+        wanted = _BETAS.get(path.removeprefix("/v1/").partition("/")[0], (BETA,))
+        if wanted and not _has_beta(headers, wanted):
+            raise WireError(404, f"not found: this needs the header anthropic-beta: {wanted[-1]}")
         key = _key(headers)
         caller = self._keyring.caller(key) if key else None
         if caller is None:
@@ -67,7 +70,7 @@ class Gate:
 
 async def refuse(send: Send, error: WireError, request_id: str) -> None:
     """Answer with the error's envelope."""
-    body = envelope(error.status, error.message, request_id, error.details)
+    body = envelope(error, request_id)
     await send(
         {
             "type": "http.response.start",
@@ -98,13 +101,14 @@ def _hostname(text: str) -> str | None:
         return None
 
 
-def _has_beta(headers: Headers) -> bool:
-    wanted = BETA.encode()
-    return any(
-        wanted in (part.strip() for part in value.split(b","))
+def _has_beta(headers: Headers, wanted: Iterable[str]) -> bool:
+    given = {
+        part.strip()
         for name, value in headers
         if name == b"anthropic-beta"
-    )
+        for part in value.split(b",")
+    }
+    return any(beta.encode() in given for beta in wanted)
 
 
 def _key(headers: Headers) -> str | None:

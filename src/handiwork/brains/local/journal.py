@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from handiwork.brains.local.clock import Clock, NewId
 from handiwork.brains.local.errors import missing
 from handiwork.brains.local.queue import WorkItem, timestamp
+from handiwork.brains.local.resources import forget_attached, keep_attached
 from handiwork.brains.local.session import Session, loaded
 from handiwork.brains.local.streams import Subscriber, frame
 from handiwork.brains.local.tables import (
@@ -82,22 +83,26 @@ class Journal:
         row = session.row()
         progress = {**session.progress_row(), "session_id": session.id, "tenant_id": DEFAULT_TENANT}
         self._sessions[session.id] = session
+        resources = session.body.resources
 
         def change(connection: Connection) -> None:
             connection.execute(insert(SESSIONS), row)
             connection.execute(insert(PROGRESS), progress)
+            keep_attached(connection, session.id, resources)
 
         await self._write(session, change)
         self._evict()
 
     async def keep(self, session: Session) -> None:
-        """Write what rarely changes: title, metadata, tools."""
+        """Write what rarely changes: title, metadata, tools, resources."""
         session.progress.updated_at = self._clock()
         body, progress = _body_change(session), _progress_change(session)
+        resources = session.body.resources
 
         def change(connection: Connection) -> None:
             connection.execute(KEEP_BODY, body)
             connection.execute(KEEP_PROGRESS, progress)
+            keep_attached(connection, session.id, resources)
 
         await self._write(session, change)
 
@@ -145,6 +150,7 @@ class Journal:
         work_rows = [work_row(item) for item in items]
 
         def change(connection: Connection) -> None:
+            forget_attached(connection, session.id)
             connection.execute(delete(EVENTS).where(EVENTS.c.session_id == session.id))
             connection.execute(delete(PROGRESS).where(PROGRESS.c.session_id == session.id))
             connection.execute(delete(SESSIONS).where(SESSIONS.c.id == session.id))

@@ -29,18 +29,28 @@ class Kind(StrEnum):
     SESSIONS = "sessions"
 
 
+HANDS = (Kind.API, Kind.ENVIRONMENT, Kind.SESSIONS)
+"""Who may see a session."""
+
+
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks. `work_id` and `epoch` stand for a sessions key only."""
+    """Who asks. `work_id` and `epoch` stand for a sessions key only, `key_id` for the other two."""
 
     kind: Kind
     environment_id: str | None = None
     work_id: str | None = None
     epoch: int | None = None
+    key_id: str | None = None
 
 
 def digest(key: str) -> str:
     """Return what is kept of a key: keys are long and random, so a plain hash does."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def key_id(of_digest: str) -> str:
+    """Return the name of a key that came with a bootstrap."""
+    return f"apikey_01{of_digest[:22]}"
 
 
 class Keyring:
@@ -92,7 +102,7 @@ def replace_keys(
 def kept_keys(connection: Connection) -> dict[str, Caller]:
     """Return the keys on record by digest."""
     return {
-        row.digest: Caller(Kind(row.kind), row.environment_id)
+        row.digest: Caller(Kind(row.kind), row.environment_id, key_id=row.id or key_id(row.digest))
         for row in connection.execute(select(KEYS))
     }
 

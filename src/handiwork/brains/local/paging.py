@@ -19,10 +19,11 @@ _COMPARISONS = ("gt", "gte", "lt", "lte")
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Where the next page starts: after the last key of the one before."""
+    """Where a page starts: after the last key of the one before, or `back` before its first."""
 
     order: Literal["asc", "desc"]
     after: str | int
+    back: bool = False
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -31,23 +32,46 @@ class Page(msgspec.Struct, frozen=True):
     limit: int
     order: Literal["asc", "desc"]
     after: str | int | None = None
+    back: bool = False
+
+    @property
+    def ascending(self) -> bool:
+        """Whether rows are read upwards: a page before another is read from its end."""
+        return (self.order == "asc") is not self.back
 
     def condition(self, column: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         """Return the condition that begins the page."""
         if self.after is None:
             return []
-        return [column > self.after if self.order == "asc" else column < self.after]
+        return [column > self.after if self.ascending else column < self.after]
 
     def ordered(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the ordering."""
-        return column.asc() if self.order == "asc" else column.desc()
+        return column.asc() if self.ascending else column.desc()
 
     def answer(self, rows: Sequence[tuple[str | int, Any]]) -> dict[str, Any]:
         """Return the list's answer from keys and views, of which one more than the limit was read."""
+        return {
+            "data": [each for _, each in self._shown(rows)],
+            "next_page": self._beside(rows, self.back or len(rows) > self.limit, back=False),
+        }
+
+    def answer_both_ways(self, rows: Sequence[tuple[str | int, Any]]) -> dict[str, Any]:
+        """Return the answer of a list that also tells the page before."""
+        before = len(rows) > self.limit if self.back else self.after is not None
+        return {**self.answer(rows), "prev_page": self._beside(rows, before, back=True)}
+
+    def _shown(self, rows: Sequence[tuple[str | int, Any]]) -> Sequence[tuple[str | int, Any]]:
         shown = rows[: self.limit]
-        more = len(rows) > self.limit
-        token = _encoded(Cursor(self.order, shown[-1][0])) if more else None
-        return {"data": [each for _, each in shown], "next_page": token}
+        return shown[::-1] if self.back else shown
+
+    def _beside(
+        self, rows: Sequence[tuple[str | int, Any]], there: bool, *, back: bool
+    ) -> str | None:
+        shown = self._shown(rows)
+        if not there or not shown:
+            return None
+        return _encoded(Cursor(self.order, shown[0 if back else -1][0], back))
 
 
 def first(query: Query, name: str) -> str | None:
@@ -85,7 +109,7 @@ def page(query: Query, *, limit: int, most: int, order: Literal["asc", "desc"]) 
     if not token:
         return Page(size, "asc" if wanted == "asc" else "desc")
     cursor = _decoded(token)
-    return Page(size, cursor.order, cursor.after)
+    return Page(size, cursor.order, cursor.after, cursor.back)
 
 
 def moments(query: Query, name: str, column: ColumnElement[Any]) -> list[ColumnElement[bool]]:

@@ -9,8 +9,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy import Connection, select
 
 from handiwork.brains.local.errors import WireError, invalid, missing
-from handiwork.brains.local.keys import Kind
+from handiwork.brains.local.keys import HANDS, Kind
 from handiwork.brains.local.paging import every, first, flag, moments, number, page
+from handiwork.brains.local.resources import attached, attachment_of, sessions_with
 from handiwork.brains.local.services import (
     PING_SECONDS,
     Answer,
@@ -36,7 +37,6 @@ from handiwork.brains.local.streams import Subscriber
 from handiwork.brains.local.tables import EVENTS, PROGRESS, SESSIONS
 from handiwork.brains.local.turn import Outcome, Turn, ended
 
-HANDS = (Kind.API, Kind.ENVIRONMENT, Kind.SESSIONS)
 MAX_STREAMS = 256
 """Open streams of one session."""
 
@@ -50,11 +50,8 @@ async def create_session(request: AnyRequest) -> Answer:
     environment = await services.catalog.environment(body.environment_id)
     if environment["archived_at"]:
         raise invalid(f"environment {body.environment_id} is archived")
-    if body.resources:
-        raise invalid(
-            f"Environment {body.environment_id} is a self-hosted environment. `resources` are not"
-            " supported with self-hosted environments."
-        )
+    wanted = [attachment_of(each, body.environment_id) for each in body.resources]
+    given = await attached(services.memories, wanted, (), services.new_id)
     now = services.clock()
     session = Session(
         body=Body(
@@ -64,6 +61,7 @@ async def create_session(request: AnyRequest) -> Answer:
             title=body.title,
             metadata=body.metadata,
             created_at=now,
+            resources=given,
         ),
         progress=Progress(turn=Turn(), updated_at=now),
         next_position=0,
@@ -88,6 +86,8 @@ async def list_sessions(request: AnyRequest) -> Answer:
         conditions.append(PROGRESS.c.status.in_(statuses))
     if agent_id := first(query, "agent_id"):
         conditions.append(SESSIONS.c.agent_id == agent_id)
+    if store_id := first(query, "memory_store_id"):
+        conditions.append(SESSIONS.c.id.in_(sessions_with(store_id)))
 
     def rows(connection: Connection) -> list[tuple[str | int, Any]]:
         chosen = (
@@ -108,8 +108,7 @@ async def list_sessions(request: AnyRequest) -> Answer:
             for row in connection.execute(chosen)
         ]
 
-    listed = wanted.answer(await services_of(request).database.read(rows))
-    return answer({**listed, "prev_page": None})
+    return answer(wanted.answer_both_ways(await services_of(request).database.read(rows)))
 
 
 @get("/v1/sessions/{session_id:str}")

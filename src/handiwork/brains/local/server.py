@@ -3,14 +3,19 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import uvicorn
 from litestar import Litestar, Response, get
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from handiwork.brains.local import routes_catalog, routes_sessions, routes_work
+from handiwork.brains.local import (
+    routes_catalog,
+    routes_memory,
+    routes_resources,
+    routes_sessions,
+    routes_work,
+)
 from handiwork.brains.local.errors import WireError, envelope, status_of
 from handiwork.brains.local.gate import Gate
 from handiwork.brains.local.services import Answer, AnyRequest, Services, answer
@@ -36,6 +41,8 @@ def application(services: Services) -> Gate:
         route_handlers=[
             healthz,
             *routes_catalog.ROUTES,
+            *routes_memory.ROUTES,
+            *routes_resources.ROUTES,
             *routes_sessions.ROUTES,
             *routes_work.ROUTES,
         ],
@@ -52,24 +59,19 @@ def application(services: Services) -> Gate:
     return Gate(inner, services.keyring, services.new_id)
 
 
-def _answered(request: AnyRequest, status: int, message: str, details: Any = None) -> Answer:
-    request_id = request.scope["state"].get("request_id", "")
-    body = envelope(status, message, request_id, details)
-    return Response(body, media_type="application/json", status_code=status)
-
-
 def _refused(request: AnyRequest, error: HandiworkError) -> Answer:
-    details = error.details if isinstance(error, WireError) else None
-    return _answered(request, status_of(error), str(error), details)
+    request_id = request.scope["state"].get("request_id", "")
+    body = envelope(error, request_id)
+    return Response(body, media_type="application/json", status_code=status_of(error))
 
 
 def _not_routed(request: AnyRequest, error: HTTPException) -> Answer:
-    return _answered(request, error.status_code, error.detail or "refused")
+    return _refused(request, WireError(error.status_code, error.detail or "refused"))
 
 
 def _defect(request: AnyRequest, error: Exception) -> Answer:
     _log.error("defect", path=request.scope["path"], error=type(error).__name__, exc_info=error)
-    return _answered(request, 500, "internal error; the server's log has the cause")
+    return _refused(request, WireError(500, "internal error; the server's log has the cause"))
 
 
 class Server(uvicorn.Server):

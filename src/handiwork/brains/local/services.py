@@ -11,6 +11,8 @@ from handiwork.brains.local.errors import WireError, missing
 from handiwork.brains.local.journal import Journal
 from handiwork.brains.local.keys import Caller, Keyring, Kind
 from handiwork.brains.local.loop import Loop
+from handiwork.brains.local.memories import Memories
+from handiwork.brains.local.memory_versions import MemoryVersions
 from handiwork.brains.local.paging import Query
 from handiwork.brains.local.session import Session
 from handiwork.brains.local.shapes import decode
@@ -35,6 +37,8 @@ class Services(msgspec.Struct, frozen=True):
     keyring: Keyring
     clock: Clock
     new_id: NewId
+    memories: Memories
+    memory_versions: MemoryVersions
 
 
 def services_of(request: AnyRequest) -> Services:
@@ -77,15 +81,22 @@ async def session_of(request: AnyRequest, *kinds: Kind) -> Session:
     A key of an environment sees its sessions; a sessions key sees its own while its lease lasts.
     """
     caller = caller_of(request, *kinds)
-    services = services_of(request)
     session_id = name_of(request, "session_id")
     if caller.kind is Kind.SESSIONS:
-        item = services.work.locate(caller.work_id or "")
-        if item.subject_id != session_id:
+        held = await held_session(request, caller)
+        if held.id != session_id:
             raise missing("session", session_id)
-        if item.epoch != caller.epoch:
-            raise WireError(403, "the lease of this key's work item was lost")
-    session = await services.journal.get(session_id)
+        return held
+    session = await services_of(request).journal.get(session_id)
     if caller.kind is Kind.ENVIRONMENT and session.body.environment_id != caller.environment_id:
         raise missing("session", session_id)
     return session
+
+
+async def held_session(request: AnyRequest, caller: Caller) -> Session:
+    """Return the session that a sessions key was made for; 403 once its lease was lost."""
+    services = services_of(request)
+    item = services.work.locate(caller.work_id or "")
+    if item.epoch != caller.epoch:
+        raise WireError(403, "the lease of this key's work item was lost")
+    return await services.journal.get(item.subject_id)

@@ -24,6 +24,13 @@ class Body(msgspec.Struct, kw_only=True):
     metadata: dict[str, str]
     created_at: datetime
     archived_at: datetime | None = None
+    resources: list[dict[str, Any]] = []
+    vault_ids: list[str] = []
+
+    def store(self, store_id: str) -> dict[str, Any] | None:
+        """Return the resource that attaches a memory store."""
+        of_store = (each for each in self.resources if each["memory_store_id"] == store_id)
+        return next(of_store, None)
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -137,8 +144,8 @@ def view(body: Body, progress: Progress) -> dict[str, Any]:
         "agent": body.agent,
         "environment_id": body.environment_id,
         "metadata": body.metadata,
-        "resources": [],
-        "vault_ids": [],
+        "resources": body.resources,
+        "vault_ids": body.vault_ids,
         "outcome_evaluations": [],
         "stats": {"active_seconds": progress.active_seconds, "duration_seconds": seconds},
         "usage": usage,

@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Metadata = Annotated[
-    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
     Meta(max_length=16),
 ]
 MetadataPatch = dict[
-    Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)] | None
+    Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)] | None
 ]
 System = Annotated[str, Meta(max_length=100_000)]
 
@@ -258,7 +258,7 @@ class SessionCreate(Body, frozen=True):
     environment_id: str
     title: str | None = None
     metadata: Metadata = {}
-    resources: list[dict[str, Any]] = []
+    resources: Annotated[list[msgspec.Raw], Meta(max_length=100)] = []
     vault_ids: Annotated[list[str], Meta(max_length=0)] = []
     initial_events: Annotated[list[UserMessage], Meta(max_length=50)] = []
     budget: None = None

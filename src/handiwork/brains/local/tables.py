@@ -4,6 +4,8 @@ Documents are JSON; columns beside them are what is searched or changed alone. M
 texts of fixed width, so they sort.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     Boolean,
     Column,
@@ -36,7 +38,10 @@ KEYS = Table(
     _tenant(),
     Column("kind", Text, nullable=False),
     Column("environment_id", Text),
+    Column("id", Text),
+    Column("created_at", Text),
 )
+"""`id` and `created_at` stand for keys that this server made; the others came with a bootstrap."""
 
 ENVIRONMENTS = Table(
     "environments",
@@ -118,6 +123,95 @@ WORK = Table(
     Column("created_at", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("work_by_time", "environment_id", "created_at"),
+)
+
+
+def _documents(name: str, *more: Column[Any] | Index | UniqueConstraint) -> Table:
+    """Return a table of JSON documents that are created, changed and listed by time."""
+    return Table(
+        name,
+        METADATA,
+        Column("id", Text, primary_key=True),
+        _tenant(),
+        Column("created_at", Text, nullable=False),
+        Column("archived_at", Text),
+        Column("body", LargeBinary, nullable=False),
+        *more,
+    )
+
+
+MEMORY_STORES = _documents("memory_stores")
+
+MEMORIES = Table(
+    "memories",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("store_id", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("version_id", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("content", Text, nullable=False),
+    UniqueConstraint("store_id", "path"),
+    Index("memories_by_version", "version_id"),
+)
+
+MEMORY_VERSIONS = Table(
+    "memory_versions",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("store_id", Text, nullable=False),
+    Column("memory_id", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("api_key_id", Text),
+    Column("author_session_id", Text),
+    Column("body", LargeBinary, nullable=False),
+    Column("content", Text),
+    Index("memory_versions_by_time", "store_id", "created_at"),
+)
+
+ATTACHED_STORES = Table(
+    "attached_stores",
+    METADATA,
+    Column("session_id", Text, primary_key=True),
+    Column("store_id", Text, primary_key=True),
+    _tenant(),
+)
+"""Which sessions name which memory stores among their resources, for the list's filter."""
+
+SKILLS = _documents("skills")
+
+SKILL_VERSIONS = _documents(
+    "skill_versions",
+    Column("skill_id", Text, nullable=False),
+    Column("archive", LargeBinary, nullable=False),
+    Index("skill_versions_by_time", "skill_id", "created_at"),
+)
+
+VAULTS = _documents("vaults")
+
+CREDENTIALS = _documents(
+    "credentials",
+    Column("vault_id", Text, nullable=False),
+    Column("sealed", LargeBinary),
+    Index("credentials_by_time", "vault_id", "created_at"),
+)
+"""`sealed` is the value, which this process cannot open; archiving forgets it."""
+
+WEBHOOK_ENDPOINTS = _documents("webhook_endpoints", Column("signing_key", Text, nullable=False))
+
+WEBHOOK_DELIVERIES = Table(
+    "webhook_deliveries",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("endpoint_id", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("webhook_deliveries_by_time", "due_at"),
 )
 
 ADD_EVENTS = insert(EVENTS)

@@ -15,6 +15,8 @@ from handiwork.brains.local.gate import BETA
 from handiwork.brains.local.journal import Journal
 from handiwork.brains.local.keys import Caller, Keyring, Kind, digest
 from handiwork.brains.local.loop import Loop
+from handiwork.brains.local.memories import Memories
+from handiwork.brains.local.memory_versions import MemoryVersions
 from handiwork.brains.local.scripted import ScriptedModel
 from handiwork.brains.local.server import application
 from handiwork.brains.local.services import Services
@@ -79,7 +81,18 @@ async def services(database, hand, new_id, lost):
             digest(ENVIRONMENT_KEY): Caller(Kind.ENVIRONMENT, "env_1"),
         }
         keyring = Keyring(API_KEY, callers)
-        yield Services(database, catalog, work, journal, loop, keyring, clock, new_id)
+        yield Services(
+            database=database,
+            catalog=catalog,
+            work=work,
+            journal=journal,
+            loop=loop,
+            keyring=keyring,
+            clock=clock,
+            new_id=new_id,
+            memories=Memories(database, clock, new_id),
+            memory_versions=MemoryVersions(database, clock),
+        )
         loop.close()
 
 
@@ -128,9 +141,11 @@ class Http:
     def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
 
-    async def __call__(self, method: str, path: str, body=None, *, key: str = API_KEY):
-        headers = {"authorization": f"Bearer {key}", "anthropic-beta": BETA}
-        return await self._client.request(method, path, json=body, headers=headers)
+    async def __call__(
+        self, method: str, path: str, body=None, *, key: str = API_KEY, headers=None, **more
+    ):
+        sent = {"authorization": f"Bearer {key}", "anthropic-beta": BETA, **(headers or {})}
+        return await self._client.request(method, path, json=body, headers=sent, **more)
 
 
 @pytest.fixture

@@ -36,6 +36,34 @@ def test_a_page_leads_to_the_next():
     assert following.answer([(7, "a")]) == {"data": ["a"], "next_page": None}
 
 
+@given(
+    st.sets(st.integers(0, 50), max_size=20), st.integers(1, 7), st.sampled_from(["asc", "desc"])
+)
+def test_pages_lead_forth_and_back_over_the_same_rows(keys, limit, order):
+    def read(page):
+        low = sorted(keys) if page.ascending else sorted(keys, reverse=True)
+        rows = [
+            key
+            for key in low
+            if page.after is None or (key > page.after if page.ascending else key < page.after)
+        ]
+        return page.answer_both_ways([(key, key) for key in rows[: page.limit + 1]])
+
+    def follow(token):
+        return read(paging.page([("page", token)], limit=limit, most=100, order="asc"))
+
+    forth = [read(paging.Page(limit, order))]
+    assert forth[0]["prev_page"] is None
+    while forth[-1]["next_page"]:
+        forth.append(follow(forth[-1]["next_page"]))
+    shown = [key for page in forth for key in page["data"]]
+    assert shown == sorted(keys, reverse=order == "desc")
+    back = [forth[-1]]
+    while back[-1]["prev_page"]:
+        back.append(follow(back[-1]["prev_page"]))
+    assert [page["data"] for page in back[::-1]] == [page["data"] for page in forth]
+
+
 @given(st.text(max_size=60))
 def test_any_cursor_is_ours_or_refused(text):
     with contextlib.suppress(WireError):
