@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from handiwork.model.ids import DEFAULT_TENANT
+from handiwork.model.placeholder import Placeholder
 from handiwork.model.policy import PolicyLayer
 from handiwork.model.secret import SealedSecret
 
@@ -29,7 +30,10 @@ class EgressBinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EgressGrant(msgspec.Struct, frozen=True, kw_only=True):
-    """What the socket may do: policy layers, and the sealed secrets that their rules name."""
+    """What the socket may do: policy layers, the sealed secrets that their rules name, and the
+    placeholders that mean something on it.
+    """
 
     layers: tuple[PolicyLayer, ...]
     secrets: tuple[SealedSecret, ...] = ()
+    placeholders: tuple[Placeholder, ...] = ()

@@ -8,6 +8,7 @@ from handiwork.egress.proxy.dial import GUARD, Destination, DialError, destinati
 from handiwork.egress.proxy.grants import NOTHING, Granted, Injected
 from handiwork.egress.proxy.heads import (
     FRAMING,
+    PLACEHOLDER,
     Facts,
     Place,
     Refusal,
@@ -17,6 +18,7 @@ from handiwork.egress.proxy.heads import (
 )
 from handiwork.egress.proxy.upstream import Upstream
 from handiwork.model.errors import HandiworkError
+from handiwork.model.placeholder import placeholders_in
 from handiwork.model.policy import Decision, EgressRequest
 
 if TYPE_CHECKING:
@@ -210,16 +212,25 @@ class Exchange:
             raise Refusal(403, decision.rules[-1], decision.reason)
         if binding.requests > binding.settings.max_requests:
             raise Refusal(503, LIMITS, "too many requests of this sandbox are under way")
-        if decision.injections:
-            self._open_secrets(granted, decision, place)
+        meant = self._meant(granted, facts, place)
+        if decision.injections or meant:
+            self._open_secrets(granted, decision, place, meant)
         self._write_head(f"{path}?{query}" if query else path, place, facts)
         self._destination = destination_of(self.request, decision)
 
-    def _open_secrets(self, granted: Granted, decision: Decision, place: Place) -> None:
+    def _meant(self, granted: Granted, facts: Facts, place: Place) -> tuple[bytes, ...]:
+        """Return the placeholders to replace; one of another session does not leave."""
+        if granted.foreign((*facts.placeholders, *placeholders_in(self.target))):
+            raise Refusal(403, PLACEHOLDER, "the request carries a placeholder of another session")
+        return granted.meant(facts.placeholders, place.host) if facts.placeholders else ()
+
+    def _open_secrets(
+        self, granted: Granted, decision: Decision, place: Place, meant: tuple[bytes, ...]
+    ) -> None:
         if place.scheme != "https":
             raise Refusal(403, decision.rules[-1], "a secret is never sent in clear")
         try:
-            self.injected = granted.injected(decision, place.host)
+            self.injected = granted.injected(decision, place.host, meant)
         except HandiworkError as error:
             raise Refusal(403, decision.rules[-1], str(error)) from None
         except OSError as error:
@@ -253,7 +264,7 @@ class Exchange:
                 self.method,
                 path.encode("ascii"),
                 place.authority,
-                self.headers,
+                self.injected.filled(self.headers),
                 self.injected.headers,
                 identity=self.injected is not NOTHING,
                 framing=framing,

@@ -14,14 +14,24 @@ _MAX_REMEMBERED = 1024
 
 
 class Injected(msgspec.Struct, frozen=True):
-    """Headers to set, which secrets stand in them, and a mask that knows the secrets."""
+    """Headers to set, which secrets stand in them, and a mask that knows the secrets.
+
+    `replaced` are the placeholders that give way to a value in the fields that the guest sends.
+    """
 
     headers: tuple[tuple[bytes, bytes], ...]
     names: tuple[str, ...]
     mask: Mask
+    replaced: tuple[tuple[bytes, bytes], ...] = ()
 
     def __repr__(self) -> str:
         return f"Injected({', '.join(self.names)})"
+
+    def filled(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return the guest's fields with values in the place of placeholders."""
+        for text, value in self.replaced:
+            fields = [(name, given.replace(text, value)) for name, given in fields]
+        return fields
 
 
 NOTHING = Injected((), (), Mask(()))
@@ -36,21 +46,39 @@ class Granted:
         self._tenant = tenant
         self._opener = opener
         self._sealed: dict[str, SealedSecret] = {secret.name: secret for secret in grant.secrets}
-        self._opened: dict[tuple[tuple[str, ...], str], Injected] = {}
+        self._standing: dict[bytes, SealedSecret] = {
+            one.text.encode(): one.sealed for one in grant.placeholders
+        }
+        self._opened: dict[tuple[tuple[str, ...], str, tuple[bytes, ...]], Injected] = {}
 
-    def injected(self, decision: Decision, host: str) -> Injected:
-        """Return what the decision sets on a request to the host; SecretMissingError says why not."""
-        if not decision.injections:
+    def foreign(self, placeholders: tuple[bytes, ...]) -> bool:
+        """Say whether one of them is not of this way out."""
+        return not self._standing.keys() >= set(placeholders)
+
+    def meant(self, placeholders: tuple[bytes, ...], host: str) -> tuple[bytes, ...]:
+        """Return those whose secret may be sent to the host; elsewhere they are mere text."""
+        return tuple(
+            text
+            for text in placeholders
+            if text in self._standing and permits(self._standing[text], host)
+        )
+
+    def injected(self, decision: Decision, host: str, meant: tuple[bytes, ...] = ()) -> Injected:
+        """Return what the decision sets on a request to the host, and what `meant` stands for.
+
+        SecretMissingError says why not.
+        """
+        if not decision.injections and not meant:
             return NOTHING
-        key = (decision.rules, host)
+        key = (decision.rules, host, meant)
         found = self._opened.get(key)
         if found is None:
             if len(self._opened) >= _MAX_REMEMBERED:
                 self._opened.clear()
-            found = self._opened[key] = self._open(decision, host)
+            found = self._opened[key] = self._open(decision, host, meant)
         return found
 
-    def _open(self, decision: Decision, host: str) -> Injected:
+    def _open(self, decision: Decision, host: str, meant: tuple[bytes, ...]) -> Injected:
         wanted = [references(injection.value) for injection in decision.injections]
         values = {name: self._value(name, host) for names in wanted for name in names}
         headers = tuple(
@@ -60,7 +88,19 @@ class Granted:
             )
             for injection in decision.injections
         )
-        return Injected(headers, tuple(values), Mask([value.encode() for value in values.values()]))
+        replaced = tuple((text, self._stood_for(text)) for text in meant)
+        names = (*values, *(self._standing[text].name for text in meant))
+        known = [*(value.encode() for value in values.values()), *(value for _, value in replaced)]
+        return Injected(headers, tuple(dict.fromkeys(names)), Mask(known), replaced)
+
+    def _stood_for(self, text: bytes) -> bytes:
+        sealed = self._standing[text]
+        if sealed.tenant != self._tenant:
+            raise SecretMissingError(f"the secret {sealed.name} is not there")
+        value = self._opener.open(sealed).reveal()
+        if not (value.isascii() and value.isprintable()):
+            raise SecretMissingError(f"the secret {sealed.name} cannot stand in a header")
+        return value.encode("ascii")
 
     def _value(self, name: str, host: str) -> str:
         sealed = self._sealed.get(name)

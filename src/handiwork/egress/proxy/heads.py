@@ -6,9 +6,11 @@ import msgspec
 
 from handiwork.egress.canonical import NotCanonical, canonical_path, split_authority
 from handiwork.egress.proxy.grants import Injected
+from handiwork.model.placeholder import placeholders_in
 from handiwork.model.policy import DEFAULT_PORTS, Scheme
 
 FRAMING = "framing"
+PLACEHOLDER = "placeholder"
 
 
 class Refusal(Exception):
@@ -42,7 +44,17 @@ class Facts:
     `tail` is all of the head for the upstream but its first line, valid for `sent_with`.
     """
 
-    __slots__ = ("chunked", "has_body", "headers", "host", "length", "sent_with", "tail", "upgrade")
+    __slots__ = (
+        "chunked",
+        "has_body",
+        "headers",
+        "host",
+        "length",
+        "placeholders",
+        "sent_with",
+        "tail",
+        "upgrade",
+    )
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
         names = [name for name, _ in headers]
@@ -61,6 +73,7 @@ class Facts:
         self.length = None if length is None or self.chunked else int(length)
         self.has_body = self.chunked or bool(self.length)
         self.upgrade = fields.get(b"upgrade", b"").lower()
+        self.placeholders = placeholders_in(b"\n".join([b"%b\n%b" % field for field in headers]))
         self.sent_with: tuple[Injected, Place] | None = None
         self.tail = b""
 

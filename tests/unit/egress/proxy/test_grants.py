@@ -9,6 +9,7 @@ from handiwork.egress.proxy.grants import NOTHING, Granted
 from handiwork.egress.secrets import Opener, seal
 from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import SecretMissingError
+from handiwork.model.placeholder import ENTROPY_BYTES, Placeholder, new_placeholder
 from handiwork.model.policy import AllowRule, DenyRule, EgressRequest, Injection, InjectRule, Match
 
 SECRET = "sk-test-0123456789"
@@ -72,3 +73,35 @@ def test_a_secret_of_another_host_or_tenant_is_missing(opener: Opener, hosts, te
 def test_no_layer_has_no_port(opener: Opener):
     assert Granted(EgressGrant(layers=()), "default", opener).ports == frozenset()
     assert Granted(EgressGrant(layers=(layer(),)), "default", opener).ports == frozenset()
+
+
+def test_a_placeholder_is_meant_for_its_hosts_and_foreign_elsewhere(opener: Opener):
+    mine, other = (new_placeholder(byte * ENTROPY_BYTES) for byte in (b"m", b"o"))
+    stands = Placeholder(variable="TOKEN", text=mine, sealed=sealed(opener, "a.example.org"))
+    rule = AllowRule(id="a", match=Match(hosts=("*",)))
+    granted = Granted(
+        EgressGrant(layers=grant(rule).layers, placeholders=(stands,)), "default", opener
+    )
+    text = mine.encode()
+    assert granted.meant((text, other.encode()), "a.example.org") == (text,)
+    assert granted.meant((text,), "b.example.org") == ()
+    assert granted.foreign((text, other.encode()))
+    assert not granted.foreign((text,))
+    assert not granted.foreign(())
+    found = granted.injected(decided(granted), "a.example.org", (text,))
+    assert found.filled([(b"x", b"<" + text + b">")]) == [(b"x", b"<" + SECRET.encode() + b">")]
+    assert found.names == ("key",)
+    assert SECRET not in repr(found)
+
+
+def test_a_value_that_cannot_stand_in_a_header_is_not_opened(opener: Opener, monkeypatch):
+    """Whoever sealed it may have checked nothing."""
+    monkeypatch.setattr("handiwork.egress.secrets.check_secret", lambda *_: None)
+    text = new_placeholder(b"m" * ENTROPY_BYTES)
+    public = opener.public_key("default")
+    for value in ("a\r\nx-evil: 1", "ünïcode-value"):
+        broken = seal(public, tenant="default", name="k", version=1, hosts=("a",), value=value)
+        stands = Placeholder(variable="TOKEN", text=text, sealed=broken)
+        granted = Granted(EgressGrant(layers=(), placeholders=(stands,)), "default", opener)
+        with pytest.raises(SecretMissingError, match="cannot stand in a header"):
+            granted.injected(decided(granted, "a"), "a", (text.encode(),))
