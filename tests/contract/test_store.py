@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
 from handiwork.model.errors import ConflictError, NotFoundError
+from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import AllowRule, DenyRule, Match, Policy
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret
@@ -314,6 +315,23 @@ class TestSandboxes:
         assert await store.sandboxes.list(include_gone=True, limit=2) == [new, gone]
         with pytest.raises(NotFoundError):
             await store.sandboxes.get("sbx_none")
+
+
+class TestPlaceholders:
+    async def test_put_list_delete(self, store: Store) -> None:
+        plain = KeptPlaceholder(variable="B", text="hwph_b")
+        full = KeptPlaceholder(variable="A", text="hwph_a", sealed=secret())
+        for kept in (plain, full):
+            await store.placeholders.put("sesn_1", kept)
+        await store.placeholders.put("sesn_2", plain)
+        assert await store.placeholders.list("sesn_1") == [full, plain]
+        again = KeptPlaceholder(variable="A", text="hwph_a")
+        await store.placeholders.put("sesn_1", again)
+        assert await store.placeholders.list("sesn_1") == [again, plain]
+        await store.placeholders.delete("sesn_1")
+        await store.placeholders.delete("sesn_1")
+        assert await store.placeholders.list("sesn_1") == []
+        assert await store.placeholders.list("sesn_2") == [plain]
 
 
 class TestControlSecrets:

@@ -8,6 +8,7 @@ from handiwork.model.agent import AgentSettings
 from handiwork.model.errors import ConfigError, NotFoundError
 from handiwork.model.sandbox import TIERS
 from handiwork.model.wire import AgentBody, Listing
+from handiwork.sessions.credentials import check_variables
 
 MAX_ID_CHARS = 128
 
@@ -31,13 +32,14 @@ async def get_agent(control: Injected, agent_id: FromPath[str]) -> AgentSettings
 async def put_agent(
     control: Injected, agent_id: FromPath[str], data: JSONBody[AgentBody]
 ) -> AgentSettings:
-    """Decide on tier and policy of an agent; the policy holds at once, the tier from the next sandbox."""
+    """Decide on an agent: policy and withdrawals hold at once, tier and variables from the next start."""
     await _check(control, agent_id, data)
     settings = AgentSettings(
         agent_id=agent_id,
         tenant=control.tenant,
         tier=data.tier,
         policy=data.policy,
+        variables=data.variables,
         updated_at=control.now(),
     )
     await control.store.agents.put(settings)
@@ -50,6 +52,13 @@ async def _check(control: Control, agent_id: str, body: AgentBody) -> None:
         raise ConfigError(f"agent id {agent_id[:80]!r} is not valid")
     if body.tier and body.tier not in TIERS:
         raise ConfigError(f"tier: {body.tier[:80]!r} is no tier; use one of {', '.join(TIERS)}")
+    check_variables(tuple(body.variables))
+    known = {info.name for info in await control.store.secrets.list()} if body.variables else set()
+    for variable, secret in body.variables.items():
+        if secret not in known:
+            raise ConfigError(
+                f"variables: there is no secret {secret[:80]!r} for {variable}; set it first"
+            )
     if body.policy:
         try:
             await control.store.policies.get(body.policy)

@@ -6,8 +6,9 @@ import typer
 
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import show
+from handiwork.model.errors import ConfigError
 
-app = typer.Typer(help="Tier and policy of the brain's agents.", no_args_is_help=True)
+app = typer.Typer(help="Tier, policy and variables of the brain's agents.", no_args_is_help=True)
 
 
 @app.command("set")
@@ -16,10 +17,24 @@ def set_(
     agent_id: str,
     tier: Annotated[str, typer.Option(help="Empty: the environment's.")] = "",
     policy: Annotated[str, typer.Option(help="Empty: the environment's.")] = "",
+    variable: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=SECRET", help="A placeholder for a secret; may be repeated."),
+    ] = [],  # noqa: B006  typer reads the default and never changes it
 ) -> None:
-    """Set tier and policy of an agent."""
+    """Set what holds for an agent; what is not given is the environment's again."""
     invocation: Invocation = context.obj
-    invocation.call(lambda client: client.agents.put(agent_id, tier=tier, policy=policy))
+    variables = dict(_pair(one) for one in variable)
+    invocation.call(
+        lambda client: client.agents.put(agent_id, tier=tier, policy=policy, variables=variables)
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, secret = text.partition("=")
+    if not (name and equals and secret):
+        raise ConfigError(f"--variable {text[:80]!r} is not NAME=SECRET")
+    return name, secret
 
 
 @app.command("list")
@@ -27,4 +42,4 @@ def list_(context: typer.Context, as_json: Annotated[bool, typer.Option("--json"
     """List agents that something was decided for."""
     invocation: Invocation = context.obj
     rows = invocation.call(lambda client: client.agents.list())
-    show(rows, ("agent_id", "tier", "policy", "updated_at"), as_json=as_json)
+    show(rows, ("agent_id", "tier", "policy", "variables", "updated_at"), as_json=as_json)

@@ -1,6 +1,6 @@
 """What operators write and read: agents, policies, secrets, audit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ from handiwork.model.wire import (
 
 
 class Agents:
-    """`hw.agents`: tier and policy of an agent of the brain."""
+    """`hw.agents`: tier, policy and variables of an agent of the brain."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -33,9 +33,16 @@ class Agents:
         """Find one; NotFoundError when nothing was decided."""
         return await self._link.get(f"/api/agents/{part(agent_id)}", AgentSettings)
 
-    async def put(self, agent_id: str, *, tier: str = "", policy: str = "") -> AgentSettings:
-        """Decide; empty is the environment's."""
-        body = AgentBody(tier=tier, policy=policy)
+    async def put(
+        self,
+        agent_id: str,
+        *,
+        tier: str = "",
+        policy: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> AgentSettings:
+        """Decide; empty is the environment's. `variables` map names to secrets."""
+        body = AgentBody(tier=tier, policy=policy, variables=variables or {})
         return await self._link.send("PUT", f"/api/agents/{part(agent_id)}", AgentSettings, body)
 
 

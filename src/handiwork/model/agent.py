@@ -1,5 +1,6 @@
 """What the operator decides for an agent of the brain: never the brain itself."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -8,10 +9,15 @@ from handiwork.model.ids import DEFAULT_TENANT
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Tier and policy of one agent, written by `PUT /api/agents/{id}`; empty: the environment's."""
+    """What holds for one agent, written by `PUT /api/agents/{id}`; empty: the environment's.
+
+    `variables` name the secrets (of the secrets store) that placeholders stand for in the
+    environment of its sessions' sandboxes.
+    """
 
     agent_id: str
     tenant: str = DEFAULT_TENANT
     tier: str = ""
     policy: str = ""
+    variables: Mapping[str, str] = msgspec.field(default_factory=dict)
     updated_at: datetime

@@ -29,6 +29,18 @@ class Placeholder(msgspec.Struct, frozen=True, kw_only=True):
     sealed: SealedSecret
 
 
+class KeptPlaceholder(msgspec.Struct, frozen=True, kw_only=True):
+    """What is on record of one: its text stays the same for as long as its session lives.
+
+    `sealed` is what the session brought along; None where the secret is the operator's, or the
+    session does not bring it any more.
+    """
+
+    variable: str
+    text: str
+    sealed: SealedSecret | None = None
+
+
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
     """A secret that a session brings along, to be known in its sandbox as a variable."""
 

@@ -69,10 +69,16 @@ class MoveBody(_Body, frozen=True, kw_only=True):
 
 
 class AgentBody(_Body, frozen=True, kw_only=True):
-    """What the operator decides for an agent; empty: the environment's."""
+    """What the operator decides for an agent; empty: the environment's.
+
+    `variables`: names of environment variables, each with the secret that a placeholder stands for.
+    """
 
     tier: str = ""
     policy: str = ""
+    variables: Annotated[Mapping[str, str], Meta(max_length=64)] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class SecretBody(_Body, frozen=True, kw_only=True):

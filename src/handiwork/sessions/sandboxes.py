@@ -34,6 +34,7 @@ from handiwork.model.sandbox import (
 )
 from handiwork.observe import log
 from handiwork.sandboxes.protocol import Driver, Sandbox
+from handiwork.sessions.credentials import Credentials
 from handiwork.sessions.policies import NOTHING, Layers, PolicyResolver
 from handiwork.store.protocol import Store
 
@@ -82,6 +83,7 @@ class LiveSandboxes:
         self._policies = policies
         self._settings = settings
         self._clock = clock
+        self.credentials = Credentials(store)
         self._live: dict[str, _Live] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = 0
@@ -169,6 +171,8 @@ class LiveSandboxes:
                 await self._take_down(sandbox_id, keep=False)
             else:
                 await self._driver(record).destroy(sandbox_id)
+            if record.session_id:
+                await self._store.placeholders.delete(record.session_id)
             return await self._save(record, SandboxState.GONE)
 
     async def adopt(self) -> None:
@@ -195,7 +199,7 @@ class LiveSandboxes:
             record = await self._store.sandboxes.get(sandbox_id)
             try:
                 live.layers = await self._policies.layers(record)
-                grant = await self._policies.grant(live.layers)
+                grant = await self._grant(record, live.layers)
             except HandiworkError as error:
                 self._log.warning("policy not resolved", sandbox=sandbox_id, reason=str(error))
                 await self._save(record, record.state, str(error))
@@ -212,7 +216,7 @@ class LiveSandboxes:
         self._starting += 1
         try:
             layers = await self._policies.layers(record)
-            grant = await self._policies.grant(layers)
+            grant = await self._grant(record, layers)
             spec = await self._spec(record, grant)
             try:
                 sandbox = await (driver.create(spec) if fresh else driver.restore(spec))
@@ -223,6 +227,11 @@ class LiveSandboxes:
             live.watch = self._group.create_task(self._watch(record.id, live))
         finally:
             self._starting -= 1
+
+    async def _grant(self, record: SandboxRecord, layers: Layers) -> EgressGrant:
+        grant = await self._policies.grant(layers)
+        placeholders = await self.credentials.standing(record)
+        return msgspec.structs.replace(grant, placeholders=placeholders)
 
     async def _spec(self, record: SandboxRecord, grant: EgressGrant) -> SandboxSpec:
         binding = EgressBinding(
@@ -240,7 +249,7 @@ class LiveSandboxes:
             id=record.id,
             image=record.image,
             limits=record.limits or self._settings.limits,
-            env=record.env,
+            env={**{one.variable: one.text for one in grant.placeholders}, **record.env},
             exit=SandboxExit(socket_path=way_out.path, ca_certificate=way_out.ca_certificate),
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
+from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.secret import SealedSecret, SecretInfo
@@ -147,6 +148,22 @@ class Audit(Protocol):
         ...
 
 
+class Placeholders(Protocol):
+    """What stands for secrets in the sandbox of a session."""
+
+    async def put(self, session_id: str, kept: KeptPlaceholder) -> None:
+        """Insert, or replace that of the same variable."""
+        ...
+
+    async def list(self, session_id: str) -> list[KeptPlaceholder]:
+        """Those of a session, by variable."""
+        ...
+
+    async def delete(self, session_id: str) -> None:
+        """Forget those of a session. No-op when there are none."""
+        ...
+
+
 class Sandboxes(Protocol):
     """Sandboxes that exist or existed."""
 
@@ -211,6 +228,11 @@ class Store(Protocol):
     @property
     def sandboxes(self) -> Sandboxes:
         """Sandboxes."""
+        ...
+
+    @property
+    def placeholders(self) -> Placeholders:
+        """Placeholders."""
         ...
 
     @property

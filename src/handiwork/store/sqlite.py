@@ -7,6 +7,7 @@ from handiwork.store.control_secrets import SqliteControlSecrets
 from handiwork.store.database import Database
 from handiwork.store.sqlite_audit import SqliteAudit
 from handiwork.store.sqlite_ledger import SqliteLedger
+from handiwork.store.sqlite_placeholders import SqlitePlaceholders
 from handiwork.store.sqlite_sandboxes import SqliteSandboxes
 from handiwork.store.sqlite_sessions import SqliteSessions
 from handiwork.store.sqlite_settings import SqliteAgents, SqlitePolicies, SqliteSecrets
@@ -28,6 +29,7 @@ class SqliteStore:
         self.secrets = SqliteSecrets(database, tenant)
         self.audit = SqliteAudit(database, tenant)
         self.sandboxes = SqliteSandboxes(database, tenant)
+        self.placeholders = SqlitePlaceholders(database, tenant)
         self.control_secrets = control_secrets
 
     async def close(self) -> None:

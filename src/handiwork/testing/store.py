@@ -12,6 +12,7 @@ import msgspec
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
 from handiwork.model.errors import ConflictError, NotFoundError
+from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret, SecretInfo
@@ -274,6 +275,25 @@ class MemorySandboxes:
         ]
 
 
+class MemoryPlaceholders:
+    """Placeholders of sessions."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[str, KeptPlaceholder]] = {}
+
+    async def put(self, session_id: str, kept: KeptPlaceholder) -> None:
+        """Insert, or replace that of the same variable."""
+        self._kept.setdefault(session_id, {})[kept.variable] = kept
+
+    async def list(self, session_id: str) -> list[KeptPlaceholder]:
+        """Return those of a session, by variable."""
+        return [kept for _, kept in sorted(self._kept.get(session_id, {}).items())]
+
+    async def delete(self, session_id: str) -> None:
+        """Forget those of a session."""
+        self._kept.pop(session_id, None)
+
+
 class MemoryControlSecrets:
     """Secrets of our own, in clear: only for tests."""
 
@@ -300,6 +320,7 @@ class MemoryStore:
         self.secrets = MemorySecrets()
         self.audit = MemoryAudit()
         self.sandboxes = MemorySandboxes()
+        self.placeholders = MemoryPlaceholders()
         self.control_secrets = MemoryControlSecrets()
 
     async def close(self) -> None:
