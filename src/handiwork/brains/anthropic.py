@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
+from urllib.parse import quote
 
 import anthropic
 import httpx2
@@ -28,6 +29,7 @@ from handiwork.model.errors import (
     UnauthorizedError,
     sole,
 )
+from handiwork.model.placeholder import Credential
 from handiwork.model.session import BrainEvent, BrainSession, BrainSessionEnded, WorkItem
 from handiwork.model.tool import ToolResult
 from handiwork.observe import log
@@ -44,6 +46,7 @@ _RECONNECT_SECONDS = (0.5, 10.0)
 _POST_RETRY_SECONDS = (0.25, 30.0)
 _STOP_TRIES = 3
 _RANDOM = secrets.SystemRandom()
+_MANAGED = {"anthropic-beta": "managed-agents-2026-04-01"}
 
 
 class _StopRequestedError(Exception):
@@ -222,6 +225,26 @@ class AnthropicBrain:
         if session is None:
             raise BrainUnavailableError(f"the brain's answer for {work.session_id} is empty")
         return wire.read_session(session)
+
+    async def credentials(self, work: WorkItem) -> tuple[Credential, ...]:
+        """Return the sealed secrets of the session's vaults.
+
+        Only a brain of ours tells them; elsewhere vaults are for the brain's own connections.
+        """
+        path = f"/v1/sessions/{quote(work.session_id, safe='')}/credentials"
+        try:
+            with told(f"read the credentials of {work.session_id}"):
+                answer = await self._access.of(work).get(
+                    path, cast_to=httpx2.Response, options={"headers": _MANAGED}
+                )
+        except (NotFoundError, UnauthorizedError, BrainRefusedError) as error:
+            self._log.info("no credentials", session=work.session_id, reason=str(error))
+            return ()
+        try:
+            tree = msgspec.json.decode(answer.content, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            raise BrainUnavailableError("the brain's list of credentials is malformed") from None
+        return wire.read_credentials(tree)
 
     async def events(self, work: WorkItem) -> AsyncGenerator[BrainEvent, None]:
         """Follow the session; reconnect with growing pauses when the stream breaks."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from handiwork.model.placeholder import Credential
 from handiwork.model.session import BrainEvent, BrainSession, WorkItem
 from handiwork.model.tool import ToolResult
 
@@ -35,6 +36,10 @@ class Brain(Protocol):
 
     async def describe(self, work: WorkItem) -> BrainSession:
         """Return the brain's view of the session."""
+        ...
+
+    async def credentials(self, work: WorkItem) -> tuple[Credential, ...]:
+        """Return the sealed secrets that the session's vaults bring along; often there are none."""
         ...
 
     def events(self, work: WorkItem) -> AsyncGenerator[BrainEvent, None]:

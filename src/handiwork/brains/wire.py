@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from handiwork.model.placeholder import Credential
+from handiwork.model.secret import SealedSecret
 from handiwork.model.session import (
     BrainEvent,
     BrainSession,
@@ -35,6 +37,9 @@ from handiwork.model.tool import (
 )
 
 TOOLSET_PREFIX = "agent_toolset_"
+
+MAX_CREDENTIALS = 1000
+"""Of one listing; a session is given fewer."""
 
 _VERDICTS = {
     None: Permission.ALLOW,
@@ -69,6 +74,7 @@ def read_session(session: Json) -> BrainSession:
         title=_text(session, "title"),
         terminated=session.get("status") == "terminated" or session.get("archived_at") is not None,
         metadata={str(k): str(v) for k, v in _object(session, "metadata").items()},
+        vault_ids=tuple(str(one) for one in _list(session, "vault_ids")),
         toolset=any(kind.startswith(TOOLSET_PREFIX) for kind in kinds),
         custom_tools=tuple(
             _text(tool, "name") for tool, kind in zip(tools, kinds, strict=True) if kind == "custom"
@@ -76,10 +82,21 @@ def read_session(session: Json) -> BrainSession:
     )
 
 
+def read_credentials(tree: Json) -> tuple[Credential, ...]:
+    """Return the credentials of a listing; what is none is left out."""
+    found = []
+    for one in objects(tree, "data")[:MAX_CREDENTIALS]:
+        try:
+            sealed = msgspec.convert(one.get("sealed"), SealedSecret)
+        except msgspec.ValidationError:
+            continue
+        found.append(Credential(variable=_text(one, "variable"), sealed=sealed))
+    return tuple(found)
+
+
 def objects(tree: Json, key: str) -> list[Json]:
     """Return the objects of a list; what is none is left out."""
-    value = tree.get(key)
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+    return [one for one in _list(tree, key) if isinstance(one, Mapping)]
 
 
 def read_work(item: Json, environment_id: str) -> WorkItem | None:
@@ -223,6 +240,11 @@ def _base64(media_type: str, data: str) -> dict[str, str]:
 def _text(tree: Json, key: str) -> str:
     value = tree.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _list(tree: Json, key: str) -> list[Any]:
+    value = tree.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _object(tree: Json, key: str) -> Json:

@@ -1,5 +1,6 @@
 """`handiwork policy …`: what sandboxes may reach."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -26,19 +27,21 @@ def apply(
     async def verb(client: Handiwork) -> None:
         await client.policies.put(policy)
         if agent:
-            await client.agents.put(agent, tier=await _tier(client, agent), policy=policy.name)
+            tier, variables = await _decided(client, agent)
+            await client.agents.put(agent, tier=tier, policy=policy.name, variables=variables)
 
     invocation: Invocation = context.obj
     invocation.call(verb)
     say(f"policy {policy.name} holds now" + (f", for agent {agent}" if agent else ""))
 
 
-async def _tier(client: Handiwork, agent: str) -> str:
-    """Return the tier that the operator set for the agent, which a new policy leaves as it is."""
+async def _decided(client: Handiwork, agent: str) -> tuple[str, Mapping[str, str]]:
+    """Return tier and variables of the agent, which a new policy leaves as they are."""
     try:
-        return (await client.agents.get(agent)).tier
+        settings = await client.agents.get(agent)
     except NotFoundError:
-        return ""
+        return "", {}
+    return settings.tier, settings.variables
 
 
 def _read(file: Path) -> Policy:

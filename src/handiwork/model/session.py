@@ -64,6 +64,7 @@ class BrainSession(msgspec.Struct, frozen=True, kw_only=True):
     title: str = ""
     terminated: bool = False
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    vault_ids: tuple[str, ...] = ()
     toolset: bool = False
     custom_tools: tuple[str, ...] = ()
 

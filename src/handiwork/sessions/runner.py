@@ -115,6 +115,7 @@ class _Run:
             title=view.title,
             tier=await hands.policies.tier(work.environment_id, view.agent_id),
         )
+        await self._learn_credentials(view)
         await self._move(Happening.HELD)
         if view.terminated:
             await self._rest(Happening.ENDED, "the brain had ended it before")
@@ -126,6 +127,13 @@ class _Run:
         except asyncio.CancelledError:
             await self._free_sandbox()
             raise
+
+    async def _learn_credentials(self, view: BrainSession) -> None:
+        """Take in what the session brings along before its sandbox is made or woken."""
+        brought = await self._hands.brain.credentials(self._work) if view.vault_ids else ()
+        credentials = self._hands.sandboxes.credentials
+        for reason in await credentials.learn(self._work.session_id, brought):
+            self._journal.note("credential.refused", reason=reason)
 
     async def _load(self) -> Session:
         work, now = self._work, self._hands.clock()

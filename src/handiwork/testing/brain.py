@@ -17,6 +17,7 @@ from handiwork.model.errors import (
     NotFoundError,
     sole,
 )
+from handiwork.model.placeholder import Credential
 from handiwork.model.session import (
     BrainEvent,
     BrainSession,
@@ -36,6 +37,7 @@ CLAIM_SECONDS = 0.05
 class _Session:
     def __init__(self, view: BrainSession) -> None:
         self.view = view
+        self.credentials: tuple[Credential, ...] = ()
         self.log: list[BrainEvent] = []
         self.streams: list[asyncio.Queue[BrainEvent]] = []
         self.open: set[str] = set()
@@ -67,6 +69,10 @@ class FakeBrain:
     def session(self, view: BrainSession) -> None:
         """Make a session; nothing is queued for it yet."""
         self._sessions[view.id] = _Session(view)
+
+    def bring(self, session_id: str, *credentials: Credential) -> None:
+        """Have the session bring these along."""
+        self._sessions[session_id].credentials = credentials
 
     def say(self, session_id: str, *calls: ToolCall) -> None:
         """Run one turn that asks for these calls; queue work where nobody serves the session."""
@@ -167,6 +173,10 @@ class FakeBrain:
         if self.describing is not None:
             raise self.describing
         return self._sessions[work.session_id].view
+
+    async def credentials(self, work: WorkItem) -> tuple[Credential, ...]:
+        """Return what `bring` gave the session."""
+        return self._sessions[work.session_id].credentials
 
     async def events(self, work: WorkItem) -> AsyncGenerator[BrainEvent, None]:
         """Yield what is pending, then what comes."""

@@ -5,11 +5,14 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from handiwork.brains import wire
+from handiwork.model.placeholder import Credential
+from handiwork.model.secret import SealedSecret
 from handiwork.model.session import (
     BrainSession,
     BrainSessionEnded,
@@ -144,6 +147,21 @@ def test_any_object_is_a_session(session: dict[str, Any]) -> None:
     assert isinstance(wire.read_session(session), BrainSession)
 
 
+@given(st.dictionaries(st.sampled_from(["data"]), _JSON))
+def test_any_object_is_a_list_of_credentials(listing: dict[str, Any]) -> None:
+    assert wire.read_credentials(listing) == ()
+
+
+def test_credentials_are_read_and_what_is_none_is_left_out() -> None:
+    sealed = SealedSecret(
+        name="k", version=1, hosts=("a",), ephemeral_key=b"e", nonce=b"n", ciphertext=b"c"
+    )
+    good = {"variable": "TOKEN", "sealed": msgspec.to_builtins(sealed), "allowed_hosts": ["a"]}
+    bad = [{"variable": "X"}, {"variable": "Y", "sealed": {"name": "k"}}, 7]
+    found = wire.read_credentials({"data": [*bad, good]})
+    assert found == (Credential(variable="TOKEN", sealed=sealed),)
+
+
 def test_session() -> None:
     session = {
         "id": "sesn_1",
@@ -159,6 +177,7 @@ def test_session() -> None:
             ],
         },
         "metadata": {"k": "v"},
+        "vault_ids": ["vlt_1"],
     }
     assert wire.read_session(session) == BrainSession(
         id="sesn_1",
@@ -166,6 +185,7 @@ def test_session() -> None:
         agent_name="n",
         title="t",
         metadata={"k": "v"},
+        vault_ids=("vlt_1",),
         toolset=True,
         custom_tools=("x",),
     )

@@ -50,14 +50,18 @@ def test_deciding(api, handiwork, file: Path) -> None:
     assert handiwork("policy", "test", "none", "https://docs.test/").code == 2
 
 
-def test_for_an_agent_whose_tier_stays(api, handiwork, file: Path) -> None:
-    assert handiwork("agent", "set", "agent_01aaaaaaaa", "--tier", "namespace").code == 0
+def test_for_an_agent_whose_tier_and_variables_stay(api, handiwork, typed, file: Path) -> None:
+    typed(b"sk-0123456789")
+    assert handiwork("secret", "set", "github", "--host", "api.github.com").code == 0
+    settings = ["--tier", "namespace", "--variable", "TOKEN=github"]
+    assert handiwork("agent", "set", "agent_01aaaaaaaa", *settings).code == 0
     done = handiwork("policy", "apply", str(file), "--agent", "agent_01aaaaaaaa")
     assert done.out == "policy web holds now, for agent agent_01aaaaaaaa\n"
     assert handiwork("policy", "apply", str(file), "--agent", "agent_01bbbbbbbb").code == 0
     rows = {row["agent_id"]: row for row in json.loads(handiwork("agent", "list", "--json").out)}
     assert rows["agent_01aaaaaaaa"]["tier"] == "namespace"
     assert rows["agent_01aaaaaaaa"]["policy"] == "web"
+    assert rows["agent_01aaaaaaaa"]["variables"] == {"TOKEN": "github"}
     assert (rows["agent_01bbbbbbbb"]["tier"], rows["agent_01bbbbbbbb"]["policy"]) == ("", "web")
 
 

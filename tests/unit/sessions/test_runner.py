@@ -9,6 +9,8 @@ import pytest
 from handiwork.config import SessionSettings
 from handiwork.model.agent import AgentSettings
 from handiwork.model.errors import BrainRefusedError, SandboxUnavailableError
+from handiwork.model.placeholder import Credential
+from handiwork.model.secret import SealedSecret
 from handiwork.model.session import (
     BrainSessionEnded,
     Interrupted,
@@ -61,6 +63,40 @@ async def _settled(world: World, id_: str, state: str = "posted") -> bool:
 
 async def _has(world: World, kind: str) -> bool:
     return kind in await world.kinds()
+
+
+async def test_what_a_session_brings_stands_in_its_sandbox_until_it_is_withdrawn(
+    world: World,
+) -> None:
+    idle_soon(world)
+    sealed = SealedSecret(
+        name="k", version=1, hosts=("a",), ephemeral_key=b"e", nonce=b"n", ciphertext=b"c"
+    )
+    world.agent(vault_ids=("vlt_1",))
+    world.brain.bring(
+        "sesn_1",
+        Credential(variable="TOKEN", sealed=sealed),
+        Credential(variable="PATH", sealed=sealed),
+    )
+    async with world:
+        world.brain.say("sesn_1", call("a"))
+        await world.posted(1)
+        shown = world.driver.specs[-1].env["TOKEN"]
+        assert list(world.driver.specs[-1].env) == ["TOKEN"]
+        (box,) = world.boundary.grants
+        (stands,) = world.boundary.grants[box].placeholders
+        assert (stands.variable, stands.text, stands.sealed) == ("TOKEN", shown, sealed)
+        await world.session_in("sleeping")
+        assert "credential.refused" in await world.kinds()
+        world.brain.say("sesn_1", call("b"))
+        await world.posted(2)
+        assert world.driver.specs[-1].env == {"TOKEN": shown}
+        await world.session_in("sleeping")
+        world.brain.bring("sesn_1")
+        world.brain.say("sesn_1", call("c"))
+        await world.posted(3)
+        assert world.driver.specs[-1].env == {}
+        assert world.boundary.grants[box].placeholders == ()
 
 
 async def test_idle_sleeps_and_the_next_message_finds_the_files(world: World) -> None:
