@@ -45,6 +45,7 @@ _STREAM_SILENCE_SECONDS = 90.0
 _RECONNECT_SECONDS = (0.5, 10.0)
 _POST_RETRY_SECONDS = (0.25, 30.0)
 _STOP_TRIES = 3
+_DESCRIBE_TRIES = 8
 _RANDOM = secrets.SystemRandom()
 _MANAGED = {"anthropic-beta": "managed-agents-2026-04-01"}
 
@@ -215,7 +216,18 @@ class AnthropicBrain:
     # --- a session ---
 
     async def describe(self, work: WorkItem) -> BrainSession:
-        """Return the session as the brain has it."""
+        """Return the session as the brain has it; ask again for a while when it does not answer."""
+        pause, longest = _RECONNECT_SECONDS
+        for _ in range(_DESCRIBE_TRIES - 1):
+            try:
+                return await self._described(work)
+            except BrainUnavailableError as error:
+                self._log.info("not described", session=work.session_id, reason=str(error))
+            await asyncio.sleep(_jittered(pause))
+            pause = min(pause * 2, longest)
+        return await self._described(work)
+
+    async def _described(self, work: WorkItem) -> BrainSession:
         answer = await self._access.call(
             work,
             f"read session {work.session_id}",

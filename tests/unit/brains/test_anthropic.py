@@ -370,3 +370,17 @@ async def test_describe(server: Server, brain: AnthropicBrain) -> None:
     view = await brain.describe(WORK)
     assert (view.id, view.agent_id, view.agent_name) == ("sesn_1", "agent_1", "n")
     assert KEY not in repr(brain) + str(vars(brain))
+
+
+async def test_a_session_is_asked_for_again_until_the_brain_tells(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    told = (200, {"id": "sesn_1", "agent": {"id": "agent_1", "name": "n"}})
+    cut = b'HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 10\r\n\r\n{"id": "se'
+    server.answers["sesn_1"] = [error(503), cut, error(429), told]
+    assert (await brain.describe(WORK)).agent_id == "agent_1"
+    server.answers["sesn_1"] = [error(503)]
+    before = len(server.seen["sesn_1"])
+    with pytest.raises(BrainUnavailableError):
+        await brain.describe(WORK)
+    assert len(server.seen["sesn_1"]) - before == module._DESCRIBE_TRIES
