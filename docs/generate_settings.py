@@ -37,6 +37,7 @@ MEANING = {
     "sandbox.limits.open_files": "open files of a process",
     "sandbox.limits.file_size_mib": "size of one file",
     "sessions.max_sessions": "how many are served at once",
+    "sessions.parallel_calls": "how many tool calls of one session run at once",
     "sessions.idle_seconds": "a session with nothing to do sleeps after this",
     "sessions.lease_seconds": "lease asked of the brain; after a crash a session waits so long for its next owner",
     "sessions.stop_seconds": "time that sessions get to end when the control plane stops",

@@ -73,6 +73,7 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     """
 
     max_sessions: int = 32
+    parallel_calls: int = 8
     idle_seconds: float = 60.0
     lease_seconds: int = 60
     stop_seconds: float = 10.0
@@ -200,6 +201,8 @@ def _checked(settings: Settings, where: str) -> Settings:
             raise ConfigError(
                 f"{where}: {key} = {tier!r} is no tier; use one of {', '.join(TIERS)}"
             )
+    if settings.sessions.parallel_calls < 1:
+        raise ConfigError(f"{where}: sessions.parallel_calls must be at least 1")
     for port in (settings.api.port, settings.local_brain.port):
         if not 0 <= port <= 65535:
             raise ConfigError(f"{where}: {port} is no port; use 1-65535 (0: any free one)")

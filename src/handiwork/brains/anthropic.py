@@ -30,7 +30,14 @@ from handiwork.model.errors import (
     sole,
 )
 from handiwork.model.placeholder import Credential
-from handiwork.model.session import BrainEvent, BrainSession, BrainSessionEnded, WorkItem
+from handiwork.model.session import (
+    BrainEvent,
+    BrainReached,
+    BrainSession,
+    BrainSessionEnded,
+    BrainUnreached,
+    WorkItem,
+)
 from handiwork.model.tool import ToolResult
 from handiwork.observe import log
 
@@ -263,16 +270,21 @@ class AnthropicBrain:
         first, longest = _RECONNECT_SECONDS
         delay = first
         while True:
-            api = self._access.of(work)
+            api, reached = self._access.of(work), False
             try:
                 async with contextlib.aclosing(self._connected(api, work)) as events:
                     async for event in events:
-                        delay = first
+                        reached = True
+                        if not isinstance(event, BrainReached):
+                            delay = first
                         yield event
                         if isinstance(event, BrainSessionEnded):
                             return
             except BrainUnavailableError as error:
                 self._log.info("stream broke", session=work.session_id, reason=str(error))
+                # One that broke is opened again at once; only where that fails is the brain away.
+                if not reached:
+                    yield BrainUnreached(reason=str(error))
             except UnauthorizedError:
                 if not self._access.drop(work, api):
                     raise
@@ -289,6 +301,7 @@ class AnthropicBrain:
                 work.session_id, timeout=timeout
             ) as answer:
                 history, known = await self._history(api, work)
+                yield BrainReached()
                 for pending in history.pending():
                     yield pending
                 async for frame in anthropic.AsyncStream.raw_events(answer.http_response):

@@ -12,6 +12,26 @@ from handiwork.model.session import (
     TurnIdle,
     TurnRunning,
 )
+from handiwork.model.tool import ToolCall
+
+
+class Interrupts:
+    """The newest interrupt of each thread, of all threads under the empty name."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, datetime] = {}
+
+    def add(self, event: Interrupted) -> None:
+        """Take one in; an older one changes nothing."""
+        former = self._marks.get(event.thread_id)
+        if former is None or former < event.processed_at:
+            self._marks[event.thread_id] = event.processed_at
+
+    def covers(self, call: ToolCall) -> bool:
+        """Say whether the call was processed at or before an interrupt of its thread."""
+        marks = [self._marks.get(thread) for thread in {"", call.thread_id}]
+        at = call.processed_at
+        return at is not None and any(mark is not None and at <= mark for mark in marks)
 
 
 class History:
@@ -21,7 +41,7 @@ class History:
         self._calls: dict[str, ToolCalled] = {}
         self._answered: set[str] = set()
         self._confirmed: dict[str, ToolConfirmed] = {}
-        self._interrupts: dict[str, datetime] = {}
+        self._interrupts = Interrupts()
         self._turn: TurnIdle | TurnRunning | None = None
         self._ended: BrainSessionEnded | None = None
 
@@ -35,9 +55,7 @@ class History:
             case ToolConfirmed():
                 self._confirmed[event.tool_use_id] = event
             case Interrupted():
-                former = self._interrupts.get(event.thread_id)
-                if former is None or former < event.processed_at:
-                    self._interrupts[event.thread_id] = event.processed_at
+                self._interrupts.add(event)
             case TurnIdle() | TurnRunning():
                 self._turn = event
             case BrainSessionEnded():
@@ -50,7 +68,7 @@ class History:
         for called in self._calls.values():
             if called.call.id in self._answered:
                 continue
-            if self._is_interrupted(called):
+            if self._interrupts.covers(called.call):
                 settled.append(ToolSettled(tool_use_id=called.call.id))
             else:
                 calls.append(called)
@@ -62,8 +80,3 @@ class History:
         turn = [self._turn] if self._turn is not None else []
         ended = [self._ended] if self._ended is not None else []
         return [*settled, *calls, *confirmed, *turn, *ended]
-
-    def _is_interrupted(self, called: ToolCalled) -> bool:
-        at = called.call.processed_at
-        marks = [self._interrupts.get(thread) for thread in {"", called.call.thread_id}]
-        return at is not None and any(mark is not None and at <= mark for mark in marks)

@@ -45,7 +45,8 @@ class Brain(Protocol):
     def events(self, work: WorkItem) -> AsyncGenerator[BrainEvent, None]:
         """Yield what happens, history first: stream opened, whole history listed, then live.
 
-        Reconnects by itself and reconciles again; a call is yielded once per connection at most
+        BrainReached comes before the history of each connection, BrainUnreached whenever one could
+        not be made. Reconnects by itself and reconciles again; a call is yielded once per connection at most
         and never when it is already answered. Ends after BrainSessionEnded; a refusal for good is
         UnauthorizedError, NotFoundError or BrainRefusedError. Close it (`contextlib.aclosing`).
         """

@@ -41,6 +41,9 @@ TOOLSET_PREFIX = "agent_toolset_"
 MAX_CREDENTIALS = 1000
 """Of one listing; a session is given fewer."""
 
+MAX_GROUNDS_CHARACTERS = 64
+"""Of the code that says why a call was judged as it was."""
+
 _VERDICTS = {
     None: Permission.ALLOW,
     "allow": Permission.ALLOW,
@@ -148,19 +151,34 @@ def _called(event: Json, session_id: str, *, custom: bool = False) -> BrainEvent
     id_, name, given = _text(event, "id"), _text(event, "name"), event.get("input")
     if not id_ or not name:
         return None
-    verdict = event.get("evaluated_permission")
-    known = verdict is None or isinstance(verdict, str)
+    permission, grounds = _judged(event)
     call = ToolCall(
         id=id_,
         session_id=session_id,
         name=name,
         input=given if isinstance(given, Mapping) else {},
         custom=custom,
-        permission=_VERDICTS.get(verdict, Permission.UNKNOWN) if known else Permission.UNKNOWN,
+        permission=permission,
+        evaluation=grounds,
         thread_id=_text(event, "session_thread_id"),
         processed_at=_time(event),
     )
     return ToolCalled(call=call)
+
+
+def _judged(event: Json) -> tuple[Permission, str]:
+    """Return the verdict and its grounds; an `auto` judgement of the call can only make it stricter."""
+    verdict = _verdict(event.get("evaluated_permission"))
+    judgement = _object(_object(event, "evaluation"), "evaluated_permission")
+    if verdict is Permission.ALLOW and judgement:
+        verdict = _verdict(judgement.get("type") or "")
+    grounds = _text(judgement, "reason_code") or _text(_object(event, "evaluation"), "type")
+    return verdict, grounds[:MAX_GROUNDS_CHARACTERS]
+
+
+def _verdict(value: Any) -> Permission:
+    known = value is None or isinstance(value, str)
+    return _VERDICTS.get(value, Permission.UNKNOWN) if known else Permission.UNKNOWN
 
 
 def _custom_called(event: Json, session_id: str) -> BrainEvent | None:

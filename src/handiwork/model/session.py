@@ -24,8 +24,43 @@ class SessionState(enum.Enum):
     ENDED = "ended"
 
 
+class WaitingKind(enum.Enum):
+    """What a session can wait for that somebody may have to look after."""
+
+    CONFIRMATION = "confirmation"
+    UNSERVED_TOOL = "unserved_tool"
+    TOOL_FAILED_TO_LOAD = "tool_failed_to_load"
+    SANDBOX = "sandbox"
+    MEMORY_STORE = "memory_store"
+    SKILL = "skill"
+    STAGING = "staging"
+    BRAIN = "brain"
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a session waits for. `name` is the tool, skill or store that is meant."""
+
+    kind: WaitingKind
+    reason: str
+    name: str = ""
+    tool_use_id: str = ""
+    since: datetime
+
+
+class RefusedResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A result that the brain refused for good: the call ran, and the agent never learns how."""
+
+    tool_use_id: str
+    tool: str
+    reason: str
+    at: datetime
+
+
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """What we keep of one session of the brain. `reason` says why it is REFUSED, LOST or STOPPED."""
+    """What we keep of one session of the brain. `reason` says why it is REFUSED, LOST or STOPPED.
+
+    `waiting` is what it waits for, oldest first; `refused_results` are the last few.
+    """
 
     id: str
     tenant: str = DEFAULT_TENANT
@@ -38,6 +73,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     tier: str = ""
     sandbox_id: str = ""
     work_id: str = ""
+    waiting: tuple[Waiting, ...] = ()
+    refused_results: tuple[RefusedResult, ...] = ()
     created_at: datetime
     updated_at: datetime
 
@@ -106,6 +143,16 @@ class TurnRunning(msgspec.Struct, frozen=True, kw_only=True):
     """A turn is under way."""
 
 
+class BrainUnreached(msgspec.Struct, frozen=True, kw_only=True):
+    """The brain's stream broke and could not be opened again yet; what it says is missed."""
+
+    reason: str
+
+
+class BrainReached(msgspec.Struct, frozen=True, kw_only=True):
+    """The stream is open again, and all that was missed follows."""
+
+
 class BrainSessionEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The session was terminated, archived or deleted: no results are accepted."""
 
@@ -119,6 +166,8 @@ BrainEvent = (
     | Interrupted
     | TurnIdle
     | TurnRunning
+    | BrainUnreached
+    | BrainReached
     | BrainSessionEnded
 )
 

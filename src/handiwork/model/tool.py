@@ -18,7 +18,10 @@ class Permission(enum.Enum):
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One call the brain asks for. `custom` selects how the result is posted."""
+    """One call the brain asks for. `custom` selects how the result is posted.
+
+    `evaluation` is what the brain says about how it came to its verdict; for people only.
+    """
 
     id: str
     session_id: str
@@ -26,6 +29,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     input: Mapping[str, Any]
     custom: bool = False
     permission: Permission = Permission.ALLOW
+    evaluation: str = ""
     thread_id: str = ""
     processed_at: datetime | None = None
 

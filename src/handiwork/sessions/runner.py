@@ -21,8 +21,12 @@ from handiwork.model.errors import (
 from handiwork.model.sandbox import SandboxState
 from handiwork.model.session import (
     BrainEvent,
+    BrainReached,
     BrainSession,
+    BrainSessionEnded,
+    BrainUnreached,
     Interrupted,
+    RefusedResult,
     Session,
     SessionState,
     ToolCalled,
@@ -30,23 +34,35 @@ from handiwork.model.session import (
     ToolSettled,
     TurnIdle,
     TurnRunning,
+    WaitingKind,
     WorkItem,
 )
-from handiwork.model.tool import LedgerEntry
+from handiwork.model.tool import LedgerEntry, ToolCall
 from handiwork.observe import log
 from handiwork.sessions.calls import CallPath, Calls
 from handiwork.sessions.journal import Journal
 from handiwork.sessions.lifecycle import Command, Happening, step
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.sandboxes import LiveSandboxes, SandboxRequest
+from handiwork.sessions.stragglers import Stragglers
 from handiwork.store.protocol import Store
 from handiwork.tools.registry import Registry
 from handiwork.tools.toolset import RefusingToolset, SessionToolset, Toolset
 
 STOPPED_BY_OPERATOR = "it was stopped by the operator"
 
+UNSERVED = "the agent declares it and nobody serves it here; its calls wait for somebody else"
+
+AWAY = "event stream"
+"""What is waited for while the brain cannot be reached."""
+
 OPEN_TURN = "requires_action"
 """The one reason to rest that leaves a turn open."""
+
+MAX_REFUSED_RESULTS = 8
+
+_WAITS_FOR_NOTHING = (SessionState.SLEEPING, SessionState.LOST, SessionState.ENDED)
+"""A session that rests, is over, or is another's to tell about; a stopped one goes on waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +82,7 @@ class Hands:
     clock: Callable[[], datetime]
     tools: ToolSettings = field(default_factory=ToolSettings)
     stops: set[str] = field(default_factory=set)
+    stragglers: Stragglers = field(default_factory=Stragglers)
 
 
 async def serve(hands: Hands, work: WorkItem) -> None:
@@ -81,7 +98,10 @@ class _Run:
         self._work = work
         self._session: Session | None = None
         self._rests = False
-        self._journal = Journal(hands.store.sessions, work.session_id, hands.clock)
+        self._journal = Journal(
+            hands.store.sessions, work.session_id, hands.clock, self._waiting_changed
+        )
+        self._unsaved = False
         self._open: dict[str, LedgerEntry] = {}
         self._turn_open = False
         self._idle: asyncio.Timeout | None = None
@@ -139,6 +159,7 @@ class _Run:
         work, now = self._work, self._hands.clock()
         try:
             known = await self._hands.store.sessions.get(work.session_id)
+            self._journal.resume(known.waiting)
             return msgspec.structs.replace(
                 known, work_id=work.id, environment_id=work.environment_id
             )
@@ -158,6 +179,7 @@ class _Run:
             self._refuse_stopped()
             sandbox_id = await self._sandbox(view)
         except HandiworkError as error:
+            self._journal.waits(WaitingKind.SANDBOX, str(error))
             await self._move(Happening.REFUSED, str(error))
             return RefusingToolset(view, str(error))
         await self._move(Happening.READY)
@@ -169,6 +191,8 @@ class _Run:
         )
         if missing := toolset.missing():
             self._journal.note("tools.unserved", tools=missing)
+        for name in missing:
+            self._journal.waits(WaitingKind.UNSERVED_TOOL, UNSERVED, name=name)
         return toolset
 
     def _refuse_stopped(self) -> None:
@@ -214,6 +238,10 @@ class _Run:
             toolset=toolset,
             journal=self._journal,
             clock=hands.clock,
+            former=self._open,
+            parallel_calls=hands.settings.parallel_calls,
+            stragglers=hands.stragglers,
+            refused=self._result_refused,
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -259,16 +287,23 @@ class _Run:
             case Interrupted():
                 calls.interrupted(event)
                 self._journal.note("session.interrupted", thread_id=event.thread_id)
-            case TurnRunning():
-                self._turn_open = True
+            case TurnRunning() | TurnIdle():
+                self._take_turn(event)
                 self._rearm(calls)
-            case TurnIdle():
-                self._turn_open = event.stop_reason == OPEN_TURN
-                if not self._turn_open:
-                    self._journal.note("turn.ended", stop_reason=event.stop_reason)
-                self._rearm(calls)
-            case _:
+            case BrainUnreached():
+                self._journal.waits(WaitingKind.BRAIN, event.reason, name=AWAY)
+            case BrainReached():
+                self._journal.waits_no_more(WaitingKind.BRAIN, name=AWAY)
+            case BrainSessionEnded():
                 pass
+
+    def _take_turn(self, event: TurnRunning | TurnIdle) -> None:
+        if isinstance(event, TurnRunning):
+            self._turn_open = True
+            return
+        self._turn_open = event.stop_reason == OPEN_TURN
+        if not self._turn_open:
+            self._journal.note("turn.ended", stop_reason=event.stop_reason)
 
     def _rearm(self, calls: Calls) -> None:
         """Let the idle clock run only while nothing is under way, here or at the brain."""
@@ -312,15 +347,38 @@ class _Run:
             await self._free_sandbox()
         if Command.CLOSE in move.commands and session.sandbox_id:
             await self._hands.sandboxes.close(session.sandbox_id)
+        if move.state in _WAITS_FOR_NOTHING:
+            self._journal.waits_no_more()
         kept = session.reason if move.state is session.state else ""
         self._session = msgspec.structs.replace(
             self._known(),
             state=move.state,
             reason=reason or kept,
+            waiting=self._journal.waiting,
             updated_at=self._hands.clock(),
         )
         await self._hands.store.sessions.save(self._session)
         self._journal.note(f"session.{move.state.value}", reason=self._session.reason)
+
+    def _waiting_changed(self) -> None:
+        if not self._unsaved:
+            self._unsaved = True
+            self._journal.later(self._keep_waiting)
+
+    def _result_refused(self, call: ToolCall, reason: str) -> None:
+        """Keep the last few with the session, for the operator."""
+        one = RefusedResult(
+            tool_use_id=call.id, tool=call.name, reason=reason, at=self._hands.clock()
+        )
+        known = self._known()
+        kept = (*known.refused_results, one)[-MAX_REFUSED_RESULTS:]
+        self._session = msgspec.structs.replace(known, refused_results=kept)
+        self._waiting_changed()
+
+    async def _keep_waiting(self) -> None:
+        self._unsaved = False
+        self._session = msgspec.structs.replace(self._known(), waiting=self._journal.waiting)
+        await self._hands.store.sessions.save(self._session)
 
     async def _free_sandbox(self) -> None:
         """Put the sandbox to sleep; what fails is told, and the files stay where they are."""

@@ -20,6 +20,7 @@ from handiwork.model.errors import (
 from handiwork.model.placeholder import Credential
 from handiwork.model.session import (
     BrainEvent,
+    BrainReached,
     BrainSession,
     BrainSessionEnded,
     Interrupted,
@@ -86,21 +87,25 @@ class FakeBrain:
             self._offer(session)
 
     def emit(self, session_id: str, event: BrainEvent) -> None:
-        """Add an event to a session."""
+        """Add an event to a session and tell it to those who follow."""
+        self.miss(session_id, event)
+        for stream in self._sessions[session_id].streams:
+            stream.put_nowait(event)
+
+    def miss(self, session_id: str, event: BrainEvent) -> None:
+        """Add an event that no stream tells: who follows finds it at the next reconnect."""
         session = self._sessions[session_id]
         session.log.append(event)
         if isinstance(event, ToolSettled):
             session.open.discard(event.tool_use_id)
         elif isinstance(event, Interrupted | BrainSessionEnded):
             session.open.clear()
-        for stream in session.streams:
-            stream.put_nowait(event)
 
     def break_streams(self, session_id: str) -> None:
         """Let every stream of the session reconnect, and so reconcile again."""
         session = self._sessions[session_id]
         for stream in session.streams:
-            for event in _pending(session):
+            for event in (BrainReached(), *_pending(session)):
                 stream.put_nowait(event)
 
     def lose(self, session_id: str) -> None:
@@ -182,7 +187,7 @@ class FakeBrain:
         """Yield what is pending, then what comes."""
         session = self._sessions[work.session_id]
         stream: asyncio.Queue[BrainEvent] = asyncio.Queue()
-        for event in _pending(session):
+        for event in (BrainReached(), *_pending(session)):
             stream.put_nowait(event)
         session.streams.append(stream)
         try:

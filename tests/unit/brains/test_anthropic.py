@@ -18,7 +18,16 @@ from handiwork.model.errors import (
     NotFoundError,
     UnauthorizedError,
 )
-from handiwork.model.session import BrainEvent, ToolCalled, ToolSettled, TurnIdle, WorkItem
+from handiwork.model.session import (
+    BrainEvent,
+    BrainReached,
+    BrainSessionEnded,
+    BrainUnreached,
+    ToolCalled,
+    ToolSettled,
+    TurnIdle,
+    WorkItem,
+)
 from handiwork.model.tool import TextBlock, ToolResult
 
 KEY = "sk-ant-oat01-environment"
@@ -281,11 +290,13 @@ async def test_post_gives_up_in_the_end(server: Server, monkeypatch: pytest.Monk
     await brain.close()
 
 
-async def collected(brain: AnthropicBrain, count: int) -> list[BrainEvent]:
+async def collected(brain: AnthropicBrain, count: int, *, reach: bool = False) -> list[BrainEvent]:
+    """Return so many events; those that tell of the stream itself only where `reach` is asked."""
     found: list[BrainEvent] = []
     events = brain.events(WORK)
     async for event in events:
-        found.append(event)
+        if reach or not isinstance(event, BrainReached | BrainUnreached):
+            found.append(event)
         if len(found) == count:
             break
     await events.aclose()
@@ -351,7 +362,29 @@ async def test_when_the_history_cannot_be_listed_nothing_is_told(
 
 async def test_the_stream_ends_with_the_session(server: Server, brain: AnthropicBrain) -> None:
     server.answers["stream"] = [stream({"type": "session.deleted", "id": "d"})]
-    assert len([event async for event in brain.events(WORK)]) == 1
+    assert [event async for event in brain.events(WORK)] == [
+        BrainReached(),
+        BrainSessionEnded(reason="deleted"),
+    ]
+
+
+async def test_a_stream_that_cannot_be_opened_is_told_until_it_is_open(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers["stream"] = [stream(use("a")), error(503), error(503), stream(use("b"))]
+    server.answers["events"] = [(200, {"data": []})]
+    events = await collected(brain, 6, reach=True)
+    kinds = [type(event).__name__ for event in events]
+    assert kinds == [
+        "BrainReached",
+        "ToolCalled",
+        "BrainUnreached",
+        "BrainUnreached",
+        "BrainReached",
+        "ToolCalled",
+    ]
+    assert isinstance(events[2], BrainUnreached)
+    assert "503" in events[2].reason
 
 
 @pytest.mark.parametrize(

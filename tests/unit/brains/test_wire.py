@@ -46,7 +46,12 @@ USE = {
     "session_thread_id": None,
 }
 CALL = ToolCall(
-    id="sevt_01A", session_id="sesn_1", name="bash", input={"command": "ls"}, processed_at=TIME
+    id="sevt_01A",
+    session_id="sesn_1",
+    name="bash",
+    input={"command": "ls"},
+    evaluation="always_allow",
+    processed_at=TIME,
 )
 
 
@@ -123,13 +128,51 @@ def test_only_a_known_verdict_runs(verdict: object, permission: Permission) -> N
     assert read.call.permission is permission
 
 
+def _auto(verdict: object, **more: str) -> dict[str, Any]:
+    return {"type": "auto", "evaluated_permission": {"type": verdict, **more}}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "evaluation", "permission", "grounds"),
+    [
+        ("allow", _auto("allow"), Permission.ALLOW, "auto"),
+        ("ask", _auto("ask", reason_code="indeterminate"), Permission.ASK, "indeterminate"),
+        ("deny", _auto("deny", reason_code="high_risk"), Permission.DENY, "high_risk"),
+        ("allow", _auto("ask"), Permission.ASK, "auto"),
+        (None, _auto("deny"), Permission.DENY, "auto"),
+        ("allow", _auto("later"), Permission.UNKNOWN, "auto"),
+        ("allow", _auto(None), Permission.UNKNOWN, "auto"),
+        ("deny", _auto("allow"), Permission.DENY, "auto"),
+        ("ask", {"type": "always_ask"}, Permission.ASK, "always_ask"),
+        ("allow", {"type": "a.new.one"}, Permission.ALLOW, "a.new.one"),
+        ("allow", "what", Permission.ALLOW, ""),
+        ("ask", _auto("ask", reason_code="x" * 999), Permission.ASK, "x" * 64),
+    ],
+)
+def test_a_judgement_of_the_call_only_makes_the_verdict_stricter(
+    verdict: object, evaluation: object, permission: Permission, grounds: str
+) -> None:
+    event = {**USE, "evaluated_permission": verdict, "evaluation": evaluation}
+    read = wire.read_event(event, "sesn_1")
+    assert isinstance(read, ToolCalled)
+    assert (read.call.permission, read.call.evaluation) == (permission, grounds)
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
 _KEYS = st.sampled_from(
-    [*USE, "tool_use_id", "custom_tool_use_id", "result", "stop_reason", "deny_message"]
+    [
+        *USE,
+        "evaluation",
+        "tool_use_id",
+        "custom_tool_use_id",
+        "result",
+        "stop_reason",
+        "deny_message",
+    ]
 )
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from handiwork.model.session import SessionEvent
+from handiwork.model.session import SessionEvent, WaitingKind
 from handiwork.sessions import journal as module
 from handiwork.sessions.journal import Journal
 from handiwork.testing.store import MemorySessions
@@ -103,3 +103,30 @@ async def test_a_write_that_fails_is_told() -> None:
     one.later(broken)
     with pytest.raises(ZeroDivisionError):
         await one.flush()
+
+
+async def test_what_is_waited_for_is_noted_once_and_when_it_is_over() -> None:
+    sessions, changes = MemorySessions(), list[int]()
+    one = Journal(sessions, "sesn_1", lambda: NOW, lambda: changes.append(1))
+    one.waits(WaitingKind.SKILL, "no answer", name="pdf")
+    one.waits(WaitingKind.SKILL, "still none", name="pdf")
+    assert [(w.name, w.reason, w.since) for w in one.waiting] == [("pdf", "still none", NOW)]
+    one.waits_no_more(WaitingKind.SKILL, name="pdf")
+    one.waits_no_more(WaitingKind.SKILL, name="pdf")
+    await one.flush()
+    assert [(e.kind, e.data) for e in await sessions.events("sesn_1")] == [
+        ("session.waits", {"waits_for": "skill", "name": "pdf", "reason": "no answer"}),
+        ("session.waits_no_more", {"waits_for": "skill", "name": "pdf", "seconds": 0.0}),
+    ]
+    assert one.waiting == ()
+    assert len(changes) == 3
+
+
+async def test_a_wait_that_goes_on_after_a_restart_keeps_its_since() -> None:
+    first = journal(MemorySessions())
+    first.waits(WaitingKind.CONFIRMATION, "x", tool_use_id="a")
+    second = Journal(MemorySessions(), "sesn_1", lambda: NOW + timedelta(hours=1))
+    second.resume(first.waiting)
+    assert second.waiting == ()
+    second.waits(WaitingKind.CONFIRMATION, "x", tool_use_id="a")
+    assert second.waiting[0].since == NOW
