@@ -6,6 +6,7 @@ environment key; neither is ever logged.
 """
 
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ REQUEST_SECONDS = 30.0
 
 _KEEPALIVE_SECONDS = 60.0
 _TRANSIENT = frozenset({408, 409, 429})
+
+MAX_SHOWN_CHARS = 500
+_KEY = re.compile(r"(sk-ant-|whsec_|hwlb_|hwlbenv_|[Bb]earer )[A-Za-z0-9+/=._~-]+")
 
 T = TypeVar("T")
 
@@ -121,14 +125,25 @@ def told(what: str) -> Iterator[None]:
     except anthropic.APIStatusError as error:
         raise _mapped(what, error) from None
     except (anthropic.APIConnectionError, httpx2.HTTPError, OSError) as error:
-        raise BrainUnavailableError(f"cannot {what}: {error}") from None
+        raise BrainUnavailableError(f"cannot {what}: {plain(str(error))}") from None
     except anthropic.AnthropicError as error:
-        raise BrainUnavailableError(f"cannot {what}: malformed answer: {error}") from None
+        reason = plain(str(error))
+        raise BrainUnavailableError(f"cannot {what}: malformed answer: {reason}") from None
+
+
+def plain(text: str) -> str:
+    """Return what may be shown of a text from outside: short, on one line, no key in it.
+
+    A gateway may echo what it was sent, and a terminal obeys control characters.
+    """
+    shown = _KEY.sub(lambda found: f"{found.group(1)}…", text[: 2 * MAX_SHOWN_CHARS])
+    line = "".join(char if char.isprintable() else " " for char in shown)
+    return line if len(line) <= MAX_SHOWN_CHARS else line[: MAX_SHOWN_CHARS - 1] + "…"
 
 
 def _mapped(what: str, error: anthropic.APIStatusError) -> HandiworkError:
     status = error.status_code
-    text = f"cannot {what}: the brain answered {status}: {error.message}"
+    text = f"cannot {what}: the brain answered {status}: {plain(error.message)}"
     if status in _TRANSIENT or status >= 500:
         return BrainUnavailableError(text)
     if status in (401, 403):

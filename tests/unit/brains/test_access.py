@@ -8,9 +8,11 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
-from tests.answering_server import Server, error
+from hypothesis import given
+from hypothesis import strategies as st
 
-from handiwork.brains.access import Access, body_of, told
+from answering_server import Server, error
+from handiwork.brains.access import MAX_SHOWN_CHARS, Access, body_of, plain, told
 from handiwork.model.errors import BrainRefusedError, BrainUnavailableError, UnauthorizedError
 from handiwork.model.session import WorkItem
 
@@ -97,3 +99,18 @@ def test_a_body_is_an_object_or_nothing() -> None:
     for content in (b"[]", b'{"a"', b"\xff"):
         with pytest.raises(BrainUnavailableError, match="the brain's x is malformed"):
             body_of(_Answer(content), "x")
+
+
+@given(st.text(max_size=3000))
+def test_any_text_is_shown_short_and_on_one_line(text: str) -> None:
+    shown = plain(text)
+    assert len(shown) <= MAX_SHOWN_CHARS
+    assert shown.isprintable()
+
+
+@pytest.mark.parametrize("key", ["sk-ant-oat01-Ab_c-9", "whsec_ab+/c=", "hwlbenv_Xy-z_1"])
+def test_a_key_that_the_brain_echoes_is_not_shown(key: str) -> None:
+    shown = plain(f"bad header 'Authorization: Bearer {key}' or {key}\x1b[2J\nnext")
+    assert key[8:] not in shown
+    assert "\x1b" not in shown
+    assert shown.endswith(" next")

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.answering_server import Answer, Server, error
 
+from answering_server import Answer, Server, error
 from handiwork.brains import anthropic as module
 from handiwork.brains.anthropic import AnthropicBrain
 from handiwork.model.errors import (
