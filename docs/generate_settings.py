@@ -47,6 +47,7 @@ MEANING = {
     "egress.policy": "name of the policy over all others; empty: it abstains",
     "egress.connect_timeout_seconds": "time to reach an upstream",
     "egress.idle_timeout_seconds": "a connection without a byte is closed after this",
+    "webhooks.key_files": "files with the signing keys of webhooks, one a line, readable by us only; several while a key is changed",
     "client.url": "control plane that the command line asks; empty: the unix socket of the data directory",
     "client.key_file": "file with the admin key alone; needed with `url`",
     "process.egress_id": "as root: user and group id of the egress proxy",
@@ -104,12 +105,11 @@ def _rows(tree: type[msgspec.Struct], prefix: str) -> typing.Iterator[_Row]:
     for field in msgspec.structs.fields(tree):
         part = _part(field.type)
         if part is None:
-            is_table = typing.get_origin(field.type) is dict
             yield _Row(
                 prefix + field.name,
                 _kind(field.type),
                 _default(field),
-                "none" if is_table else _variable(prefix, field.name),
+                _variable(prefix, field),
             )
         else:
             parts.append((part, f"{prefix}{field.name}."))
@@ -126,6 +126,8 @@ def _part(kind: object) -> type[msgspec.Struct] | None:
 
 
 def _kind(kind: object) -> str:
+    if typing.get_origin(kind) is tuple:
+        return f"list of {_kind(typing.get_args(kind)[0])}"
     if isinstance(kind, types.UnionType):
         return " or ".join(_kind(each) for each in typing.get_args(kind))
     return kind.__name__ if isinstance(kind, type) else str(kind)
@@ -139,11 +141,12 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     return "empty" if text in ('""', "{}") else f"`{text}`"
 
 
-def _variable(prefix: str, name: str) -> str:
-    """Return the variable: sections at the top have some, parts of parts and lists have none."""
-    if prefix.count(".") > 1 or prefix == "environments.":
+def _variable(prefix: str, field: msgspec.structs.FieldInfo) -> str:
+    """Return the variable: sections at the top have some, parts of parts, lists and tables have none."""
+    has_parts = typing.get_origin(field.type) in (tuple, dict)
+    if prefix.count(".") > 1 or prefix == "environments." or has_parts:
         return "none"
-    return f"`{PREFIX}{(prefix + name).replace('.', '_').upper()}`"
+    return f"`{PREFIX}{(prefix + field.name).replace('.', '_').upper()}`"
 
 
 if __name__ == "__main__":

@@ -270,6 +270,7 @@ class Served:
     stopped: list[str]
     not_ready: dict[str, str]
     indexed: list[int]
+    woken: list[int]
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -293,6 +294,7 @@ async def served_api(
         stopped=[],
         not_ready={"egress": ""},
         indexed=[],
+        woken=[],
     )
 
     async def stop_session(session_id: str) -> None:
@@ -308,6 +310,7 @@ async def served_api(
         "stop_session": stop_session,
         "index_audit": index_audit,
         "readiness": lambda: served.not_ready,
+        "wake": lambda: served.woken.append(1),
         "now": lambda: NOW,
         "admin_key_hash": hashlib.sha256(ADMIN_KEY.encode()).digest(),
         "settings": settings or Settings(),

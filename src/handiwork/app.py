@@ -37,8 +37,9 @@ from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.reaper import adopt_sessions, reap
 from handiwork.sessions.runner import Hands
 from handiwork.sessions.sandboxes import LiveSandboxes
+from handiwork.sessions.webhooks import WEBHOOK_KEYS, keys_of
 from handiwork.store.envelope import load_control_key
-from handiwork.store.layout import Layout, read_or_create
+from handiwork.store.layout import Layout, read_or_create, read_private
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
 from handiwork.supervisor import EgressProxy, LocalBrain, OwnId, Program, Supervisor
@@ -159,6 +160,8 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         stop_session=lambda session_id: _stop(parts.store, served, session_id),
         index_audit=index.refresh,
         readiness=lambda: _readiness(registry, dispatchers),
+        wake=lambda: _wake(dispatchers),
+        webhook_keys=await _webhook_keys(parts.settings, parts.store),
         now=now,
         admin_key_hash=_admin_key_hash(parts.layout),
         settings=parts.settings,
@@ -307,17 +310,17 @@ def _environments(
 
 def _key_of(environment: EnvironmentSettings) -> str:
     path = Path(environment.key_file)
-    where = f"environments[{environment.id}].key_file {path}"
-    try:
-        mode = path.stat().st_mode
-        key = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where} cannot be read: {error}") from None
-    if mode & 0o077:
-        raise ConfigError(f"{where} can be read by others; run `chmod 600 {path}`")
-    if not key:
-        raise ConfigError(f"{where} is empty; put the environment key of the Console into it")
-    return key
+    return read_private(path, f"environments[{environment.id}].key_file {path}")
+
+
+async def _webhook_keys(settings: Settings, store: Store) -> tuple[bytes, ...]:
+    """Return the signing keys of the files and of the control secrets."""
+    kept = await store.control_secrets.get(WEBHOOK_KEYS)
+    texts = [(kept, "the webhook key that `handiwork init` stored")] if kept else []
+    for name in settings.webhooks.key_files:
+        where = f"webhooks.key_files {name}"
+        texts.append((read_private(Path(name), where), where))
+    return keys_of(texts)
 
 
 def make_driver(
@@ -464,6 +467,11 @@ async def _stop(store: Store, served: Mapping[str, Dispatcher], session_id: str)
     dispatcher = served.get(session.environment_id)
     if dispatcher is None or not await dispatcher.stop(session_id):
         raise ConflictError(f"the session {session_id} is not being served")
+
+
+def _wake(dispatchers: Sequence[Dispatcher]) -> None:
+    for dispatcher in dispatchers:
+        dispatcher.wake()
 
 
 def _readiness(registry: EgressRegistry, dispatchers: Sequence[Dispatcher]) -> dict[str, str]:

@@ -106,6 +106,16 @@ class ProcessSettings(Section, frozen=True, kw_only=True):
     brain_id: int = 64102
 
 
+class WebhookSettings(Section, frozen=True, kw_only=True):
+    """Webhooks in. Each file holds signing keys, one a line, readable by us only.
+
+    A key that `handiwork init` stored counts beside them; a delivery is taken when any of them
+    signed it, so that a key can be changed without a gap.
+    """
+
+    key_files: tuple[str, ...] = ()
+
+
 class ClientSettings(Section, frozen=True, kw_only=True):
     """How the CLI reaches a control plane. `url` empty: the unix socket of the data directory.
 
@@ -135,6 +145,7 @@ class Settings(Section, frozen=True, kw_only=True):
     tools: ToolSettings = msgspec.field(default_factory=ToolSettings)
     egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
     process: ProcessSettings = msgspec.field(default_factory=ProcessSettings)
+    webhooks: WebhookSettings = msgspec.field(default_factory=WebhookSettings)
     client: ClientSettings = msgspec.field(default_factory=ClientSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
 

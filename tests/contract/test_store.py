@@ -18,10 +18,12 @@ from handiwork.model.audit import AuditRecord
 from handiwork.model.errors import ConflictError, NotFoundError
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import AllowRule, DenyRule, Match, Policy
+from handiwork.model.run import Cost, OutputFile, Run, RunState
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret
 from handiwork.model.session import Session, SessionState
 from handiwork.model.tool import ToolCall, text_result
+from handiwork.model.webhook import ReceivedWebhook
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
 from handiwork.testing.store import MemoryStore
@@ -334,6 +336,68 @@ class TestPlaceholders:
         assert await store.placeholders.list("sesn_2") == [plain]
 
 
+def webhook(id: str, seconds: float = 0, **fields: Any) -> ReceivedWebhook:
+    return ReceivedWebhook(id=id, kind="session.created", received_at=later(seconds), **fields)
+
+
+class TestWebhooks:
+    async def test_an_id_is_kept_once(self, store: Store) -> None:
+        first = webhook("a", data={"id": "sesn_1"})
+        bounds: dict[str, Any] = {"keep_from": NOW, "keep_at_most": 10}
+        assert await store.webhooks.add(first, **bounds)
+        assert not await store.webhooks.add(webhook("a", 5), **bounds)
+        assert await store.webhooks.list() == [first]
+
+    async def test_two_at_once_are_one(self, store: Store) -> None:
+        async with asyncio.TaskGroup() as group:
+            adding = [
+                group.create_task(store.webhooks.add(webhook("a"), keep_from=NOW, keep_at_most=10))
+                for _ in range(10)
+            ]
+        assert sorted(task.result() for task in adding) == [False] * 9 + [True]
+
+    async def test_old_ones_and_those_beyond_the_bound_are_dropped(self, store: Store) -> None:
+        for n in range(6):
+            kept = await store.webhooks.add(webhook(f"w{n}", n), keep_from=NOW, keep_at_most=3)
+            assert kept
+        assert [one.id for one in await store.webhooks.list()] == ["w5", "w4", "w3"]
+        assert [one.id for one in await store.webhooks.list(limit=2)] == ["w5", "w4"]
+        await store.webhooks.add(webhook("w6", 6), keep_from=later(5), keep_at_most=3)
+        assert [one.id for one in await store.webhooks.list()] == ["w6", "w5"]
+
+
+def run(id: str, seconds: float = 0, **fields: Any) -> Run:
+    return Run(
+        id=id,
+        session_id=id.replace("run", "sesn"),
+        environment_id="env_1",
+        agent_id="agent_1",
+        timeout_seconds=60,
+        created_at=later(seconds),
+        updated_at=later(seconds),
+        **fields,
+    )
+
+
+class TestRuns:
+    async def test_save_get_list(self, store: Store) -> None:
+        await store.runs.save(run("run_a", task="one"))
+        ended = run(
+            "run_a",
+            state=RunState.ENDED,
+            message="done",
+            files=(OutputFile(path="a.txt", size=3),),
+            list_cost=Cost(amount="0.01", currency="USD"),
+        )
+        await store.runs.save(ended)
+        await store.runs.save(run("run_b", 1))
+        assert await store.runs.get("run_a") == ended
+        assert [one.id for one in await store.runs.list()] == ["run_b", "run_a"]
+        assert await store.runs.list(limit=1) == [run("run_b", 1)]
+        with pytest.raises(NotFoundError, match="run_none"):
+            await store.runs.get("run_none")
+
+
 class TestControlSecrets:
     async def test_put_get(self, store: Store) -> None:
         await store.control_secrets.put("environment/env_1", "sk-1")
@@ -385,7 +449,11 @@ def test_any_moves_give_the_same_on_both(moves: list[tuple[str, str]]) -> None:
     asyncio.run(both())
 
 
-OF_ANOTHER_TENANT: dict[str, Callable[[Store], Awaitable[None]]] = {
+OF_ANOTHER_TENANT: dict[str, Callable[[Store], Awaitable[Any]]] = {
+    "webhook": lambda store: store.webhooks.add(
+        webhook("a", tenant="other"), keep_from=NOW, keep_at_most=9
+    ),
+    "run": lambda store: store.runs.save(run("run_a", tenant="other")),
     "session": lambda store: store.sessions.save(session(tenant="other")),
     "sandbox": lambda store: store.sandboxes.save(sandbox("sbx_1", tenant="other")),
     "agent": lambda store: store.agents.put(

@@ -24,6 +24,7 @@ from handiwork.api import (
     sandboxes,
     secrets,
     sessions,
+    webhooks,
 )
 from handiwork.api.control import Control
 from handiwork.api.gate import Gate, caller_of, refuse
@@ -91,6 +92,8 @@ def create_api(control: Control) -> Api:
             policies.routes,
             secrets.routes,
             audit.routes,
+            webhooks.receive,
+            webhooks.routes,
             *health.routes,
         ],
         dependencies={"control": Provide(lambda: control, sync_to_thread=False)},
@@ -99,7 +102,7 @@ def create_api(control: Control) -> Api:
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=_openapi(),
         logging_config=None,
-        state=State({"stopping": asyncio.Event()}),
+        state=State({"stopping": asyncio.Event(), "webhooks": webhooks.Admission()}),
     )
     api.gate = Gate(control.admin_key_hash, control.settings.api.host)
     return api

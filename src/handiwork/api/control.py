@@ -19,7 +19,8 @@ class Control:
     """Handed to `create_api` by the composition root.
 
     `readiness` maps each part to why it is not ready (empty: it is). `admin_key_hash` is the
-    SHA-256 of the key that TCP callers must show.
+    SHA-256 of the key that TCP callers must show. `wake` makes every dispatcher poll at once.
+    `webhook_keys` prove who sent a webhook; without one none is taken.
     """
 
     store: Store
@@ -28,9 +29,11 @@ class Control:
     stop_session: Callable[[str], Awaitable[None]]
     index_audit: Callable[[], Awaitable[object]]
     readiness: Callable[[], Mapping[str, str]]
+    wake: Callable[[], None]
     now: Callable[[], datetime]
     admin_key_hash: bytes
     settings: Settings
+    webhook_keys: tuple[bytes, ...] = ()
     tenant: str = DEFAULT_TENANT
 
 

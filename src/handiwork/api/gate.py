@@ -1,7 +1,9 @@
 """Who may speak to the API: checked on every request before anything else sees it.
 
 Over the unix socket the kernel tells who calls; over TCP the admin key does. A page of another
-site is kept out by `Host` (a rebound name is not ours) and `Origin` (only our own pages).
+site is kept out by `Host` (a rebound name is not ours) and `Origin` (only our own pages). One path
+takes everybody: a webhook comes from the brain by whatever public name, and its signature, which
+its route checks, is its proof.
 """
 
 import hashlib
@@ -19,6 +21,8 @@ PEER_UID = "peer_uid"
 """Where the server puts the caller's uid in the connection's state; absent over TCP."""
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+SIGNED_PATH = "/webhooks"
+"""Exactly this: its route believes nobody without a signature."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -52,6 +56,8 @@ class Gate:
 
     def check(self, caller: Caller) -> Refusal | None:
         """Return why the caller is refused, or None."""
+        if caller.path == SIGNED_PATH:
+            return None
         if len(caller.hosts) != 1 or not self._is_ours(caller.hosts[0], caller.local_address):
             return Refusal(403, "this Host is not served here; use the address of the settings")
         if any(not _same_origin(origin, caller.hosts[0]) for origin in caller.origins):

@@ -9,6 +9,7 @@ from handiwork.client.link import Link
 from handiwork.client.sandboxes import Sandboxes
 from handiwork.client.sessions import Sessions
 from handiwork.client.settings import Agents, Audit, Policies, Secrets
+from handiwork.client.webhooks import Webhooks
 
 
 class Handiwork:
@@ -35,6 +36,7 @@ class Handiwork:
         self.policies = Policies(link)
         self.secrets = Secrets(link)
         self.audit = Audit(link)
+        self.webhooks = Webhooks(link)
 
     def __repr__(self) -> str:
         return f"Handiwork({self._link.place!r})"

@@ -1,6 +1,7 @@
 """Claims work of one brain while there is room for it, and places it."""
 
 import asyncio
+import contextlib
 import functools
 import secrets
 import time
@@ -38,6 +39,7 @@ class Dispatcher:
         self._fleet = fleet
         self._now = now
         self._log = log.get("dispatcher").bind(environment=hands.brain.environment_id)
+        self._woken = asyncio.Event()
         self.state = "starting"
         self.reason = ""
 
@@ -51,7 +53,7 @@ class Dispatcher:
                 work = await self._hands.brain.claim()
             except BrainUnavailableError as error:
                 self._stands("waiting", str(error))
-                await asyncio.sleep(_RANDOM.uniform(pause / 2, pause))
+                await self._rest(_RANDOM.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 continue
             except (UnauthorizedError, NotFoundError, BrainRefusedError) as error:
@@ -62,7 +64,11 @@ class Dispatcher:
             if work is not None:
                 await self._place(work)
             elif self._now() - started < QUICK_POLL_SECONDS:
-                await asyncio.sleep(QUICK_POLL_PAUSE_SECONDS)
+                await self._rest(QUICK_POLL_PAUSE_SECONDS)
+
+    def wake(self) -> None:
+        """End a pause between two polls."""
+        self._woken.set()
 
     async def stop(self, session_id: str) -> bool:
         """Stop a session for the operator: its calls, and the rest of an open turn.
@@ -74,6 +80,11 @@ class Dispatcher:
         if not stopped:
             self._hands.stops.discard(session_id)
         return stopped
+
+    async def _rest(self, seconds: float) -> None:
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
 
     async def _place(self, work: WorkItem) -> None:
         while True:

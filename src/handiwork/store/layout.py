@@ -117,6 +117,20 @@ def read_or_create(path: Path, make: bytes) -> bytes:
     return content
 
 
+def read_private(path: Path, where: str) -> str:
+    """Return the text of a key file; ConfigError, led by `where`, when others can read it."""
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where} cannot be read: {error}") from None
+    if mode & 0o077:
+        raise ConfigError(f"{where} can be read by others; run `chmod 600 {path}`")
+    if not text:
+        raise ConfigError(f"{where} is empty; put the key into it")
+    return text
+
+
 def _create(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)

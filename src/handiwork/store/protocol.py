@@ -11,10 +11,12 @@ from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
+from handiwork.model.run import Run
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.secret import SealedSecret, SecretInfo
 from handiwork.model.session import Session, SessionEvent
 from handiwork.model.tool import LedgerEntry, ToolCall, ToolResult
+from handiwork.model.webhook import ReceivedWebhook
 
 
 class Sessions(Protocol):
@@ -192,6 +194,39 @@ class ControlSecrets(Protocol):
         ...
 
 
+class Webhooks(Protocol):
+    """Webhooks that were received: what a second delivery of the same id is known by."""
+
+    async def add(
+        self, webhook: ReceivedWebhook, *, keep_from: datetime, keep_at_most: int
+    ) -> bool:
+        """Add it; False when its id is there already.
+
+        Those received before `keep_from`, and all but the newest `keep_at_most`, are dropped.
+        """
+        ...
+
+    async def list(self, *, limit: int = 100) -> list[ReceivedWebhook]:
+        """Newest first."""
+        ...
+
+
+class Runs(Protocol):
+    """Tasks given over the API, and how they ended."""
+
+    async def save(self, run: Run) -> None:
+        """Insert or replace."""
+        ...
+
+    async def get(self, run_id: str) -> Run:
+        """NotFoundError when there is none."""
+        ...
+
+    async def list(self, *, limit: int = 100) -> list[Run]:
+        """Newest first."""
+        ...
+
+
 class Store(Protocol):
     """All of it."""
 
@@ -238,6 +273,16 @@ class Store(Protocol):
     @property
     def control_secrets(self) -> ControlSecrets:
         """Our own secrets."""
+        ...
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Webhooks that were received."""
+        ...
+
+    @property
+    def runs(self) -> Runs:
+        """Runs."""
         ...
 
     async def close(self) -> None:

@@ -8,9 +8,11 @@ from handiwork.store.database import Database
 from handiwork.store.sqlite_audit import SqliteAudit
 from handiwork.store.sqlite_ledger import SqliteLedger
 from handiwork.store.sqlite_placeholders import SqlitePlaceholders
+from handiwork.store.sqlite_runs import SqliteRuns
 from handiwork.store.sqlite_sandboxes import SqliteSandboxes
 from handiwork.store.sqlite_sessions import SqliteSessions
 from handiwork.store.sqlite_settings import SqliteAgents, SqlitePolicies, SqliteSecrets
+from handiwork.store.sqlite_webhooks import SqliteWebhooks
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -30,6 +32,8 @@ class SqliteStore:
         self.audit = SqliteAudit(database, tenant)
         self.sandboxes = SqliteSandboxes(database, tenant)
         self.placeholders = SqlitePlaceholders(database, tenant)
+        self.webhooks = SqliteWebhooks(database, tenant)
+        self.runs = SqliteRuns(database, tenant)
         self.control_secrets = control_secrets
 
     async def close(self) -> None:

@@ -14,10 +14,12 @@ from handiwork.model.audit import AuditRecord
 from handiwork.model.errors import ConflictError, NotFoundError
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
+from handiwork.model.run import Run
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret, SecretInfo
 from handiwork.model.session import Session, SessionEvent
 from handiwork.model.tool import LedgerEntry, ToolCall, ToolResult
+from handiwork.model.webhook import ReceivedWebhook
 
 
 class MemorySessions:
@@ -309,6 +311,53 @@ class MemoryControlSecrets:
         return self._values.get(name)
 
 
+class MemoryWebhooks:
+    """Webhooks that were received."""
+
+    def __init__(self) -> None:
+        self._webhooks: dict[str, ReceivedWebhook] = {}
+
+    async def add(
+        self, webhook: ReceivedWebhook, *, keep_from: datetime, keep_at_most: int
+    ) -> bool:
+        """Add it unless its id is there; drop what is older, and beyond the newest."""
+        if webhook.id in self._webhooks:
+            return False
+        self._webhooks[webhook.id] = webhook
+        newest = await self.list(limit=keep_at_most)
+        self._webhooks = {one.id: one for one in newest if one.received_at >= keep_from}
+        return True
+
+    async def list(self, *, limit: int = 100) -> list[ReceivedWebhook]:
+        """Return the newest first."""
+        found = sorted(
+            self._webhooks.values(), key=lambda one: (one.received_at, one.id), reverse=True
+        )
+        return found[:limit]
+
+
+class MemoryRuns:
+    """Runs."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+
+    async def save(self, run: Run) -> None:
+        """Insert or replace."""
+        self._runs[run.id] = run
+
+    async def get(self, run_id: str) -> Run:
+        """Return it, or raise NotFoundError."""
+        if run_id not in self._runs:
+            raise NotFoundError(f"there is no run {run_id!r}")
+        return self._runs[run_id]
+
+    async def list(self, *, limit: int = 100) -> list[Run]:
+        """Return the newest first."""
+        found = sorted(self._runs.values(), key=lambda one: (one.created_at, one.id), reverse=True)
+        return found[:limit]
+
+
 class MemoryStore:
     """All of it, for one tenant."""
 
@@ -321,6 +370,8 @@ class MemoryStore:
         self.audit = MemoryAudit()
         self.sandboxes = MemorySandboxes()
         self.placeholders = MemoryPlaceholders()
+        self.webhooks = MemoryWebhooks()
+        self.runs = MemoryRuns()
         self.control_secrets = MemoryControlSecrets()
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_stand_in import ADMIN_KEY, Served
-from handiwork.api.gate import Caller, Gate
+from handiwork.api.gate import SIGNED_PATH, Caller, Gate
 
 GATE = Gate(hashlib.sha256(ADMIN_KEY.encode()).digest(), "control.example")
 BEARER = f"Bearer {ADMIN_KEY}"
@@ -110,6 +110,14 @@ def test_health_needs_no_key_but_our_name(path: str) -> None:
     assert status(path=path, authorizations=(), hosts=("evil.example",)) == 403
 
 
+def test_the_one_path_that_takes_everybody() -> None:
+    stranger = {"authorizations": (), "hosts": ("hooks.example",), "origins": ("null",)}
+    assert status(path="/webhooks", **stranger) == 0
+    for near in ("/webhooks/", "/Webhooks", "//webhooks", "/webhooks/a", "/api/webhooks", "/"):
+        assert status(path=near, **stranger) == 403
+        assert status(path=near, authorizations=()) == 401
+
+
 async def test_every_route_is_behind_it(served: Served) -> None:
     async with httpx2.AsyncClient(base_url=served.url, trust_env=False) as http:
         paths = (await http.get("/openapi.json")).json()["paths"]
@@ -117,6 +125,9 @@ async def test_every_route_is_behind_it(served: Served) -> None:
         for path, methods in paths.items():
             for method in methods:
                 answer = await http.request(method, path.replace("{", "").replace("}", ""))
+                if path == SIGNED_PATH:
+                    assert answer.status_code == 404
+                    continue
                 if path in ("/healthz", "/readyz"):
                     assert answer.status_code == 200
                     continue

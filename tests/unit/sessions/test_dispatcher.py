@@ -75,6 +75,21 @@ async def test_a_brain_that_does_not_wait_is_not_asked_in_a_hot_loop(
         assert world.dispatcher.state == "polling"
 
 
+async def test_a_wake_ends_a_pause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "FIRST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(dispatcher, "LONGEST_PAUSE_SECONDS", 3600.0)
+    world.agent()
+    world.brain.unavailable = "connection refused"
+    async with world:
+        await until(lambda: world.dispatcher.state == "waiting")
+        world.brain.unavailable = ""
+        world.brain.say("sesn_1", call("a"))
+        await asyncio.sleep(0.05)
+        assert world.dispatcher.state == "waiting"
+        world.dispatcher.wake()
+        await world.posted(1)
+
+
 async def test_stopping_what_is_not_served(world: World) -> None:
     async with world:
         assert not await world.dispatcher.stop("sesn_none")

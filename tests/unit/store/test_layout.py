@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.model.errors import ConfigError
-from handiwork.store.layout import Layout, read_or_create
+from handiwork.store.layout import Layout, read_or_create, read_private
 
 
 def test_only_its_owner_enters(tmp_path: Path) -> None:
@@ -46,3 +46,19 @@ def test_what_a_crash_left_of_a_key_is_none(left: bytes, tmp_path: Path) -> None
     (tmp_path / "key").unlink()
     (tmp_path / ".key.new").write_bytes(left)
     assert read_or_create(tmp_path / "key", b"first") == b"first"
+
+
+def test_a_key_file_is_ours_alone(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    with pytest.raises(ConfigError, match="the key cannot be read"):
+        read_private(path, "the key")
+    path.write_text(" value\n")
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_private(path, "the key")
+    path.chmod(0o600)
+    assert read_private(path, "the key") == "value"
+    for unfit in (b"\n", b"\xff"):
+        path.write_bytes(unfit)
+        with pytest.raises(ConfigError, match="the key"):
+            read_private(path, "the key")
