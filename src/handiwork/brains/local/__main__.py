@@ -37,6 +37,7 @@ from handiwork.brains.local.routes_sessions import stop_streams
 from handiwork.brains.local.scripted import ScriptedModel
 from handiwork.brains.local.server import Server, application
 from handiwork.brains.local.services import Services
+from handiwork.brains.local.skills import Skills
 from handiwork.brains.local.work import WorkQueues
 from handiwork.model.errors import ConfigError
 from handiwork.observe import log
@@ -173,6 +174,7 @@ async def _serve(
             new_id=new_id,
             memories=Memories(database, clock, new_id),
             memory_versions=MemoryVersions(database, clock),
+            skills=Skills(database, clock, new_id),
         )
         await work.load()
         for session in await journal.load_open():

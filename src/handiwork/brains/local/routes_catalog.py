@@ -1,8 +1,7 @@
-"""Routes of agents, environments and skills."""
+"""Routes of agents and environments."""
 
 from litestar import delete, get, post
 
-from handiwork.brains.local.errors import missing
 from handiwork.brains.local.keys import Kind
 from handiwork.brains.local.paging import page
 from handiwork.brains.local.services import (
@@ -123,18 +122,6 @@ async def delete_environment(request: AnyRequest) -> Answer:
     return answer({"id": environment_id, "type": "environment_deleted"})
 
 
-@get(
-    [
-        "/v1/skills/{skill_id:str}",
-        "/v1/skills/{skill_id:str}/versions/{version:str}",
-        "/v1/skills/{skill_id:str}/versions/{version:str}/content",
-    ]
-)
-async def get_skill(request: AnyRequest) -> Answer:
-    """Say that there is no such skill: this server keeps none yet."""
-    raise missing("skill", name_of(request, "skill_id"))
-
-
 ROUTES = [
     create_agent,
     list_agents,
@@ -148,5 +135,4 @@ ROUTES = [
     update_environment,
     archive_environment,
     delete_environment,
-    get_skill,
 ]

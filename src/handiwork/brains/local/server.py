@@ -14,6 +14,7 @@ from handiwork.brains.local import (
     routes_memory,
     routes_resources,
     routes_sessions,
+    routes_skills,
     routes_work,
 )
 from handiwork.brains.local.errors import WireError, envelope, status_of
@@ -44,6 +45,7 @@ def application(services: Services) -> Gate:
             *routes_memory.ROUTES,
             *routes_resources.ROUTES,
             *routes_sessions.ROUTES,
+            *routes_skills.ROUTES,
             *routes_work.ROUTES,
         ],
         state=State({"services": services}),

@@ -16,6 +16,7 @@ from handiwork.brains.local.memory_versions import MemoryVersions
 from handiwork.brains.local.paging import Query
 from handiwork.brains.local.session import Session
 from handiwork.brains.local.shapes import decode
+from handiwork.brains.local.skills import Skills
 from handiwork.brains.local.work import WorkQueues
 from handiwork.store.database import Database
 
@@ -39,6 +40,7 @@ class Services(msgspec.Struct, frozen=True):
     new_id: NewId
     memories: Memories
     memory_versions: MemoryVersions
+    skills: Skills
 
 
 def services_of(request: AnyRequest) -> Services:

@@ -22,6 +22,7 @@ from handiwork.brains.local.server import application
 from handiwork.brains.local.services import Services
 from handiwork.brains.local.session import Body, Progress, Session
 from handiwork.brains.local.shapes import AgentCreate, Toolset
+from handiwork.brains.local.skills import Skills
 from handiwork.brains.local.turn import Turn
 from handiwork.brains.local.work import WorkQueues
 from handiwork.store.database import Database
@@ -92,6 +93,7 @@ async def services(database, hand, new_id, lost):
             new_id=new_id,
             memories=Memories(database, clock, new_id),
             memory_versions=MemoryVersions(database, clock),
+            skills=Skills(database, clock, new_id),
         )
         loop.close()
 
