@@ -18,6 +18,7 @@ from typing import Any
 import uvloop
 
 from handiwork.brains.anthropic import AnthropicBrain
+from handiwork.brains.holding import Records
 from handiwork.config import EnvironmentSettings, SandboxSettings, SessionSettings, Settings
 from handiwork.egress.protocol import Boundary, EgressSocket
 from handiwork.fleet.local import LocalFleet
@@ -122,7 +123,9 @@ async def _hands(
 ) -> tuple[Hands, NamespaceDriver]:
     store = await open_sqlite_store(data / "handiwork.db", control_key=b"k" * 32)
     stack.push_async_callback(store.close)
-    adapter = AnthropicBrain(**brain, lease_seconds=lease_seconds)
+    adapter = AnthropicBrain(
+        **brain, lease_seconds=lease_seconds, records=Records(store.leases, clock)
+    )
     stack.push_async_callback(adapter.close)
     driver = NamespaceDriver(data, clock=clock)
     drivers = {"namespace": driver}

@@ -22,6 +22,7 @@ from handiwork.api.application import create_api
 from handiwork.api.control import Control
 from handiwork.api.server import serving
 from handiwork.brains.anthropic import AnthropicBrain
+from handiwork.brains.holding import Records
 from handiwork.config import EnvironmentSettings, SandboxSettings, Settings
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
@@ -193,7 +194,7 @@ async def _sandboxes(
         clock=now,
     )
     await stack.enter_async_context(live)
-    await adopt_sessions(parts.store, now)
+    await adopt_sessions(parts.store, now, environments.keys())
     await live.adopt()
     await reap(parts.store, parts.drivers, now)
     return live, policies
@@ -207,7 +208,7 @@ async def _engine(
     check_timeouts(parts.settings.tools, registry)
     hands = [
         Hands(
-            brain=_brain(one, key, parts.brain_url, settings.lease_seconds, stack),
+            brain=_brain(one, key, parts, stack),
             store=parts.store,
             sandboxes=live,
             policies=policies,
@@ -445,17 +446,14 @@ async def _tasks(bodies: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[a
 
 
 def _brain(
-    environment: EnvironmentSettings,
-    key: str,
-    local_url: str,
-    lease_seconds: int,
-    stack: AsyncExitStack,
+    environment: EnvironmentSettings, key: str, parts: _Parts, stack: AsyncExitStack
 ) -> AnthropicBrain:
     brain = AnthropicBrain(
         environment_id=environment.id,
         environment_key=key,
-        base_url=environment.base_url or local_url,
-        lease_seconds=lease_seconds,
+        base_url=environment.base_url or parts.brain_url,
+        lease_seconds=parts.settings.sessions.lease_seconds,
+        records=Records(parts.store.leases, now),
     )
     stack.push_async_callback(brain.close)
     return brain

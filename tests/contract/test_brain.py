@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import pytest
 
 from brain_process import TOOLSET, BrainProcess, call, script
 from handiwork.brains.anthropic import AnthropicBrain
+from handiwork.brains.holding import Records
 from handiwork.brains.protocol import Brain
 from handiwork.model.errors import LeaseLostError
 from handiwork.model.session import (
@@ -25,6 +27,7 @@ from handiwork.model.session import (
 )
 from handiwork.model.tool import ToolCall, text_result
 from handiwork.testing.brain import FakeBrain
+from handiwork.testing.store import MemoryLeases
 
 SECONDS = 20.0
 
@@ -41,6 +44,10 @@ class Side(Protocol):
     async def steal(self, work: WorkItem) -> None: ...
 
     async def delete(self, session_id: str) -> None: ...
+
+    def successor(self) -> Brain:
+        """Return the brain as the next run of ours has it, while this one still holds."""
+        ...
 
 
 class FakeSide:
@@ -71,17 +78,32 @@ class FakeSide:
     async def delete(self, session_id: str) -> None:
         self.brain.emit(session_id, BrainSessionEnded(reason="deleted"))
 
+    def successor(self) -> Brain:
+        return self.brain
+
 
 class LocalSide:
     def __init__(self, process: BrainProcess, client: anthropic.AsyncAnthropic) -> None:
         self._process = process
         self._client = client
-        self.brain = AnthropicBrain(
-            environment_id=process.environment_id,
-            environment_key=process.environment_key,
-            base_url=process.base_url,
+        self._records = Records(MemoryLeases(), lambda: datetime.now(UTC))
+        self._brains: list[AnthropicBrain] = []
+        self.brain = self.successor()
+
+    def successor(self) -> Brain:
+        brain = AnthropicBrain(
+            environment_id=self._process.environment_id,
+            environment_key=self._process.environment_key,
+            base_url=self._process.base_url,
             lease_seconds=2,
+            records=self._records,
         )
+        self._brains.append(brain)
+        return brain
+
+    async def close(self) -> None:
+        for brain in self._brains:
+            await brain.close()
 
     async def session(self, calls: int) -> str:
         steps = {"calls": [call("bash", command="true")["call"] for _ in range(calls)]}
@@ -127,7 +149,7 @@ async def _local(directory: Path) -> AsyncIterator[Side]:
         ) as client:
             side = LocalSide(process, client)
             yield side
-            await side.brain.close()
+            await side.close()
 
 
 @pytest.fixture(params=[_fake, _local], ids=["fake", "anthropic on the local brain"])
@@ -171,6 +193,41 @@ def ended(event: BrainEvent) -> bool:
 
 async def test_an_empty_queue_gives_nothing(side: Side) -> None:
     assert await side.brain.claim() is None
+    assert (await side.brain.stats()).depth == 0
+    assert list(await side.brain.resume()) == []
+
+
+async def test_the_queue_is_counted(side: Side) -> None:
+    for _ in range(2):
+        await side.say(await side.session(1))
+    counted = await side.brain.stats()
+    assert (counted.depth, counted.pending) == (2, 0)
+
+
+async def test_a_successor_goes_on_with_the_lease(side: Side) -> None:
+    """The former holder is still there, but it is one that beats no more."""
+    await side.say(await side.session(1))
+    work = await claimed(side.brain)
+    held = asyncio.Event()
+
+    async def former() -> None:
+        with contextlib.suppress(LeaseLostError):
+            async with side.brain.hold(work):
+                held.set()
+                await asyncio.sleep(SECONDS)
+
+    async with asyncio.TaskGroup() as group:
+        forgotten = group.create_task(former())
+        await held.wait()
+        successor = side.successor()
+        assert list(await successor.resume()) == [work]
+        async with successor.hold(work):
+            (call,) = calls_of(await until(successor, work, waits))
+            await successor.post(work, text_result(call, "ok"))
+            await until(successor, work, ended)
+        assert await side.brain.claim() is None
+        forgotten.cancel()
+    assert list(await successor.resume()) == []
 
 
 async def test_a_turn_from_claim_to_end(side: Side) -> None:

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
+from handiwork.model.environment import KeptLease
 from handiwork.model.errors import ConflictError, NotFoundError
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import AllowRule, DenyRule, Match, Policy
 from handiwork.model.run import Cost, OutputFile, Run, RunState
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret
-from handiwork.model.session import Session, SessionState
+from handiwork.model.session import Session, SessionState, WorkItem
 from handiwork.model.tool import ToolCall, text_result
 from handiwork.model.webhook import ReceivedWebhook
 from handiwork.store.protocol import Store
@@ -406,6 +407,34 @@ class TestControlSecrets:
         assert await store.control_secrets.get("none") is None
 
 
+def lease(work_id: str = "work_1", secret: str | None = "s3cret", **fields: Any) -> KeptLease:
+    work = WorkItem(
+        id=work_id, environment_id="env_1", kind="session", session_id="sesn_1", secret=secret
+    )
+    defaults: dict[str, Any] = {
+        "last_heartbeat": "2026-11-21T01:40:50.98676+00:00",
+        "ttl_seconds": 60.0,
+        "beaten_at": NOW,
+    }
+    return KeptLease(work=work, **(defaults | fields))
+
+
+class TestLeases:
+    async def test_save_replaces_and_list_is_by_work_id(self, store: Store) -> None:
+        await store.leases.save(lease("work_2", secret=None))
+        await store.leases.save(lease())
+        beaten = lease(last_heartbeat="2026-11-21T01:41:20.1Z", beaten_at=later(30))
+        await store.leases.save(beaten)
+        assert await store.leases.list() == [beaten, lease("work_2", secret=None)]
+        assert beaten.lapses_at == later(90)
+
+    async def test_a_lease_that_is_removed_is_gone(self, store: Store) -> None:
+        await store.leases.save(lease())
+        for _ in range(2):
+            await store.leases.remove("work_1")
+        assert await store.leases.list() == []
+
+
 MOVES = st.lists(
     st.tuples(
         st.sampled_from(["start", "store", "post", "refuse"]),
@@ -462,6 +491,7 @@ OF_ANOTHER_TENANT: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "secret": lambda store: store.secrets.put(
         msgspec.structs.replace(secret(), tenant="other"), NOW
     ),
+    "lease": lambda store: store.leases.save(lease(tenant="other")),
 }
 
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -19,15 +19,14 @@ import msgspec
 from handiwork.brains import wire
 from handiwork.brains.access import REQUEST_SECONDS, Access, body_of, told
 from handiwork.brains.history import History
-from handiwork.brains.lease import Beat, Held, Lease
+from handiwork.brains.holding import Holding, Records
+from handiwork.brains.lease import Beat
+from handiwork.model.environment import QueueStats
 from handiwork.model.errors import (
     BrainRefusedError,
     BrainUnavailableError,
-    HandiworkError,
-    LeaseLostError,
     NotFoundError,
     UnauthorizedError,
-    sole,
 )
 from handiwork.model.placeholder import Credential
 from handiwork.model.session import (
@@ -47,22 +46,22 @@ POLL_BLOCK_MS = 999
 PAGE_EVENTS = 1000
 MAX_PAGES = 10_000
 
-_POLL_SECONDS = 10.0
+_POLL_SECONDS = 5.0
 _STREAM_SILENCE_SECONDS = 90.0
 _RECONNECT_SECONDS = (0.5, 10.0)
 _POST_RETRY_SECONDS = (0.25, 30.0)
-_STOP_TRIES = 3
 _DESCRIBE_TRIES = 8
+_ACK_TRIES = 4
+_ACK_RETRY_SECONDS = 0.5
 _RANDOM = secrets.SystemRandom()
 _MANAGED = {"anthropic-beta": "managed-agents-2026-04-01"}
 
 
-class _StopRequestedError(Exception):
-    """The brain asks for the item to be stopped."""
-
-
 class AnthropicBrain:
-    """One environment's queue and sessions. `lease_seconds` asks for a lease other than the brain's."""
+    """One environment's queue and sessions. `lease_seconds` asks for a lease other than the brain's.
+
+    `records` keep what a restart needs to go on with the leases; None: they end with this process.
+    """
 
     def __init__(
         self,
@@ -71,6 +70,7 @@ class AnthropicBrain:
         environment_key: str,
         base_url: str,
         lease_seconds: int | None = None,
+        records: Records | None = None,
         post_limit_seconds: float = 300.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,6 +81,7 @@ class AnthropicBrain:
         self._worker_id = f"handiwork-{secrets.token_hex(6)}"
         self._access = Access(environment_key=environment_key, base_url=base_url)
         self._log = log.get("brain").bind(environment=environment_id)
+        self._holding = Holding(self, records, now)
 
     @property
     def environment_id(self) -> str:
@@ -111,86 +112,75 @@ class AnthropicBrain:
         if not await self._acknowledge(work):
             return None
         if work.kind == "healthcheck":
-            await self._stop(work)
+            await self._holding.stop(work)
             return None
         return work
 
     async def _acknowledge(self, work: WorkItem) -> bool:
-        """Take the item off the queue; False when the brain refuses that for good."""
-        try:
-            with told(f"acknowledge {work.id}"):
-                await self._access.environment.beta.environments.work.with_raw_response.ack(
-                    work.id, environment_id=self._environment_id
-                )
-        except (BrainRefusedError, NotFoundError, UnauthorizedError) as error:
-            self._log.warning("work item refused", work=work.id, reason=str(error))
-            await self._stop(work)
-            return False
+        """Take the item off the queue; False when the brain refuses that for good.
+
+        An acknowledgement whose answer is lost is repeated: the item would be nobody's for a
+        lease. One that was there already, ours or another's, is for the first heartbeat to tell.
+        """
+        for attempt in range(_ACK_TRIES):
+            try:
+                with told(f"acknowledge {work.id}"):
+                    await self._ack(work)
+            except BrainUnavailableError:
+                if attempt == _ACK_TRIES - 1:
+                    raise
+                await asyncio.sleep(_jittered(_ACK_RETRY_SECONDS))
+            except (BrainRefusedError, NotFoundError, UnauthorizedError) as error:
+                self._log.warning("work item refused", work=work.id, reason=str(error))
+                await self._holding.stop(work)
+                return False
+            else:
+                break
         return True
+
+    async def _ack(self, work: WorkItem) -> None:
+        with contextlib.suppress(anthropic.ConflictError):
+            await self._access.environment.beta.environments.work.with_raw_response.ack(
+                work.id, environment_id=self._environment_id
+            )
+
+    async def stats(self) -> QueueStats:
+        """Ask the brain to count its queue."""
+        with told("read the queue's statistics"):
+            answer = await self._access.environment.beta.environments.work.with_raw_response.stats(
+                self._environment_id, timeout=_POLL_SECONDS
+            )
+            return wire.read_stats(body_of(answer, "statistics") or {})
 
     # --- the lease ---
 
+    async def resume(self) -> Sequence[WorkItem]:
+        """Return the items whose leases a former run of ours left."""
+        return await self._holding.resume(self._environment_id)
+
     @contextlib.asynccontextmanager
     async def hold(self, work: WorkItem) -> AsyncIterator[None]:
-        """Beat before the body starts and until it ends; then stop the item, unless it is lost."""
-        lease = Lease(self._now())
+        """Keep the lease while the body runs; the item's own token opens its session."""
         self._access.open(work)
         try:
-            await self._first_beat(work, lease)
-            async with asyncio.TaskGroup() as group:
-                beats = group.create_task(self._keep(work, lease), name=f"lease {work.id}")
+            async with self._holding.hold(work):
                 yield
-                beats.cancel()
-        except BaseExceptionGroup as group_error:
-            error = sole(group_error)
-            if lease.state is Held.LOST:
-                raise LeaseLostError(f"the lease of {work.id} is lost") from None
-            if not isinstance(error, _StopRequestedError):
-                raise error from None
         finally:
-            if lease.state is not Held.LOST:
-                await self._stop(work)
             self._access.shut(work)
 
-    async def _first_beat(self, work: WorkItem, lease: Lease) -> None:
-        while True:
-            if await self._beat(work, lease):
-                return
-            await asyncio.sleep(_jittered(_RECONNECT_SECONDS[0]))
+    async def beat(self, work: WorkItem, expected: str) -> Beat:
+        """Beat once, expecting the brain's last word on it."""
+        return await self._access.call(
+            work, f"heartbeat of {work.id}", lambda api: self._heartbeat(api, work, expected)
+        )
 
-    async def _keep(self, work: WorkItem, lease: Lease) -> None:
-        wait = lease.interval_seconds
-        while lease.state is Held.OURS:
-            await asyncio.sleep(wait)
-            beaten = await self._beat(work, lease)
-            wait = lease.interval_seconds if beaten else min(lease.interval_seconds, 2.0)
-        raise _StopRequestedError
-
-    async def _beat(self, work: WorkItem, lease: Lease) -> bool:
-        """Beat once; False when the brain did not answer. LeaseLostError when the lease is gone."""
-        try:
-            async with asyncio.timeout(lease.interval_seconds):
-                beat = await self._access.call(
-                    work, f"heartbeat of {work.id}", lambda api: self._heartbeat(api, work, lease)
-                )
-            lease.beaten(beat, self._now())
-        except LeaseLostError:
-            lease.mismatched()
-            raise
-        except (BrainUnavailableError, TimeoutError):
-            lease.failed(self._now())
-            if lease.state is Held.LOST:
-                raise LeaseLostError(
-                    f"no heartbeat of {work.id} reached the brain for a whole lease"
-                ) from None
-            return False
-        return True
-
-    async def _heartbeat(self, api: anthropic.AsyncAnthropic, work: WorkItem, lease: Lease) -> Beat:
+    async def _heartbeat(
+        self, api: anthropic.AsyncAnthropic, work: WorkItem, expected: str
+    ) -> Beat:
         answer = await api.beta.environments.work.with_raw_response.heartbeat(
             work.id,
             environment_id=self._environment_id,
-            expected_last_heartbeat=lease.expected,
+            expected_last_heartbeat=expected,
             desired_ttl_seconds=self._lease_seconds or anthropic.omit,
         )
         try:
@@ -198,21 +188,9 @@ class AnthropicBrain:
         except msgspec.MsgspecError as error:
             raise BrainUnavailableError(f"the heartbeat's answer is malformed: {error}") from None
 
-    async def _stop(self, work: WorkItem) -> None:
-        """Stop the item for good; a brain that cannot be told lets the lease lapse."""
-        for attempt in range(_STOP_TRIES):
-            try:
-                await self._access.call(
-                    work, f"stop {work.id}", lambda api: self._force_stop(api, work)
-                )
-            except BrainUnavailableError as error:
-                self._log.info("work item not stopped", work=work.id, reason=str(error))
-                await asyncio.sleep(_jittered(0.2 * 2**attempt))
-            except HandiworkError as error:
-                self._log.info("work item not stopped", work=work.id, reason=str(error))
-                return
-            else:
-                return
+    async def end(self, work: WorkItem) -> None:
+        """Stop the item for good."""
+        await self._access.call(work, f"stop {work.id}", lambda api: self._force_stop(api, work))
 
     async def _force_stop(self, api: anthropic.AsyncAnthropic, work: WorkItem) -> None:
         with contextlib.suppress(anthropic.ConflictError):

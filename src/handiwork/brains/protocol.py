@@ -1,9 +1,10 @@
 """The port of a brain: where work comes from, and where results go."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from handiwork.model.environment import QueueStats
 from handiwork.model.placeholder import Credential
 from handiwork.model.session import BrainEvent, BrainSession, WorkItem
 from handiwork.model.tool import ToolResult
@@ -25,8 +26,21 @@ class Brain(Protocol):
         """
         ...
 
+    async def resume(self) -> Sequence[WorkItem]:
+        """Return the items that a former run of ours held to its end; `hold` goes on with each.
+
+        Ask before the first claim. A lease that lapsed meanwhile is lost, which `hold` tells.
+        """
+        ...
+
+    async def stats(self) -> QueueStats:
+        """Return how the brain counts its queue. Errors as for `claim`."""
+        ...
+
     def hold(self, work: WorkItem) -> AbstractAsyncContextManager[None]:
         """Keep the lease while the body runs; stop the item at its end.
+
+        What a successor needs to go on with the lease is on record before the body runs.
 
         A lost lease cancels the body and raises LeaseLostError without stopping the item. When the
         brain asks to stop, the body is cancelled, the item is stopped and the context ends without

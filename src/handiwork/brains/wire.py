@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from handiwork.model.environment import QueueStats
 from handiwork.model.placeholder import Credential
 from handiwork.model.secret import SealedSecret
 from handiwork.model.session import (
@@ -117,6 +118,17 @@ def read_work(item: Json, environment_id: str) -> WorkItem | None:
         kind=kind,
         session_id=session_id,
         secret=_text(item, "secret") or None,
+    )
+
+
+def read_stats(tree: Json) -> QueueStats:
+    """Return what the brain counts; what it does not say is 0 or unknown."""
+    workers = _count(tree, "workers_polling")
+    return QueueStats(
+        depth=_count(tree, "depth") or 0,
+        pending=_count(tree, "pending") or 0,
+        oldest_queued_at=_time(tree, "oldest_queued_at"),
+        workers_polling=workers,
     )
 
 
@@ -270,9 +282,14 @@ def _object(tree: Json, key: str) -> Json:
     return value if isinstance(value, Mapping) else {}
 
 
-def _time(event: Json) -> datetime | None:
+def _count(tree: Json, key: str) -> int | None:
+    value = tree.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _time(tree: Json, key: str = "processed_at") -> datetime | None:
     try:
-        found = msgspec.convert(event.get("processed_at"), datetime)
+        found = msgspec.convert(tree.get(key), datetime)
     except msgspec.ValidationError:
         return None
     return found if found.tzinfo is not None else None

@@ -44,7 +44,12 @@ class Dispatcher:
         self.reason = ""
 
     async def run(self) -> None:
-        """Claim and place until cancelled. Returns when the brain refuses us for good."""
+        """Claim and place until cancelled. Returns when the brain refuses us for good.
+
+        What a former run held is gone on with first.
+        """
+        for kept in await self._hands.brain.resume():
+            await self._place(kept)
         pause = FIRST_PAUSE_SECONDS
         while True:
             await self._fleet.wait_free()

@@ -1,6 +1,6 @@
 """What a former run left: sessions in the middle, and sandboxes that record and disk tell apart."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 import msgspec
@@ -17,10 +17,19 @@ _SERVED = (SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE)
 _OVER = (SandboxState.FAILED, SandboxState.GONE)
 
 
-async def adopt_sessions(store: Store, clock: Callable[[], datetime]) -> None:
-    """Tell the sessions that a former run was serving as lost. Call before anything is claimed."""
+async def adopt_sessions(
+    store: Store, clock: Callable[[], datetime], served: Collection[str] | None = None
+) -> None:
+    """Tell the sessions that a former run was serving as lost. Call before anything is claimed.
+
+    Those whose lease still runs are left as they are: it is resumed. `served` are the environments
+    that we serve; a lease of another one is dropped, as one that lapsed. None: all.
+    """
+    resumed = await _leases_that_run(store, clock(), served)
     for state in _SERVED:
         for session in await store.sessions.list(state=state.value, limit=10_000):
+            if session.work_id in resumed:
+                continue
             move = step(session.state, Happening.LOST)
             now = clock()
             lost = msgspec.structs.replace(
@@ -28,6 +37,16 @@ async def adopt_sessions(store: Store, clock: Callable[[], datetime]) -> None:
             )
             await store.sessions.save(lost)
             await store.sessions.record(session.id, "session.lost", {"reason": RESTARTED}, now)
+
+
+async def _leases_that_run(store: Store, now: datetime, served: Collection[str] | None) -> set[str]:
+    running: set[str] = set()
+    for kept in await store.leases.list():
+        if kept.lapses_at > now and (served is None or kept.work.environment_id in served):
+            running.add(kept.work.id)
+        else:
+            await store.leases.remove(kept.work.id)
+    return running
 
 
 async def reap(

@@ -56,6 +56,8 @@ UNSERVED = "the agent declares it and nobody serves it here; its calls wait for 
 AWAY = "event stream"
 """What is waited for while the brain cannot be reached."""
 
+SERVED = (SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE)
+
 OPEN_TURN = "requires_action"
 """The one reason to rest that leaves a turn open."""
 
@@ -172,6 +174,14 @@ class _Run:
                 created_at=now,
                 updated_at=now,
             )
+
+    async def _former(self) -> Session | None:
+        """Return the session as a former run of ours left it in the middle of this work item."""
+        try:
+            known = await self._hands.store.sessions.get(self._work.session_id)
+        except NotFoundError:
+            return None
+        return known if known.work_id == self._work.id and known.state in SERVED else None
 
     async def _prepare(self, view: BrainSession) -> Toolset:
         """Return the session's tools in its sandbox; or, where that fails, what says why."""
@@ -330,10 +340,12 @@ class _Run:
 
     async def _end(self, happening: Happening, reason: str) -> None:
         """Write down an end that came from outside; the lease is gone or let go."""
-        if self._session is None:
-            self._log.info("work item not served", work=self._work.id, reason=reason)
-            return
         try:
+            if self._session is None:
+                self._session = await self._former()
+            if self._session is None:
+                self._log.info("work item not served", work=self._work.id, reason=reason)
+                return
             await self._move(happening, reason)
             await self._journal.flush()
         except HandiworkError as error:

@@ -36,7 +36,7 @@ class SqliteControlSecrets:
     async def put(self, name: str, value: str) -> None:
         """Insert or replace."""
         key = {"tenant": self._tenant, "name": name}
-        values = {"sealed": envelope.seal(self._data_key, value.encode(), self._place(name))}
+        values = {"sealed": self.seal(value, f"secret/{name}")}
         await self._database.write(lambda to: rows.upsert(to, control_secrets, key, values))
 
     async def get(self, name: str) -> str | None:
@@ -47,7 +47,12 @@ class SqliteControlSecrets:
         sealed = await self._database.read(lambda at: at.execute(query).scalar())
         if sealed is None:
             return None
-        return envelope.unseal(self._data_key, sealed, self._place(name)).decode()
+        return self.unseal(sealed, f"secret/{name}")
 
-    def _place(self, name: str) -> str:
-        return f"{self._tenant}/secret/{name}"
+    def seal(self, value: str, place: str) -> bytes:
+        """Seal a secret that another table keeps; it opens at this place of the tenant only."""
+        return envelope.seal(self._data_key, value.encode(), f"{self._tenant}/{place}")
+
+    def unseal(self, sealed: bytes, place: str) -> str:
+        """Open what `seal` sealed for this place; ConfigError when it was moved or changed."""
+        return envelope.unseal(self._data_key, sealed, f"{self._tenant}/{place}").decode()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
+from handiwork.model.environment import KeptLease
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
 from handiwork.model.run import Run
@@ -227,6 +228,22 @@ class Runs(Protocol):
         ...
 
 
+class Leases(Protocol):
+    """Leases of work items that we hold, with the secret of each (sealed at rest)."""
+
+    async def save(self, lease: KeptLease) -> None:
+        """Insert or replace, by the id of the work item."""
+        ...
+
+    async def list(self) -> list[KeptLease]:
+        """All of them, by work id."""
+        ...
+
+    async def remove(self, work_id: str) -> None:
+        """Forget one. Idempotent."""
+        ...
+
+
 class Store(Protocol):
     """All of it."""
 
@@ -283,6 +300,11 @@ class Store(Protocol):
     @property
     def runs(self) -> Runs:
         """Runs."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """Leases of work items."""
         ...
 
     async def close(self) -> None:

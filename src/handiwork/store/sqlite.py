@@ -6,6 +6,7 @@ from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.store.control_secrets import SqliteControlSecrets
 from handiwork.store.database import Database
 from handiwork.store.sqlite_audit import SqliteAudit
+from handiwork.store.sqlite_leases import SqliteLeases
 from handiwork.store.sqlite_ledger import SqliteLedger
 from handiwork.store.sqlite_placeholders import SqlitePlaceholders
 from handiwork.store.sqlite_runs import SqliteRuns
@@ -35,6 +36,7 @@ class SqliteStore:
         self.webhooks = SqliteWebhooks(database, tenant)
         self.runs = SqliteRuns(database, tenant)
         self.control_secrets = control_secrets
+        self.leases = SqliteLeases(database, tenant, control_secrets)
 
     async def close(self) -> None:
         """Finish what is under way and release the file. Idempotent."""

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from handiwork.brains.history import History
+from handiwork.model.environment import QueueStats
 from handiwork.model.errors import (
     BrainRefusedError,
     BrainUnavailableError,
@@ -64,6 +65,7 @@ class FakeBrain:
         self.refuse: str = ""
         self.unavailable: str = ""
         self.describing: HandiworkError | None = None
+        self.held: dict[str, WorkItem] = {}
 
     # --- the user's side ---
 
@@ -148,6 +150,16 @@ class FakeBrain:
         except TimeoutError:
             return None
 
+    async def resume(self) -> list[WorkItem]:
+        """Return what is held, as a successor of the holder would find it."""
+        return list(self.held.values())
+
+    async def stats(self) -> QueueStats:
+        """Count what waits."""
+        if self.unavailable:
+            raise BrainUnavailableError(self.unavailable)
+        return QueueStats(depth=self._queue.qsize(), workers_polling=1)
+
     @contextlib.asynccontextmanager
     async def hold(self, work: WorkItem) -> AsyncIterator[None]:
         """Hold until the body ends, `lose` or `ask_to_stop`."""
@@ -155,6 +167,7 @@ class FakeBrain:
         loop = asyncio.get_running_loop()
         lost, stopped = loop.create_future(), loop.create_future()
         session.lost, session.stopped = lost, stopped
+        self.held[work.id] = work
         try:
             async with asyncio.TaskGroup() as group:
                 watch = group.create_task(_watch(lost, stopped))
@@ -167,6 +180,7 @@ class FakeBrain:
             if not isinstance(error, _StopRequestedError):
                 raise error from None
         finally:
+            self.held.pop(work.id, None)
             session.lost = session.stopped = session.work = None
             if not lost.done():
                 self.stops.append(work.id)

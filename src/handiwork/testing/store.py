@@ -11,6 +11,7 @@ import msgspec
 
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
+from handiwork.model.environment import KeptLease
 from handiwork.model.errors import ConflictError, NotFoundError
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
@@ -358,6 +359,25 @@ class MemoryRuns:
         return found[:limit]
 
 
+class MemoryLeases:
+    """Leases, their secrets in clear: only for tests."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, KeptLease] = {}
+
+    async def save(self, lease: KeptLease) -> None:
+        """Insert or replace."""
+        self._kept[lease.work.id] = lease
+
+    async def list(self) -> list[KeptLease]:
+        """Return all, by work id."""
+        return [self._kept[work_id] for work_id in sorted(self._kept)]
+
+    async def remove(self, work_id: str) -> None:
+        """Forget one."""
+        self._kept.pop(work_id, None)
+
+
 class MemoryStore:
     """All of it, for one tenant."""
 
@@ -373,6 +393,7 @@ class MemoryStore:
         self.webhooks = MemoryWebhooks()
         self.runs = MemoryRuns()
         self.control_secrets = MemoryControlSecrets()
+        self.leases = MemoryLeases()
 
     async def close(self) -> None:
         """Do nothing: there is no file."""

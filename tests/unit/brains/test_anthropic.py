@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -168,6 +169,58 @@ async def test_hold_claims_the_lease_echoes_and_stops(
     second = server.seen["heartbeat"][1]
     assert second.query == "expected_last_heartbeat=2026-11-21T01%3A40%3A50.986762%2B00%3A00"
     assert server.seen["stop"][0].body == {"force": True}
+
+
+ODD = [
+    "2026-11-21T01:40:50.9867621+05:30",
+    "2026-11-21 01:40:50,5 +00:00",
+    "1763689250.98",
+    "a&b=c d%2B#é/?",
+]
+
+
+@pytest.mark.parametrize("last", ODD)
+async def test_the_brains_word_is_echoed_byte_for_byte(
+    server: Server, brain: AnthropicBrain, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    monkeypatch.setattr("handiwork.brains.lease.Lease.interval_seconds", 0.02)
+    server.answers["heartbeat!"] = [(200, BEAT | {"last_heartbeat": last})]
+    async with brain.hold(WORK):
+        await asyncio.sleep(0.2)
+    told = parse_qs(server.seen["heartbeat"][1].query, strict_parsing=True)
+    assert told["expected_last_heartbeat"] == [last]
+
+
+async def test_an_acknowledgement_whose_answer_is_lost_is_repeated(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers |= {"poll": [(200, ITEM)], "ack!": [b"", error(503), error(409)]}
+    assert await brain.claim() == WORK
+    assert len(server.seen["ack"]) == 3
+    assert server.seen["stop"] == []
+
+
+async def test_an_acknowledgement_that_never_comes_is_given_up(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers |= {"poll": [(200, ITEM)], "ack!": [error(503)]}
+    with pytest.raises(BrainUnavailableError):
+        await brain.claim()
+    assert len(server.seen["ack"]) == 4
+
+
+async def test_the_queue_is_counted_leniently(server: Server, brain: AnthropicBrain) -> None:
+    server.answers["stats"] = [
+        (200, {"depth": 3, "pending": "x", "oldest_queued_at": "2026-11-21T01:40:50Z"}),
+        (200, None),
+        error(404),
+    ]
+    counted = await brain.stats()
+    assert (counted.depth, counted.pending, counted.workers_polling) == (3, 0, None)
+    assert counted.oldest_queued_at is not None
+    assert (await brain.stats()).depth == 0
+    with pytest.raises(NotFoundError):
+        await brain.stats()
 
 
 async def test_a_lease_that_somebody_else_holds(server: Server, brain: AnthropicBrain) -> None:

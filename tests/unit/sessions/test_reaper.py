@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from handiwork.model.environment import KeptLease
 from handiwork.model.sandbox import SandboxState
-from handiwork.model.session import Session, SessionState
+from handiwork.model.session import Session, SessionState, WorkItem
 from handiwork.sessions.reaper import RESTARTED, adopt_sessions, reap
 from handiwork.sessions.sandboxes import SandboxRequest
 from session_world import World, clock
@@ -25,6 +26,43 @@ async def test_sessions_in_the_middle_are_lost(world: World, state: SessionState
         assert await world.kinds() == ["session.lost"]
     else:
         assert found == session
+
+
+def lease(work_id: str, *, environment: str = "e", ttl_seconds: float = 60) -> KeptLease:
+    work = WorkItem(id=work_id, environment_id=environment, kind="session", session_id="sesn_1")
+    return KeptLease(
+        work=work, last_heartbeat="t", ttl_seconds=ttl_seconds, beaten_at=datetime.now(UTC)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "goes_on"),
+    [
+        (lease("work_1"), True),
+        (lease("work_2"), False),
+        (lease("work_1", ttl_seconds=-1), False),
+        (lease("work_1", environment="other"), False),
+    ],
+    ids=["its own", "another item's", "lapsed", "of an environment not served"],
+)
+async def test_a_session_whose_lease_runs_goes_on(
+    world: World, kept: KeptLease, goes_on: bool
+) -> None:
+    session = Session(
+        id="sesn_1",
+        environment_id="e",
+        work_id="work_1",
+        state=SessionState.ACTIVE,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    await world.store.sessions.save(session)
+    await world.store.leases.save(kept)
+    await adopt_sessions(world.store, clock, ["e"])
+    found = await world.store.sessions.get("sesn_1")
+    assert found.state is (SessionState.ACTIVE if goes_on else SessionState.LOST)
+    is_ours = kept.work.environment_id == "e" and kept.ttl_seconds > 0
+    assert await world.store.leases.list() == ([kept] if is_ours else [])
 
 
 async def test_records_and_disk_are_made_to_agree(world: World) -> None:
