@@ -44,6 +44,7 @@ MEANING = {
     "tools.default_timeout_seconds": "time of a tool call, unless its tool or the call sets another",
     "tools.longest_timeout_seconds": "the most that a call of `bash` may ask for with `timeout_ms`",
     "tools.timeout_seconds": "table of limits by tool name, stock or custom: `[tools.timeout_seconds]`, then `bash = 600`",
+    "tools.spool_mib": "kept of the output of one call, in the sandbox under `/workspace/.tool-output`",
     "egress.policy": "name of the policy over all others; empty: it abstains",
     "egress.connect_timeout_seconds": "time to reach an upstream",
     "egress.idle_timeout_seconds": "a connection without a byte is closed after this",

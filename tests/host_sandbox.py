@@ -99,18 +99,29 @@ class HostFiles:
 
 
 class HostProcess:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, outside: bytes = b"") -> None:
         self._process = process
+        self._outside = outside
         self.written: list[bytes] = []
 
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
+        held = b""
         while chunk := await self._process.stdout.read(65536):
+            if self._outside:
+                held = (held + chunk).replace(self._outside, b"/workspace")
+                chunk, held = held[: -len(self._outside)], held[-len(self._outside) :]
             yield "stdout", chunk
+        yield "stdout", held
+        if self._process.stderr is not None:
+            yield "stderr", await self._process.stderr.read()
 
     async def write(self, data: bytes) -> None:
         self.written.append(data)
-        self._process.stdin.write(data)
-        await self._process.stdin.drain()
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except OSError as error:
+            raise _guest(error) from None
 
     async def close_stdin(self) -> None:
         self._process.stdin.close()
@@ -138,8 +149,7 @@ class HostSandbox:
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         inside, outside = b"/workspace", str(self.root / "workspace").encode()
-        argv = [part.replace("/workspace", outside.decode()) for part in request.argv]
-        process = await self._spawn(argv, request)
+        process = await self._spawn(self._argv(request), request)
         try:
             out, err = await asyncio.wait_for(
                 process.communicate(request.stdin), request.timeout_seconds
@@ -158,7 +168,9 @@ class HostSandbox:
         )
 
     async def start(self, request: ExecRequest, *, stdin: bool = False) -> HostProcess:
-        process = HostProcess(await self._spawn(list(request.argv), request))
+        argv = self._argv(request)
+        outside = b"" if argv == list(request.argv) else str(self.root / "workspace").encode()
+        process = HostProcess(await self._spawn(argv, request), outside)
         self.started.append(process)
         return process
 
@@ -174,6 +186,10 @@ class HostSandbox:
             process._transport.close()
         if not self._gone.done():
             self._gone.set_result(reason)
+
+    def _argv(self, request: ExecRequest) -> list[str]:
+        outside = str(self.root / "workspace")
+        return [part.replace("/workspace", outside) for part in request.argv]
 
     async def _spawn(self, argv: list[str], request: ExecRequest) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(

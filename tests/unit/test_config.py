@@ -46,6 +46,7 @@ def test_a_top_level_variable(tmp_path: Path) -> None:
         ("[sessions]\ntool_timeout_seconds = 5\n", "tool_timeout_seconds"),
         ("[tools]\nlongest_timeout_seconds = 0\n", "tools.longest_timeout_seconds = 0"),
         ("[tools.timeout_seconds]\nbash = -1\n", "tools.timeout_seconds.bash = -1"),
+        ("[tools]\nspool_mib = 0\n", "tools.spool_mib = 0; use 1-4096"),
         ("[tools.timeout_seconds]\nbash = nan\n", "tools.timeout_seconds.bash = nan"),
     ],
 )

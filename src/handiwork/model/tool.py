@@ -1,11 +1,14 @@
 """Tool calls and their results, as every brain and tool of ours sees them."""
 
 import enum
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class Permission(enum.Enum):
@@ -83,12 +86,16 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+def well_formed(text: str) -> str:
+    """Return text that every brain takes: no NUL, no lone surrogate (each U+FFFD), never empty."""
+    return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text) or "(no output)"
+
+
 def text_result(call: ToolCall, text: str, *, is_error: bool = False) -> ToolResult:
-    """Return a result of one text; lone surrogates become U+FFFD, nothing becomes `(no output)`."""
-    clean = text.encode("utf-8", "replace").decode("utf-8") if text else "(no output)"
+    """Return a result of one text, well formed."""
     return ToolResult(
         tool_use_id=call.id,
-        content=(TextBlock(text=clean),),
+        content=(TextBlock(text=well_formed(text)),),
         is_error=is_error,
         custom=call.custom,
     )

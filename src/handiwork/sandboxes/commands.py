@@ -9,6 +9,9 @@ from handiwork.model.errors import ConfigError, GuestError
 from handiwork.model.sandbox import ExecRequest, FileInfo, FileKind
 from handiwork.sandboxes import frames
 
+CREDENTIALS = "ANTHROPIC_"
+"""No variable whose name begins so is seen by a command, whoever set it."""
+
 CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
 """Where every sandbox finds the roots it trusts, its exit's own among them."""
 
@@ -54,7 +57,7 @@ def check_env(env: Mapping[str, str]) -> None:
     for name, value in env.items():
         if not _NAME.fullmatch(name) or "\0" in value:
             raise ConfigError(f"environment variable {name[:80]!r} is not valid")
-        if name.startswith("ANTHROPIC_"):
+        if name.startswith(CREDENTIALS):
             raise ConfigError(f"{name[:80]} may not be set in a sandbox: no credential enters one")
 
 
@@ -67,7 +70,11 @@ def exec_frame(request: ExecRequest, env: Mapping[str, str], *, stdin: bool) -> 
     flags = frames.EXEC_STDIN if stdin else 0
     if request.merge_stderr:
         flags |= frames.EXEC_MERGE_STDERR
-    variables = {**env, **request.env}
+    variables = {
+        name: value
+        for name, value in {**env, **request.env}.items()
+        if not name.startswith(CREDENTIALS)
+    }
     return frames.Exec(
         flags=flags,
         timeout_ms=timeout_ms(request.timeout_seconds),

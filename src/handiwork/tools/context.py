@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.sandboxes.protocol import Sandbox
 from handiwork.tools.shell_process import Shell
+from handiwork.tools.spool import Spool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +13,8 @@ class ToolContext:
     """Who calls, and the sandbox the call works in. Made anew for every call.
 
     `shell` is the persistent shell of the calling thread of the session; `timeout_seconds` is the
-    limit for a call that asks for none, `longest_seconds` for one that asks.
+    limit for a call that asks for none, `longest_seconds` for one that asks; `spool` keeps long
+    outputs.
     """
 
     session_id: str
@@ -22,5 +24,6 @@ class ToolContext:
     tool_use_id: str
     sandbox: Sandbox
     shell: Shell
+    spool: Spool
     timeout_seconds: float = 120.0
     longest_seconds: float = 3600.0

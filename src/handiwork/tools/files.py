@@ -16,6 +16,7 @@ from handiwork.model.sandbox import FileInfo, FileKind
 from handiwork.model.tool import Block, DocumentBlock, ImageBlock
 from handiwork.sandboxes.protocol import Files
 from handiwork.tools.context import ToolContext
+from handiwork.tools.media import PDF, examined
 from handiwork.tools.registry import tool
 
 ROOT = "/workspace"
@@ -32,7 +33,7 @@ _MEDIA = {
     ".jpeg": "image/jpeg",
     ".gif": "image/gif",
     ".webp": "image/webp",
-    ".pdf": "application/pdf",
+    ".pdf": PDF,
 }
 
 
@@ -185,7 +186,7 @@ async def _put(files: Files, name: str, target: str, told: str, text: str) -> No
 
 
 async def _media_block(files: Files, target: str, told: str, size: int, media: str) -> Block:
-    limit = PDF_LIMIT_BYTES if media == "application/pdf" else IMAGE_LIMIT_BYTES
+    limit = PDF_LIMIT_BYTES if media == PDF else IMAGE_LIMIT_BYTES
     if size > limit:
         raise ToolFailedError(
             f"read: {told} is {size} bytes, exceeds {limit}-byte limit for image/PDF files."
@@ -194,10 +195,14 @@ async def _media_block(files: Files, target: str, told: str, size: int, media: s
         data = await files.read(target, limit_bytes=limit)
     except GuestError as error:
         raise _failed("read", told, error) from None
+    found = examined(data)
+    if not found.type or (found.type == PDF) != (media == PDF):
+        raise ToolFailedError(f"read: {told}: it does not hold what its name says ({media})")
+    if found.problem:
+        raise ToolFailedError(f"read: {told}: it cannot be shown: {found.problem}")
     coded = base64.b64encode(data).decode()
-    if media == "application/pdf":
-        return DocumentBlock(media_type=media, data=coded)
-    return ImageBlock(media_type=media, data=coded)
+    block = DocumentBlock if found.type == PDF else ImageBlock
+    return block(media_type=found.type, data=coded)
 
 
 async def _lines(files: Files, target: str, told: str, first: int, last: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from handiwork.model.errors import ConfigError, ConflictError, ToolFailedError
-from handiwork.model.tool import Block, TextBlock
+from handiwork.model.tool import Block, TextBlock, well_formed
 from handiwork.tools.context import ToolContext
 
 STOCK = frozenset({"bash", "read", "write", "edit", "glob", "grep"})
@@ -127,6 +127,10 @@ def _input_type(name: str, function: ToolFunction) -> type[msgspec.Struct]:
 
 def _blocks(returned: Returned) -> tuple[Block, ...]:
     if isinstance(returned, str):
-        clean = returned.encode("utf-8", "replace").decode() or "(no output)"
-        return (TextBlock(text=clean),)
-    return returned if isinstance(returned, tuple) else (returned,)
+        return (TextBlock(text=well_formed(returned)),)
+    blocks = returned if isinstance(returned, tuple) else (returned,)
+    return tuple(_clean(block) for block in blocks) or (TextBlock(text=well_formed("")),)
+
+
+def _clean(block: Block) -> Block:
+    return TextBlock(text=well_formed(block.text)) if isinstance(block, TextBlock) else block

@@ -1,5 +1,6 @@
 """The stock search tools: `glob` and `grep`, by programs of the image inside the sandbox."""
 
+import asyncio
 import re
 from typing import NamedTuple
 
@@ -8,11 +9,13 @@ from handiwork.model.sandbox import ExecRequest, ExecResult
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import ROOT, confined
 from handiwork.tools.registry import tool
+from handiwork.tools.spool import Collector
 
 GLOB_RESULTS = 200
 WALK_ENTRIES = 50_000
-GREP_LIMIT_BYTES = 102_400
 _LISTING_LIMIT_BYTES = 16 << 20
+_COMPLAINT_BYTES = 1000
+_KILL = 9
 
 _GREP = (
     "if command -v rg >/dev/null 2>&1; then"
@@ -63,23 +66,41 @@ async def grep(context: ToolContext, pattern: str, path: str | None = None) -> s
     if "\0" in pattern:
         raise ToolFailedError("grep: invalid regex: it contains a NUL byte")
     root = await confined(context.sandbox.files, "grep", path) if path else ROOT
-    result = await context.sandbox.exec(
-        ExecRequest(
-            argv=("/bin/sh", "-c", _GREP, "grep", pattern, root),
-            timeout_seconds=context.timeout_seconds,
-            output_limit_bytes=GREP_LIMIT_BYTES,
-        )
+    output = Collector(context.spool, context.tool_use_id)
+    result, complaint = await _collect(
+        context, ("/bin/sh", "-c", _GREP, "grep", pattern, root), output
     )
-    text = result.stdout.decode("utf-8", "replace").rstrip("\n")
-    if result.timed_out:
-        raise ToolFailedError(f"grep: timed out after {context.timeout_seconds:g}s, its limit here")
-    if result.exit_code == 1 and not text:
-        return "no matches"
+    text = await output.text()
+    if result is None:
+        late = f"grep: timed out after {context.timeout_seconds:g}s, its limit here"
+        raise ToolFailedError(f"{late}\n{text}" if text else late)
     if result.exit_code > 1 and not text:
-        raise ToolFailedError(f"grep: {_complaint(result)}")
-    if result.truncated:
-        text += f"\n[output truncated at {GREP_LIMIT_BYTES} bytes]"
+        raise ToolFailedError(f"grep: {complaint or f'exit code {result.exit_code}'}")
     return text or "no matches"
+
+
+async def _collect(
+    context: ToolContext, argv: tuple[str, ...], output: Collector
+) -> tuple[ExecResult | None, str]:
+    """Run a program, its output into the collector; None when it was out of time. And its complaint."""
+    complaint = b""
+    request = ExecRequest(argv=argv, timeout_seconds=None, output_limit_bytes=0)
+    process = await context.sandbox.start(request)
+    try:
+        async with asyncio.timeout(context.timeout_seconds):
+            async for stream, chunk in process.output():
+                if stream == "stdout":
+                    await output.take(chunk)
+                else:
+                    complaint = (complaint + chunk)[:_COMPLAINT_BYTES]
+            return await process.wait(), _text(complaint)
+    except TimeoutError:
+        await process.signal(_KILL)
+        return None, _text(complaint)
+    except BaseException:
+        await process.signal(_KILL)
+        await output.abandon()
+        raise
 
 
 async def _walk(context: ToolContext, root: str, parts: list[str]) -> list[_Entry]:
@@ -147,5 +168,8 @@ def _part_expression(part: str) -> str:
 
 
 def _complaint(result: ExecResult) -> str:
-    text = result.stderr[:1000].decode("utf-8", "replace").strip()
-    return text or f"exit code {result.exit_code}"
+    return _text(result.stderr[:_COMPLAINT_BYTES]) or f"exit code {result.exit_code}"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").strip()

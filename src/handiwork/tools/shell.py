@@ -4,6 +4,7 @@ from handiwork.model.errors import ToolFailedError
 from handiwork.tools.context import ToolContext
 from handiwork.tools.registry import tool
 from handiwork.tools.shell_process import CommandEnd
+from handiwork.tools.spool import Collector
 
 _REPLACED = "[the former shell was gone: this one starts in /workspace with fresh variables]"
 _ENDED = "[the shell ended with this command; the next command starts a new one]"
@@ -27,7 +28,8 @@ async def bash(
     seconds = context.timeout_seconds
     if timeout_ms:
         seconds = min(timeout_ms / 1000.0, context.longest_seconds)
-    end, replaced = await context.shell.run(command, timeout_seconds=seconds)
+    output = Collector(context.spool, context.tool_use_id)
+    end, replaced = await context.shell.run(command, output, timeout_seconds=seconds)
     text = _told(end, seconds)
     if replaced:
         text = f"{_REPLACED}\n{text}" if text else _REPLACED

@@ -12,27 +12,35 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from handiwork.model.errors import ToolFailedError
+from handiwork.model.errors import GuestError, ToolFailedError
 from handiwork.model.sandbox import ExecRequest
 from handiwork.sandboxes.protocol import Process, Sandbox, Stream
-
-OUTPUT_LIMIT_BYTES = 102_400
-"""Of a command's output the last this many bytes are kept."""
+from handiwork.tools.spool import Collector
 
 COMMAND_LIMIT_BYTES = 1 << 20
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _KILL = 9
-_CODE_DIGITS = 8
+_NONCE_BYTES = 16
+_LONGEST_MARKER = 2 * _NONCE_BYTES + len("\n255\n")
 
-# Descriptor 198 keeps the shell's own output, whatever a command does to 1 and 2.
-_FIRST = b"exec 198>&1\n"
-_MARKER = b" </dev/null >&198 2>&1; { printf '\\n%%s%%d\\n' %s \"$?\" >&198; } 2>/dev/null\n"
+# Descriptor 198 keeps the shell's own output, whatever a command does to 1 and 2; it is made anew
+# for each, and the mark that ends a command goes without it. The backslashes
+# and `command` keep aliases and functions of the same names away; `command` also keeps a syntax
+# error from ending the shell in POSIX mode.
+_KEEP_OUTPUT = b"{ \\command exec 198>&1; } 2>/dev/null; "
+_RUN = b"\\command eval %s </dev/null >&198 2>&1; "
+_MARK = (
+    b"{ \\builtin printf '\\n%%s%%d\\n' %s \"$?\"; } 2>/dev/null"
+    b" || \\builtin printf '\\n%%s1\\n' %s"
+)
+_REFUSAL = b"bash: the command ends inside a quote or block; nothing of it was run"
 _UNLESS_UNFINISHED = (
-    b'case "$(LC_ALL=C; eval %s 2>&1 </dev/null)" in'
-    b" *'unexpected EOF'*|*'unexpected end of file'*)"
-    b" echo 'bash: the command ends inside a quote or block; nothing of it was run';"
-    b" [ x -eq 0 ] 2>/dev/null;; *) %s;; esac"
+    b'case "$(LC_ALL=C; \\command exec 2>&1 </dev/null; %s)" in'
+    b" *': unexpected EOF while looking for matching'*|*': syntax error: unexpected end of file'*)"
+    b" \\builtin printf '%%s\\n%%s2\\n' '" + _REFUSAL + b"' %s;; *) %s;; esac"
+)
+_SURELY_WHOLE = re.compile(
+    rb"(?!(?:if|while|until|for|case|select|function|time|coproc)\b)[\w./=,:@%+ ~*?-]+"
 )
 
 
@@ -57,35 +65,37 @@ class Shell:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self._live: _Live | None = None
-        self._buffer = bytearray()
-        self._cut = False
+        self._held = b""
         self._lost = False
 
-    async def run(self, command: str, *, timeout_seconds: float) -> tuple[CommandEnd, bool]:
+    async def run(
+        self, command: str, output: Collector, *, timeout_seconds: float
+    ) -> tuple[CommandEnd, bool]:
         """Run a command; the second value says that a new shell had to replace a lost one.
 
         ToolFailedError: the command cannot be given to a shell. Cancelling kills the shell and all
         that it started.
         """
-        nonce = secrets.token_hex(16).encode()
+        nonce = secrets.token_hex(_NONCE_BYTES).encode()
         script = _script(command, nonce)
-        fresh = self._lost
+        replaces = self._lost
         try:
             async with asyncio.timeout(timeout_seconds):
-                live = self._live
-                if live is None:
-                    live = self._live = await self._start()
-                    script = _FIRST + script
-                end = await self._exchange(live, script, nonce)
+                live = await self._send(script)
+                replaces = replaces or self._lost
+                code = await self._exchange(live, nonce, output)
+            end = CommandEnd(await output.text(), code, shell_ended=self._live is None)
         except TimeoutError:
-            kept = self._collected()
+            held = self._held
             await self.kill()
-            end = CommandEnd(output=kept, exit_code=137, shell_ended=True, timed_out=True)
+            await output.take(held)
+            end = CommandEnd(await output.text(), 137, shell_ended=True, timed_out=True)
         except BaseException:
             await self.kill()
+            await output.abandon()
             raise
         self._lost = end.shell_ended
-        return end, fresh
+        return end, replaces
 
     async def restart(self) -> None:
         """Kill the shell; the next command starts a new one."""
@@ -95,7 +105,7 @@ class Shell:
     async def kill(self) -> None:
         """Kill the shell and its process tree. No-op when there is none."""
         live, self._live = self._live, None
-        self._buffer.clear()
+        self._held = b""
         self._lost = True
         if live is not None:
             await live.process.signal(_KILL)
@@ -105,58 +115,60 @@ class Shell:
             argv=("/bin/bash", "--noprofile", "--norc"),
             env={"TERM": "dumb", "PS1": "", "PS2": ""},
             timeout_seconds=None,
-            output_limit_bytes=1 << 62,
+            output_limit_bytes=0,
             merge_stderr=True,
         )
         process = await self.sandbox.start(request, stdin=True)
         return _Live(process, process.output())
 
-    async def _exchange(self, live: _Live, script: bytes, nonce: bytes) -> CommandEnd:
-        """Send one script, read until the line with the nonce, or until the shell has ended."""
-        self._cut = False
+    async def _send(self, script: bytes) -> _Live:
+        """Give the shell a script; a new one, where there is none or it ended between commands."""
+        if self._live is not None:
+            try:
+                await self._live.process.write(script)
+            except GuestError:
+                await self.kill()
+            else:
+                return self._live
+        live = self._live = await self._start()
         await live.process.write(script)
+        return live
+
+    async def _exchange(self, live: _Live, nonce: bytes, output: Collector) -> int:
+        """Read until the line with the nonce, or until the shell has ended."""
+        marker = re.compile(rb"\n%b(\d{1,3})\n" % nonce)
         async for _, chunk in live.chunks:
-            end = self._take(chunk, nonce)
-            if end is not None:
-                return end
+            code = await self._take(chunk, marker, output)
+            if code is not None:
+                return code
+        held, self._held = self._held, b""
+        await output.take(held)
         result = await live.process.wait()
         self._live = None
-        return CommandEnd(output=self._collected(), exit_code=result.exit_code, shell_ended=True)
+        return result.exit_code
 
-    def _take(self, chunk: bytes, nonce: bytes) -> CommandEnd | None:
-        """Add a chunk; return the end once its line is whole. The buffer stays bounded."""
-        buffer = self._buffer
-        searched = max(0, len(buffer) - len(nonce) - _CODE_DIGITS)
-        buffer += chunk
-        at = buffer.find(nonce, searched)
-        line_end = buffer.find(b"\n", at) if at >= 0 else -1
-        if line_end >= 0:
-            code = int(buffer[at + len(nonce) : line_end])
-            later = bytes(buffer[line_end + 1 :])
-            del buffer[at:]
-            output = self._collected()
-            buffer += later
-            return CommandEnd(output=output, exit_code=code)
-        excess = len(buffer) - OUTPUT_LIMIT_BYTES - len(nonce) - _CODE_DIGITS
-        if at < 0 and excess > 0:
-            del buffer[:excess]
-            self._cut = True
+    async def _take(self, chunk: bytes, marker: re.Pattern[bytes], output: Collector) -> int | None:
+        """Pass a chunk on; return the exit code once its line is whole.
+
+        The last bytes are held back, for they may be the beginning of that line.
+        """
+        data = self._held + chunk
+        found = marker.search(data)
+        if found:
+            self._held = data[found.end() :]
+            await output.take(data[: found.start()])
+            return int(found[1])
+        self._held = data[-_LONGEST_MARKER:]
+        await output.take(data[:-_LONGEST_MARKER])
         return None
-
-    def _collected(self) -> str:
-        """Return the buffer as text and empty it."""
-        kept = bytes(self._buffer).rstrip(b"\n")
-        self._buffer.clear()
-        cut = self._cut or len(kept) > OUTPUT_LIMIT_BYTES
-        text = _ANSI.sub("", kept[-OUTPUT_LIMIT_BYTES:].decode("utf-8", "replace"))
-        return f"[output truncated]\n{text}" if cut else text
 
 
 def _script(command: str, nonce: bytes) -> bytes:
     """Return what the shell is sent for one command.
 
-    A command of several lines is parsed whole first, in a copy of the shell and so with its own
-    options, because bash runs the lines before one that it cannot finish; one line it reads whole.
+    A command that may be unfinished is parsed whole first, in a copy of the shell and so with its
+    own options: bash runs the lines before one that it cannot finish, and its parser is not well
+    after such an end (5.2 then refuses a `case` in a command substitution).
     """
     code = command.encode("utf-8", "replace")
     if b"\0" in code:
@@ -166,10 +178,19 @@ def _script(command: str, nonce: bytes) -> bytes:
             f"bash: the command has {len(code)} bytes, the limit is {COMMAND_LIMIT_BYTES};"
             " write it to a file first"
         )
-    run = b"eval " + _quoted(code)
-    if b"\n" in code.strip():
-        run = _UNLESS_UNFINISHED % (_quoted(b"if false; then\n" + code + b"\n:\nfi"), run)
-    return run + _MARKER % nonce
+    run = _RUN % _quoted(code) + _MARK % (nonce, nonce)
+    if not _SURELY_WHOLE.fullmatch(code):
+        run = _UNLESS_UNFINISHED % (_parsed(code), nonce, run)
+    return _KEEP_OUTPUT + run + b"\n"
+
+
+def _parsed(code: bytes) -> bytes:
+    """Return what parses the code and runs nothing of it; a here-document must find its end too."""
+    parsed = b"\\command eval " + _quoted(b"set -n\n" + code)
+    if b"<<" not in code:
+        return parsed
+    swallowed = b"\\command eval " + _quoted(b"if false; then\n" + code + b"\n:\nfi")
+    return b"(" + parsed + b"); " + swallowed
 
 
 def _quoted(text: bytes) -> bytes:

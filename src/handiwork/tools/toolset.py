@@ -12,7 +12,7 @@ from handiwork.model.errors import (
     ToolFailedError,
 )
 from handiwork.model.session import BrainSession
-from handiwork.model.tool import ToolCall, ToolResult, text_result
+from handiwork.model.tool import TextBlock, ToolCall, ToolResult, text_result, well_formed
 from handiwork.observe import log
 from handiwork.sandboxes.protocol import Sandbox
 from handiwork.tools.context import ToolContext
@@ -21,6 +21,7 @@ from handiwork.tools.registry import STOCK, Registry, Tool
 from handiwork.tools.search import glob, grep
 from handiwork.tools.shell import bash
 from handiwork.tools.shell_process import Shell
+from handiwork.tools.spool import Spool, within_limit
 
 
 def stock() -> Registry:
@@ -68,6 +69,7 @@ class SessionToolset:
         self._use = use
         self._settings = settings
         self._shells: dict[str, Shell] = {}
+        self._kept: Spool | None = None
         self._log = log.get("tools")
 
     def missing(self) -> list[str]:
@@ -106,7 +108,7 @@ class SessionToolset:
 
     async def _run(self, found: Tool, call: ToolCall) -> ToolResult:
         sandbox = await self._use()
-        seconds = self._seconds(found)
+        seconds, failed = self._seconds(found), False
         context = ToolContext(
             session_id=call.session_id,
             agent_id=self._session.agent_id,
@@ -114,6 +116,7 @@ class SessionToolset:
             tool_use_id=call.id,
             sandbox=sandbox,
             shell=self._shell(call.thread_id, sandbox),
+            spool=self._spool(sandbox),
             timeout_seconds=seconds,
             longest_seconds=self._settings.longest_timeout_seconds,
         )
@@ -127,7 +130,10 @@ class SessionToolset:
                 f"tool {call.name!r} timed out after {seconds:g}s, its limit here;"
                 " it was ended, and its effects may be partial"
             ) from None
-        return ToolResult(tool_use_id=call.id, content=content, custom=call.custom)
+        except ToolFailedError as error:
+            content, failed = (TextBlock(text=well_formed(str(error))),), True
+        content = await within_limit(content, context.spool, call.id)
+        return ToolResult(tool_use_id=call.id, content=content, is_error=failed, custom=call.custom)
 
     def _seconds(self, found: Tool) -> float:
         """Return a tool's limit: the operator's for it, else its own, else the operator's default."""
@@ -139,6 +145,11 @@ class SessionToolset:
         if shell is None or shell.sandbox is not sandbox:
             shell = self._shells[thread_id] = Shell(sandbox)
         return shell
+
+    def _spool(self, sandbox: Sandbox) -> Spool:
+        if self._kept is None or self._kept.sandbox is not sandbox:
+            self._kept = Spool(sandbox, self._settings.spool_mib << 20)
+        return self._kept
 
 
 class RefusingToolset:

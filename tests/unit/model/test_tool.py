@@ -20,11 +20,13 @@ def test_any_text_becomes_well_formed(given: str) -> None:
     shown = text(given)
     assert shown
     assert shown.encode().decode() == shown
-    if given and not any(0xD800 <= ord(c) <= 0xDFFF for c in given):
+    if given and not any(0xD800 <= ord(c) <= 0xDFFF or c == "\0" for c in given):
         assert shown == given
 
 
-@pytest.mark.parametrize(("given", "shown"), [("", "(no output)"), ("a\ud800b", "a?b")])
+@pytest.mark.parametrize(
+    ("given", "shown"), [("", "(no output)"), ("a\ud800b\0", "a\ufffdb\ufffd")]
+)
 def test_what_cannot_be_sent(given: str, shown: str) -> None:
     assert text(given) == shown
 

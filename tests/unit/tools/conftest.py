@@ -7,6 +7,7 @@ import pytest
 
 from handiwork.tools.context import ToolContext
 from handiwork.tools.shell_process import Shell
+from handiwork.tools.spool import Spool
 from host_sandbox import HostSandbox
 
 
@@ -25,4 +26,5 @@ def context(box: HostSandbox) -> ToolContext:
         tool_use_id="sevt_1",
         sandbox=box,
         shell=Shell(box),
+        spool=Spool(box),
     )

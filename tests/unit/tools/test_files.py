@@ -16,6 +16,7 @@ from handiwork.tools.registry import Tool
 from host_sandbox import HostSandbox
 
 BIG = 256 * 1024 + 1
+GIF = b"GIF89a\1\0\1\0\0\0\0;"
 
 
 @pytest.fixture
@@ -81,14 +82,14 @@ async def test_a_large_file_is_read_by_range_only(context: ToolContext, work: Pa
 
 
 async def test_images_and_documents_are_blocks(context: ToolContext, work: Path) -> None:
-    (work / "p.PNG").write_bytes(b"\x89PNG")
-    (work / "d.pdf").write_bytes(b"%PDF")
+    (work / "p.PNG").write_bytes(GIF)
+    (work / "d.pdf").write_bytes(b"%PDF-")
     coded = base64.b64encode
     assert await one(read, context, {"file_path": "p.PNG"}) == ImageBlock(
-        media_type="image/png", data=coded(b"\x89PNG").decode()
+        media_type="image/gif", data=coded(GIF).decode()
     )
     assert await one(read, context, {"file_path": "d.pdf"}) == DocumentBlock(
-        media_type="application/pdf", data=coded(b"%PDF").decode()
+        media_type="application/pdf", data=coded(b"%PDF-").decode()
     )
     assert await error(read, context, file_path="d.pdf", view_range=[1, 2]) == (
         "read: view_range is not supported for image/PDF files"

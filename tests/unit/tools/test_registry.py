@@ -50,7 +50,9 @@ async def test_what_a_tool_may_return(context: ToolContext) -> None:
         """Return something."""
         return {"text": "\ud800", "block": image, "blocks": (image, image), "none": ""}[which]
 
-    assert await many.call(context, {"which": "text"}) == (TextBlock(text="?"),)
+    assert await many.call(context, {"which": "text"}) == (
+        TextBlock(text="\N{REPLACEMENT CHARACTER}"),
+    )
     assert await many.call(context, {"which": "block"}) == (image,)
     assert await many.call(context, {"which": "blocks"}) == (image, image)
     assert await many.call(context, {"which": "none"}) == (TextBlock(text="(no output)"),)

@@ -1,5 +1,7 @@
 """`glob` and `grep`."""
 
+import asyncio
+import dataclasses
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -104,11 +106,38 @@ async def test_grep(
         await told(grep, context, pattern="root", path="passwd.py")
 
 
-async def test_grep_is_cut_at_its_limit(context: ToolContext, work: Path) -> None:
+async def test_much_that_grep_finds_is_kept(
+    context: ToolContext, work: Path, box: HostSandbox
+) -> None:
     (work / "many").write_text("needle\n" * 50_000)
     found = await told(grep, context, pattern="needle", path="many")
-    assert found.endswith("\n[output truncated at 102400 bytes]")
-    assert len(found) < 102_500
+    assert found.startswith("/workspace/many:1:needle\n")
+    assert found.endswith("/workspace/many:50000:needle")
+    assert len(found) < 50_000
+    kept = (box.root / "workspace/.tool-output/sevt_1").read_text()
+    assert kept.count("\n") == 50_000
+
+
+async def test_grep_that_takes_too_long_is_ended(
+    context: ToolContext, work: Path, box: HostSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_GREP", "seq 1000; sleep 60")
+    short = dataclasses.replace(context, timeout_seconds=0.3)
+    with pytest.raises(
+        ToolFailedError, match=r"^grep: timed out after 0.3s, its limit here\n1\n2\n"
+    ):
+        await told(grep, short, pattern="x")
+    assert (await box.started[0].wait()).exit_code == 137
+
+
+async def test_cancelling_grep_ends_it(
+    context: ToolContext, work: Path, box: HostSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_GREP", "sleep 60")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await told(grep, context, pattern="x")
+    assert (await box.started[0].wait()).exit_code == 137
 
 
 _LETTERS = st.text(st.sampled_from("ab.*?"), min_size=1, max_size=4)
