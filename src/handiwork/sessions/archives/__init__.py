@@ -1,0 +1,1 @@
+"""Archives from strangers as lists of files: our own readers, strict and bounded, without I/O."""
