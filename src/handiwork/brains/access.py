@@ -69,6 +69,10 @@ class Access:
         """Return the client for calls of this item's session."""
         return self._scoped.get(work.id, self._environment)
 
+    def scoped(self, work: WorkItem) -> anthropic.AsyncAnthropic | None:
+        """Return the client with the session's own token; None where there is none."""
+        return self._scoped.get(work.id)
+
     def drop(self, work: WorkItem, used: anthropic.AsyncAnthropic) -> bool:
         """Go on with the environment key; False when that was what failed."""
         if used is self._environment:

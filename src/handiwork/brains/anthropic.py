@@ -88,6 +88,11 @@ class AnthropicBrain:
         """Return the environment whose queue this is."""
         return self._environment_id
 
+    @property
+    def access(self) -> Access:
+        """Return the way to the brain, for what else is asked of it."""
+        return self._access
+
     async def close(self) -> None:
         """Close the connections."""
         await self._access.close()

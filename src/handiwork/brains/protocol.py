@@ -1,9 +1,10 @@
-"""The port of a brain: where work comes from, and where results go."""
+"""The ports of a brain: where work comes from and results go, and what sessions bring along."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from handiwork.model.attachment import Memory, SkillRef, SkillVersion
 from handiwork.model.environment import QueueStats
 from handiwork.model.placeholder import Credential
 from handiwork.model.session import BrainEvent, BrainSession, WorkItem
@@ -75,4 +76,49 @@ class Brain(Protocol):
 
     async def close(self) -> None:
         """Release its connections."""
+        ...
+
+
+class Skills(Protocol):
+    """Where the skills of a session's agent come from.
+
+    Errors: UnauthorizedError when no key of ours may, NotFoundError, BrainUnavailableError (retry),
+    BrainRefusedError.
+    """
+
+    async def version(self, work: WorkItem, skill: SkillRef) -> SkillVersion:
+        """Return what a reference, which may say `latest`, stands for."""
+        ...
+
+    async def archive(self, work: WorkItem, version: SkillVersion, limit_bytes: int) -> bytes:
+        """Return a version's archive; BrainRefusedError when it is larger than the limit."""
+        ...
+
+
+class Memories(Protocol):
+    """The memory stores of a session. A path is unique within its store.
+
+    Errors: UnauthorizedError (the work item brought no token, or it may not), NotFoundError,
+    ConflictError (a precondition failed, or the path is taken), BrainUnavailableError (retry),
+    BrainRefusedError (this content or path will never be taken).
+    """
+
+    def all(self, work: WorkItem, store_id: str, *, contents: bool) -> AsyncGenerator[Memory, None]:
+        """Yield every memory of a store. Close it (`contextlib.aclosing`)."""
+        ...
+
+    async def get(self, work: WorkItem, store_id: str, memory_id: str) -> Memory:
+        """Return one memory with its content."""
+        ...
+
+    async def create(self, work: WorkItem, store_id: str, path: str, content: str) -> Memory:
+        """Add a memory."""
+        ...
+
+    async def update(self, work: WorkItem, store_id: str, memory: Memory, content: str) -> Memory:
+        """Change a memory that still has `memory.sha256`."""
+        ...
+
+    async def delete(self, work: WorkItem, store_id: str, memory: Memory) -> None:
+        """Delete a memory that still has `memory.sha256`."""
         ...

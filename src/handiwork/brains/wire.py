@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from handiwork.model.attachment import Memory, MemoryStoreRef, SkillRef, SkillVersion
 from handiwork.model.environment import QueueStats
 from handiwork.model.placeholder import Credential
 from handiwork.model.secret import SealedSecret
@@ -83,6 +84,44 @@ def read_session(session: Json) -> BrainSession:
         custom_tools=tuple(
             _text(tool, "name") for tool, kind in zip(tools, kinds, strict=True) if kind == "custom"
         ),
+        skills=tuple(
+            SkillRef(skill_id=_text(one, "skill_id"), version=_text(one, "version") or "latest")
+            for one in objects(agent, "skills")
+        ),
+        memory_stores=tuple(
+            _memory_store(one)
+            for one in objects(session, "resources")
+            if _text(one, "type") == "memory_store"
+        ),
+    )
+
+
+def _memory_store(resource: Json) -> MemoryStoreRef:
+    """Return the store; an access that is not known is read-only."""
+    return MemoryStoreRef(
+        store_id=_text(resource, "memory_store_id"),
+        name=_text(resource, "name"),
+        mount_path=_text(resource, "mount_path"),
+        read_only=resource.get("access") not in (None, "read_write"),
+    )
+
+
+def read_skill(version: Json) -> SkillVersion | None:
+    """Return a skill's version; None when it names none."""
+    skill_id, id_ = _text(version, "skill_id"), _text(version, "id")
+    if not skill_id or not id_:
+        return None
+    return SkillVersion(skill_id=skill_id, id=id_, name=_text(version, "name"))
+
+
+def read_memory(memory: Json) -> Memory | None:
+    """Return a memory; None for what is none (`memory_prefix`) or names none."""
+    id_, path, sha256 = (_text(memory, key) for key in ("id", "path", "content_sha256"))
+    if memory.get("type", "memory") != "memory" or not id_ or not path.startswith("/"):
+        return None
+    content = memory.get("content")
+    return Memory(
+        id=id_, path=path, sha256=sha256, content=content if isinstance(content, str) else None
     )
 
 

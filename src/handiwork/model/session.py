@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from handiwork.model.attachment import MemoryStoreRef, SkillRef
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.model.tool import ToolCall
 
@@ -93,7 +94,7 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrainSession(msgspec.Struct, frozen=True, kw_only=True):
-    """The brain's own view of a session: who the agent is, what tools it declares."""
+    """The brain's own view of a session: who the agent is, what it declares and brings along."""
 
     id: str
     agent_id: str
@@ -104,6 +105,8 @@ class BrainSession(msgspec.Struct, frozen=True, kw_only=True):
     vault_ids: tuple[str, ...] = ()
     toolset: bool = False
     custom_tools: tuple[str, ...] = ()
+    skills: tuple[SkillRef, ...] = ()
+    memory_stores: tuple[MemoryStoreRef, ...] = ()
 
 
 class ToolCalled(msgspec.Struct, frozen=True, kw_only=True):

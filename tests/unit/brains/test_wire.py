@@ -311,3 +311,47 @@ def test_the_token_of_a_secret(secret: str | None, token: str | None) -> None:
 @given(st.text())
 def test_any_secret_is_read(secret: str) -> None:
     wire.sessions_token(secret)
+
+
+def test_what_a_session_brings_along() -> None:
+    session = {
+        "id": "sesn_1",
+        "agent": {"id": "a", "skills": [{"skill_id": "s", "version": "3"}, {"skill_id": "t"}, 7]},
+        "resources": [
+            {"type": "file", "file_id": "f"},
+            {"type": "memory_store", "memory_store_id": "m", "mount_path": "/mnt/memory/x"},
+            {"type": "memory_store", "memory_store_id": "n", "access": "read_only"},
+            {"type": "memory_store", "memory_store_id": "o", "access": "what_is_new"},
+        ],
+    }
+    read = wire.read_session(session)
+    assert [(one.skill_id, one.version) for one in read.skills] == [("s", "3"), ("t", "latest")]
+    assert [(one.store_id, one.read_only) for one in read.memory_stores] == [
+        ("m", False),
+        ("n", True),
+        ("o", True),
+    ]
+    assert read.memory_stores[0].mount_path == "/mnt/memory/x"
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"type": "memory_prefix", "id": "x", "path": "/x/"},
+        {"id": "m", "path": "no/slash"},
+        {"path": "/a"},
+        {"id": 7, "path": "/a"},
+    ],
+)
+def test_what_is_no_memory(tree: dict[str, Any]) -> None:
+    assert wire.read_memory(tree) is None
+
+
+def test_a_memory_without_content() -> None:
+    read = wire.read_memory({"id": "m", "path": "/a", "content_sha256": "0", "content": 7})
+    assert (read.id, read.path, read.sha256, read.content) == ("m", "/a", "0", None)
+
+
+def test_what_is_no_skill() -> None:
+    assert wire.read_skill({"skill_id": "s"}) is None
+    assert wire.read_skill({"skill_id": "s", "id": "v"}).name == ""
