@@ -22,7 +22,7 @@ from handiwork.sessions.archives.unpack import unpack
         tarred(),
         tarred(format=tarfile.GNU_FORMAT),
         tarred(format=tarfile.USTAR_FORMAT),
-        gzip.compress(tarred()),
+        gzip.compress(tarred(), mtime=0),
         bz2.compress(tarred()),
         lzma.compress(tarred()),
         tarred(members=[member("skill", tarfile.DIRTYPE), member("skill/x/", tarfile.DIRTYPE)]),
@@ -59,11 +59,11 @@ def test_bombs_are_put_out_before_they_are_large(pack) -> None:
         zipped() + b"x",
         b"MZ" + zipped(),
         tarred()[:600],
-        gzip.compress(tarred())[:-9],
-        gzip.compress(tarred()) + b"more",
+        gzip.compress(tarred(), mtime=0)[:-9],
+        gzip.compress(tarred(), mtime=0) + b"more",
         lzma.compress(tarred()) + lzma.compress(tarred()),
         lzma.compress(tarred(), preset=lzma.PRESET_EXTREME | 9, format=lzma.FORMAT_ALONE),
-        gzip.compress(b"x" * 2000),
+        gzip.compress(b"x" * 2000, mtime=0),
     ],
 )
 def test_what_is_no_archive_or_a_broken_one(archive: bytes) -> None:
