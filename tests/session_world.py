@@ -11,6 +11,7 @@ from handiwork.config import EnvironmentSettings, SandboxSettings, SessionSettin
 from handiwork.fleet.local import LocalFleet
 from handiwork.model.session import BrainSession, Session
 from handiwork.model.tool import TextBlock, ToolCall, ToolResult
+from handiwork.observe.metrics import Metrics
 from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.runner import Hands
@@ -51,6 +52,7 @@ class World:
             sessions=SessionSettings(idle_seconds=30), sandbox=SandboxSettings(max_sandboxes=4)
         )
         self.environment = ENVIRONMENT
+        self.metrics = Metrics()
 
     async def __aenter__(self) -> "World":
         policies = PolicyResolver(
@@ -72,6 +74,7 @@ class World:
             registry=stock(),
             settings=self.settings.sessions,
             clock=clock,
+            metrics=self.metrics,
         )
         self.fleet = LocalFleet(max_sessions=8)
         self.dispatcher = Dispatcher(self.hands, self.fleet)

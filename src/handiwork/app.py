@@ -5,6 +5,7 @@ serves: ConfigError says what, where and what to do.
 """
 
 import asyncio
+import functools
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
 from handiwork.model.errors import ConfigError, ConflictError
 from handiwork.model.ids import new_id
+from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
 from handiwork.sandboxes.protocol import Driver
@@ -134,6 +136,7 @@ class _Parts:
     keys: _LocalKeys | None
     environments: Sequence[tuple[EnvironmentSettings, str]]
     drivers: Mapping[str, Driver]
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def brain_url(self) -> str:
@@ -166,6 +169,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         now=now,
         admin_key_hash=_admin_key_hash(parts.layout),
         settings=parts.settings,
+        metrics=parts.metrics,
     )
     listeners = [parts.ports.api, _unix_listener(parts.layout, stack)]
     await stack.enter_async_context(serving(create_api(control), listeners))
@@ -216,6 +220,7 @@ async def _engine(
             settings=settings,
             tools=parts.settings.tools,
             clock=now,
+            metrics=parts.metrics,
         )
         for one, key in parts.environments
     ]
@@ -455,6 +460,7 @@ def _brain(
         lease_seconds=parts.settings.sessions.lease_seconds,
         records=Records(parts.store.leases, now),
     )
+    brain.posts_again = functools.partial(parts.metrics.post, "retried")
     stack.push_async_callback(brain.close)
     return brain
 

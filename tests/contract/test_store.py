@@ -120,6 +120,7 @@ class TestSessions:
             await store.sessions.save(session(f"sesn_{n}", created_at=later(n), state=state))
         assert [s.id for s in await store.sessions.list(limit=3)] == ["sesn_3", "sesn_2", "sesn_1"]
         assert [s.id for s in await store.sessions.list(state="sleeping")] == ["sesn_3", "sesn_1"]
+        assert (await store.sessions.counts())["sleeping"] == 2
 
     async def test_events_are_numbered_per_session(self, store: Store) -> None:
         one = await store.sessions.record("sesn_1", "started", {"tier": "namespace"}, NOW)
@@ -316,6 +317,9 @@ class TestSandboxes:
         assert await store.sandboxes.get("sbx_old") == old
         assert await store.sandboxes.list() == [new, old]
         assert await store.sandboxes.list(include_gone=True, limit=2) == [new, gone]
+        assert await store.sandboxes.counts() == {
+            (one.state.value, one.tier): 1 for one in (old, new)
+        }
         with pytest.raises(NotFoundError):
             await store.sandboxes.get("sbx_none")
 

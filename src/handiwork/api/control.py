@@ -1,7 +1,7 @@
 """What the API needs of the control plane, and nothing more."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from litestar.di import NamedDependency
@@ -11,6 +11,7 @@ from handiwork.api.protocol import LiveSandboxes
 from handiwork.config import Settings
 from handiwork.egress.protocol import Boundary
 from handiwork.model.ids import DEFAULT_TENANT
+from handiwork.observe.metrics import Metrics
 from handiwork.store.protocol import Store
 
 
@@ -34,6 +35,7 @@ class Control:
     admin_key_hash: bytes
     settings: Settings
     webhook_keys: tuple[bytes, ...] = ()
+    metrics: Metrics = field(default_factory=Metrics)
     tenant: str = DEFAULT_TENANT
 
 

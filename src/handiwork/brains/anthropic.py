@@ -77,6 +77,8 @@ class AnthropicBrain:
         self._environment_id = environment_id
         self._lease_seconds = lease_seconds
         self._post_limit = post_limit_seconds
+        self.posts_again: Callable[[], None] = lambda: None
+        """Called before each repeated post of a result."""
         self._now = now
         self._worker_id = f"handiwork-{secrets.token_hex(6)}"
         self._access = Access(environment_key=environment_key, base_url=base_url)
@@ -340,6 +342,7 @@ class AnthropicBrain:
             except BrainUnavailableError:
                 if self._now() + pause > deadline:
                     raise
+            self.posts_again()
             await asyncio.sleep(_jittered(pause))
             pause = min(pause * 2, longest)
 

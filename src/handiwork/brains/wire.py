@@ -157,6 +157,7 @@ def read_work(item: Json, environment_id: str) -> WorkItem | None:
         kind=kind,
         session_id=session_id,
         secret=_text(item, "secret") or None,
+        created_at=_time(item, "created_at"),
     )
 
 

@@ -88,6 +88,7 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["session", "healthcheck"]
     session_id: str = ""
     secret: str | None = None
+    created_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"WorkItem({self.id}, {self.kind}, session={self.session_id})"

@@ -21,6 +21,7 @@ from handiwork.model.errors import (
 )
 from handiwork.model.session import Interrupted, ToolConfirmed, WaitingKind, WorkItem
 from handiwork.model.tool import Permission, ToolCall, ToolResult, text_result
+from handiwork.observe.metrics import Metrics
 from handiwork.sessions.journal import Journal
 from handiwork.sessions.stragglers import Stragglers
 from handiwork.store.protocol import Ledger
@@ -71,6 +72,7 @@ class CallPath:
     former: Container[str] = frozenset()
     parallel_calls: int = PARALLEL_CALLS
     stragglers: Stragglers = field(default_factory=Stragglers)
+    metrics: Metrics = field(default_factory=Metrics)
     refused: Callable[[ToolCall, str], None] = lambda _call, _reason: None
 
 
@@ -107,6 +109,7 @@ class Calls:
         self._seen.add(call.id)
         if not self._path.toolset.serves(call) and call.id not in self._path.former:
             self._note("tool.unserved", call, custom=call.custom)
+            self._path.metrics.call(call.name, "unserved")
             self._waits(WaitingKind.UNSERVED_TOOL, call, "nobody here serves this tool")
         elif self._interrupts.covers(call):
             self._never(call)
@@ -114,6 +117,7 @@ class Calls:
             self._begin(call)
         elif call.permission is Permission.DENY:
             self._note("tool.denied", call)
+            self._path.metrics.call(call.name, "denied")
         else:
             self._hold(call)
 
@@ -138,6 +142,7 @@ class Calls:
             self._begin(call)
         else:
             self._note("tool.rejected", call)
+            self._path.metrics.call(call.name, "denied")
 
     def interrupted(self, event: Interrupted) -> None:
         """Cancel what the user interrupted; it is settled and never runs again."""
@@ -184,10 +189,12 @@ class Calls:
         one.dropped = reason
         one.task.cancel()
         self._note(kind, one.call)
+        self._path.metrics.call(one.call.name, "interrupted")
         self._group.create_task(self._settle_unwanted(one.call, reason))
 
     def _never(self, call: ToolCall) -> None:
         self._note("tool.cancelled", call)
+        self._path.metrics.call(call.name, "interrupted")
         self._waits_no_more(call.id)
         self._group.create_task(self._settle_unwanted(call, INTERRUPTED))
 
@@ -239,12 +246,17 @@ class Calls:
         except ConflictError:
             return await self._former(call)
         self._note("tool.started", call)
+        path.metrics.call_began()
         try:
             result = await path.stragglers.run(path.toolset.run(call), call.id)
         except ToolFailedError as error:
             result = text_result(call, f"handiwork: {error}", is_error=True)
-        seconds = round((path.clock() - started).total_seconds(), 6)
+        finally:
+            seconds = round((path.clock() - started).total_seconds(), 6)
+            path.metrics.call_ended(call.name, seconds)
+            path.metrics.straggling(len(path.stragglers))
         self._note("tool.finished", call, is_error=result.is_error, seconds=seconds)
+        path.metrics.call(call.name, "error" if result.is_error else "ok")
         return result, False
 
     async def _former(self, call: ToolCall) -> tuple[ToolResult | None, bool]:
@@ -262,6 +274,7 @@ class Calls:
         result = text_result(call, CUT_SHORT, is_error=True)
         await self._path.ledger.store(result, self._path.clock())
         self._note("tool.cut_short", call)
+        self._path.metrics.call(call.name, "cut_short")
         return result, True
 
     async def _post(self, one: _UnderWay, result: ToolResult) -> str:
@@ -273,6 +286,7 @@ class Calls:
         while True:
             try:
                 await self._post_once(call, result)
+                self._path.metrics.post("taken")
                 return ""
             except BrainRefusedError as error:
                 # One whose former post was taken without our learning of it.
@@ -282,6 +296,7 @@ class Calls:
                 return str(error)
             except BrainUnavailableError as error:
                 self._note("tool.result_not_posted", call, reason=str(error))
+                self._path.metrics.post("retried")
                 self._waits(WaitingKind.BRAIN, call, f"its result cannot be posted: {error}")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -301,6 +316,7 @@ class Calls:
 
     def _refused(self, call: ToolCall, reason: str) -> None:
         self._note("tool.result_refused", call, reason=reason)
+        self._path.metrics.post("refused")
         self._path.refused(call, reason)
 
     async def _settle(self, tool_use_id: str, refused: str) -> None:

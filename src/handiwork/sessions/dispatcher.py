@@ -57,15 +57,18 @@ class Dispatcher:
             try:
                 work = await self._hands.brain.claim()
             except BrainUnavailableError as error:
+                self._hands.metrics.poll("failed")
                 self._stands("waiting", str(error))
                 await self._rest(_RANDOM.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 continue
             except (UnauthorizedError, NotFoundError, BrainRefusedError) as error:
+                self._hands.metrics.poll("refused")
                 self._stands("refused", str(error))
                 return
             pause = FIRST_PAUSE_SECONDS
             self._stands("polling", "")
+            self._count(work)
             if work is not None:
                 await self._place(work)
             elif self._now() - started < QUICK_POLL_SECONDS:
@@ -74,6 +77,15 @@ class Dispatcher:
     def wake(self) -> None:
         """End a pause between two polls."""
         self._woken.set()
+
+    def _count(self, work: WorkItem | None) -> None:
+        metrics = self._hands.metrics
+        if work is None:
+            metrics.poll("empty")
+            return
+        metrics.poll("work")
+        queued = work.created_at
+        metrics.claim((self._hands.clock() - queued).total_seconds() if queued else None)
 
     async def stop(self, session_id: str) -> bool:
         """Stop a session for the operator: its calls, and the rest of an open turn.

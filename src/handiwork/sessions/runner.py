@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -39,6 +39,7 @@ from handiwork.model.session import (
 )
 from handiwork.model.tool import LedgerEntry, ToolCall
 from handiwork.observe import log
+from handiwork.observe.metrics import Metrics
 from handiwork.sessions.calls import CallPath, Calls
 from handiwork.sessions.journal import Journal
 from handiwork.sessions.lifecycle import Command, Happening, step
@@ -85,6 +86,7 @@ class Hands:
     tools: ToolSettings = field(default_factory=ToolSettings)
     stops: set[str] = field(default_factory=set)
     stragglers: Stragglers = field(default_factory=Stragglers)
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 async def serve(hands: Hands, work: WorkItem) -> None:
@@ -112,17 +114,29 @@ class _Run:
     async def run(self) -> None:
         """Hold the lease around everything; write down how it ended."""
         try:
-            async with self._hands.brain.hold(self._work):
+            async with self._hands.brain.hold(self._work), self._counted():
                 await self._held()
             if not self._rests:
                 await self._end(Happening.STOPPED, "the brain stopped its work item")
         except LeaseLostError as error:
+            self._hands.metrics.lease_lost()
             await self._end(Happening.LOST, str(error))
         except asyncio.CancelledError:
             await self._end(Happening.STOPPED, self._why_cancelled())
             raise
         except HandiworkError as error:
             await self._end(Happening.STOPPED, str(error))
+
+    @contextlib.asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        """Count the lease while the body runs, and forget what this run's session waits for."""
+        metrics = self._hands.metrics
+        metrics.lease_held()
+        try:
+            yield
+        finally:
+            metrics.lease_ended()
+            metrics.waits(self._work.session_id, ())
 
     async def _held(self) -> None:
         """Everything between the first heartbeat and the last."""
@@ -251,6 +265,7 @@ class _Run:
             former=self._open,
             parallel_calls=hands.settings.parallel_calls,
             stragglers=hands.stragglers,
+            metrics=hands.metrics,
             refused=self._result_refused,
         )
         try:
@@ -295,6 +310,7 @@ class _Run:
                 calls.confirmed(event)
                 self._rearm(calls)
             case Interrupted():
+                self._hands.metrics.interrupt()
                 calls.interrupted(event)
                 self._journal.note("session.interrupted", thread_id=event.thread_id)
             case TurnRunning() | TurnIdle():
@@ -373,6 +389,7 @@ class _Run:
         self._journal.note(f"session.{move.state.value}", reason=self._session.reason)
 
     def _waiting_changed(self) -> None:
+        self._hands.metrics.waits(self._work.session_id, self._journal.waiting)
         if not self._unsaved:
             self._unsaved = True
             self._journal.later(self._keep_waiting)

@@ -35,6 +35,10 @@ class Sessions(Protocol):
         """Newest first."""
         ...
 
+    async def counts(self) -> Mapping[str, int]:
+        """How many there are in each state that one is in."""
+        ...
+
     async def record(
         self, session_id: str, kind: str, data: Mapping[str, Any], at: datetime
     ) -> SessionEvent:
@@ -180,6 +184,10 @@ class Sandboxes(Protocol):
 
     async def list(self, *, include_gone: bool = False, limit: int = 1000) -> list[SandboxRecord]:
         """Newest first."""
+        ...
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        """How many that are not gone there are of each state and tier."""
         ...
 
 

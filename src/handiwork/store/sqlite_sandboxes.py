@@ -1,6 +1,8 @@
 """Records of sandboxes in the database."""
 
-from sqlalchemy import select
+from collections.abc import Mapping
+
+from sqlalchemy import func, select
 
 from handiwork.model.errors import NotFoundError
 from handiwork.model.sandbox import SandboxRecord, SandboxState
@@ -43,3 +45,14 @@ class SqliteSandboxes:
         query = query.order_by(sandboxes.c.created_us.desc(), sandboxes.c.id.desc()).limit(limit)
         bodies = await self._database.read(lambda at: at.execute(query).scalars().all())
         return [rows.decoded(body, SandboxRecord) for body in bodies]
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        """Count those that are not gone, by state and tier."""
+        tier = func.json_extract(sandboxes.c.body, "$.tier")
+        query = (
+            select(sandboxes.c.state, tier, func.count())
+            .where(sandboxes.c.tenant == self._tenant, sandboxes.c.state != SandboxState.GONE.value)
+            .group_by(sandboxes.c.state, tier)
+        )
+        found = await self._database.read(lambda at: at.execute(query).all())
+        return {(state, str(named)): count for state, named, count in found}

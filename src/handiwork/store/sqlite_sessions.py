@@ -48,6 +48,16 @@ class SqliteSessions:
         bodies = await self._database.read(lambda at: at.execute(query).scalars().all())
         return [rows.decoded(body, Session) for body in bodies]
 
+    async def counts(self) -> Mapping[str, int]:
+        """Count the sessions of each state."""
+        query = (
+            select(sessions.c.state, func.count())
+            .where(sessions.c.tenant == self._tenant)
+            .group_by(sessions.c.state)
+        )
+        found = await self._database.read(lambda at: at.execute(query).all())
+        return {state: count for state, count in found}  # noqa: C416  rows are no pairs to a type checker
+
     async def record(
         self, session_id: str, kind: str, data: Mapping[str, Any], at: datetime
     ) -> SessionEvent:

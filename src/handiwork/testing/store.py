@@ -3,6 +3,7 @@
 It passes the same contract suite as the SQLite adapter; nothing survives the process.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -44,6 +45,10 @@ class MemorySessions:
         """Return the newest first."""
         found = [s for s in self._sessions.values() if state is None or s.state.value == state]
         return sorted(found, key=lambda s: (s.created_at, s.id), reverse=True)[:limit]
+
+    async def counts(self) -> Mapping[str, int]:
+        """Count the sessions of each state."""
+        return Counter(session.state.value for session in self._sessions.values())
 
     async def record(
         self, session_id: str, kind: str, data: Mapping[str, Any], at: datetime
@@ -276,6 +281,11 @@ class MemorySandboxes:
         return sorted(found, key=lambda record: (record.created_at, record.id), reverse=True)[
             :limit
         ]
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        """Count those that are not gone, by state and tier."""
+        kept = [one for one in self._records.values() if one.state is not SandboxState.GONE]
+        return Counter((one.state.value, one.tier) for one in kept)
 
 
 class MemoryPlaceholders:

@@ -322,8 +322,11 @@ async def test_post_repeats_what_may_pass_and_nothing_else(
     server: Server, brain: AnthropicBrain
 ) -> None:
     server.answers["events!"] = [error(503), error(429), error(409), (200, {"data": []})]
+    again = list[bool]()
+    brain.posts_again = lambda: again.append(True)
     await brain.post(WORK, RESULT)
     assert len(server.seen["events"]) == 4
+    assert len(again) == 3
     assert server.seen["events"][3].body["events"][0]["content"] == [{"type": "text", "text": "hi"}]
     for status in (400, 401, 404):
         server.answers["events!"] = [error(status)]
