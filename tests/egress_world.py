@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 import struct
@@ -21,7 +22,6 @@ from cryptography.x509.oid import NameOID
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.protocol import EgressSocket
 from handiwork.egress.registry import EgressRegistry
-from handiwork.egress.secrets import seal
 from handiwork.model.audit import AuditRecord
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.policy import (
@@ -33,6 +33,8 @@ from handiwork.model.policy import (
     ServiceRule,
     ServiceTarget,
 )
+from handiwork.model.sealing import ENTROPY_BYTES as SEAL_BYTES
+from handiwork.model.sealing import seal
 from handiwork.model.secret import SealedSecret
 
 SECRET = "sk-test-0123456789abcdefgh"
@@ -331,7 +333,15 @@ class World:
         self, name: str = "key", *, hosts: tuple[str, ...] = (HOST,), value: str = SECRET
     ) -> SealedSecret:
         public = await self.registry.seal_key("default")
-        return seal(public, tenant="default", name=name, version=1, hosts=hosts, value=value)
+        return seal(
+            public,
+            tenant="default",
+            name=name,
+            version=1,
+            hosts=hosts,
+            value=value,
+            entropy=os.urandom(SEAL_BYTES),
+        )
 
     async def injecting(self, **match: object) -> EgressGrant:
         """Return a grant that sends the secret as a bearer."""

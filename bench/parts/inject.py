@@ -28,11 +28,12 @@ from cryptography.x509.oid import NameOID
 from handiwork.config import ProcessSettings
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
-from handiwork.egress.secrets import seal
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.model.policy import Injection, Match, Policy, PolicyLayer, ServiceRule, ServiceTarget
 from handiwork.model.sandbox import ExecRequest, SandboxExit
+from handiwork.model.sealing import ENTROPY_BYTES as SEAL_BYTES
+from handiwork.model.sealing import seal
 from harness import Bench, Skip, peer
 from parts import started
 from parts.creation import Sandboxes
@@ -104,6 +105,7 @@ async def our_exit(directory: Path, port: int, anchor: str, key: str) -> AsyncIt
                 version=1,
                 hosts=(NAME,),
                 value=key,
+                entropy=os.urandom(SEAL_BYTES),
             )
             layer = PolicyLayer(scope="agent", policy=policy(port, anchor))
             binding = EgressBinding(id="eb_bench0001", kind="sandbox", ca_id="sb_bench0001")

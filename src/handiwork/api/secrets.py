@@ -1,11 +1,13 @@
 """`/api/secrets`: values go in, sealed to the proxy's key; none comes out."""
 
+import os
+
 from litestar import Router, delete, get, put
 from litestar.params import FromPath, JSONBody
 
 from handiwork.api.control import Control, Injected
-from handiwork.egress.secrets import seal
 from handiwork.model.errors import NotFoundError
+from handiwork.model.sealing import ENTROPY_BYTES, seal
 from handiwork.model.secret import SecretInfo
 from handiwork.model.wire import Listing, SecretBody
 
@@ -29,6 +31,7 @@ async def put_secret(
         version=(before.version if before else 0) + 1,
         hosts=data.hosts,
         value=data.value,
+        entropy=os.urandom(ENTROPY_BYTES),
     )
     await control.store.secrets.put(sealed, control.now())
     await control.sandboxes.refresh()

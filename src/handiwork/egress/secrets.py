@@ -1,4 +1,5 @@
-"""Egress secrets: anyone with the tenant's public key can seal one, only the proxy opens it.
+"""Egress secrets: anyone with the tenant's public key can seal one (`model/sealing.py`), only the
+proxy opens it.
 
 A secret is sealed by ephemeral X25519, HKDF-SHA256 and AES-256-GCM, with tenant, name, version
 and hosts as associated data: moved to another tenant, name or host list it does not open. The
@@ -10,20 +11,16 @@ import stat
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from handiwork.model.errors import ConfigError, SecretMissingError
 from handiwork.model.ids import check_name
-from handiwork.model.secret import SealedSecret, check_secret
+from handiwork.model.sealing import KEY_BYTES, associated_data, sealing_key
+from handiwork.model.secret import SealedSecret
 
-ENTROPY_BYTES = 44
-_KEY_BYTES, _NONCE_BYTES = 32, 12
-_CONTEXT = b"handiwork egress secret, version 1"
+_NONCE_BYTES = 12
 
 
 class SecretValue:
@@ -48,49 +45,6 @@ class SecretValue:
         raise TypeError("a secret value cannot be copied out of its process")
 
 
-def _associated(tenant: str, name: str, version: int, hosts: tuple[str, ...]) -> bytes:
-    return msgspec.json.encode((tenant, name, version, hosts))
-
-
-def _sealing_key(shared: bytes, ephemeral: bytes, public_key: bytes) -> AESGCM:
-    derived = HKDF(SHA256(), _KEY_BYTES, salt=ephemeral + public_key, info=_CONTEXT)
-    return AESGCM(derived.derive(shared))
-
-
-def seal(
-    public_key: bytes,
-    *,
-    tenant: str,
-    name: str,
-    version: int,
-    hosts: tuple[str, ...],
-    value: str,
-    entropy: bytes | None = None,
-) -> SealedSecret:
-    """Return the secret sealed to a tenant's public key; ConfigError for a bad name, host or value.
-
-    `entropy` (44 bytes, never used twice) is for tests; it is drawn from the system otherwise.
-    """
-    check_secret(name, hosts, value)
-    drawn = os.urandom(ENTROPY_BYTES) if entropy is None else entropy
-    if len(drawn) != ENTROPY_BYTES:
-        raise ValueError(f"sealing takes {ENTROPY_BYTES} random bytes")
-    private = X25519PrivateKey.from_private_bytes(drawn[:_KEY_BYTES])
-    ephemeral, nonce = private.public_key().public_bytes_raw(), drawn[_KEY_BYTES:]
-    shared = private.exchange(X25519PublicKey.from_public_bytes(public_key))
-    associated = _associated(tenant, name, version, hosts)
-    key = _sealing_key(shared, ephemeral, public_key)
-    return SealedSecret(
-        tenant=tenant,
-        name=name,
-        version=version,
-        hosts=hosts,
-        ephemeral_key=ephemeral,
-        nonce=nonce,
-        ciphertext=key.encrypt(nonce, value.encode(), associated),
-    )
-
-
 class Opener:
     """The proxy's keys in their directory (0700, its own uid); made where they are missing.
 
@@ -101,7 +55,7 @@ class Opener:
         self._directory = directory
         _make_private(directory)
         _make_private(directory / "tenants")
-        self._wrapping = AESGCM(_load_or_create(directory / "kek", os.urandom(_KEY_BYTES)))
+        self._wrapping = AESGCM(_load_or_create(directory / "kek", os.urandom(KEY_BYTES)))
         self._private: dict[str, X25519PrivateKey] = {}
 
     def public_key(self, tenant: str) -> bytes:
@@ -117,10 +71,10 @@ class Opener:
         told = f"secret {sealed.name[:63]!r} v{sealed.version} of tenant {sealed.tenant[:63]!r}"
         private = self._tenant_key(sealed.tenant, create=False)
         public = private.public_key().public_bytes_raw()
-        associated = _associated(sealed.tenant, sealed.name, sealed.version, sealed.hosts)
+        associated = associated_data(sealed.tenant, sealed.name, sealed.version, sealed.hosts)
         try:
             peer = X25519PublicKey.from_public_bytes(sealed.ephemeral_key)
-            key = _sealing_key(private.exchange(peer), sealed.ephemeral_key, public)
+            key = sealing_key(private.exchange(peer), sealed.ephemeral_key, public)
             plain = key.decrypt(sealed.nonce, sealed.ciphertext, associated)
             return SecretValue(plain.decode())
         except (InvalidTag, ValueError):
@@ -140,7 +94,7 @@ class Opener:
         """Return the 32 bytes kept in a wrapped file, bound to their purpose."""
         if create:
             nonce = os.urandom(_NONCE_BYTES)
-            fresh = self._wrapping.encrypt(nonce, os.urandom(_KEY_BYTES), purpose.encode())
+            fresh = self._wrapping.encrypt(nonce, os.urandom(KEY_BYTES), purpose.encode())
             content = _load_or_create(path, nonce + fresh)
         elif path.exists():
             content = _read_private(path)
@@ -175,7 +129,7 @@ def _read_private(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise ConfigError(f"{path} must be a file with mode 0600 owned by uid {os.geteuid()}")
         content = file.read(4096)
-    if len(content) < _KEY_BYTES:
+    if len(content) < KEY_BYTES:
         raise ConfigError(f"{path} is cut short: restore it from a backup")
     return content
 

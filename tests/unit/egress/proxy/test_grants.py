@@ -1,16 +1,19 @@
 """A grant in force: which ports it could permit, and that secrets open only for their hosts."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from egress_world import grant, layer
 from handiwork.egress.proxy.grants import NOTHING, Granted
-from handiwork.egress.secrets import Opener, seal
+from handiwork.egress.secrets import Opener
 from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import SecretMissingError
 from handiwork.model.placeholder import ENTROPY_BYTES, Placeholder, new_placeholder
 from handiwork.model.policy import AllowRule, DenyRule, EgressRequest, Injection, InjectRule, Match
+from handiwork.model.sealing import ENTROPY_BYTES as SEAL_BYTES
+from handiwork.model.sealing import seal
 
 SECRET = "sk-test-0123456789"
 
@@ -22,7 +25,15 @@ def opener(tmp_path: Path):
 
 def sealed(opener: Opener, *hosts: str, tenant: str = "default"):
     public = opener.public_key(tenant)
-    return seal(public, tenant=tenant, name="key", version=1, hosts=hosts, value=SECRET)
+    return seal(
+        public,
+        tenant=tenant,
+        name="key",
+        version=1,
+        hosts=hosts,
+        value=SECRET,
+        entropy=os.urandom(SEAL_BYTES),
+    )
 
 
 def decided(granted: Granted, host: str = "a.example.org"):
@@ -96,11 +107,19 @@ def test_a_placeholder_is_meant_for_its_hosts_and_foreign_elsewhere(opener: Open
 
 def test_a_value_that_cannot_stand_in_a_header_is_not_opened(opener: Opener, monkeypatch):
     """Whoever sealed it may have checked nothing."""
-    monkeypatch.setattr("handiwork.egress.secrets.check_secret", lambda *_: None)
+    monkeypatch.setattr("handiwork.model.sealing.check_secret", lambda *_: None)
     text = new_placeholder(b"m" * ENTROPY_BYTES)
     public = opener.public_key("default")
     for value in ("a\r\nx-evil: 1", "ünïcode-value"):
-        broken = seal(public, tenant="default", name="k", version=1, hosts=("a",), value=value)
+        broken = seal(
+            public,
+            tenant="default",
+            name="k",
+            version=1,
+            hosts=("a",),
+            value=value,
+            entropy=os.urandom(SEAL_BYTES),
+        )
         stands = Placeholder(variable="TOKEN", text=text, sealed=broken)
         granted = Granted(EgressGrant(layers=(), placeholders=(stands,)), "default", opener)
         with pytest.raises(SecretMissingError, match="cannot stand in a header"):
