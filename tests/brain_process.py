@@ -36,7 +36,15 @@ TOOLSET = {"type": "agent_toolset_20260401"}
 class BrainProcess:
     """A running server. `base_url`, `api_key`, `environment_id`, `environment_key` reach it."""
 
-    def __init__(self, database: Path, api_key: str, environment_key: str, port: int) -> None:
+    def __init__(
+        self,
+        database: Path,
+        api_key: str,
+        environment_key: str,
+        port: int,
+        bootstrap: dict[str, Any] | None = None,
+    ) -> None:
+        self._bootstrap = bootstrap or {}
         self.database = database
         self.api_key = api_key
         self.environment_key = environment_key
@@ -46,11 +54,11 @@ class BrainProcess:
         self._process = self._started()
 
     @classmethod
-    def start(cls, database: Path) -> Self:
-        """Start on a free loopback port, with fresh keys and one environment."""
+    def start(cls, database: Path, **bootstrap: Any) -> Self:
+        """Start on a free loopback port, with fresh keys and one environment; more for its start."""
         api_key = f"sk-ant-api03-{secrets.token_urlsafe(24)}"
         environment_key = f"sk-ant-oat01-{secrets.token_urlsafe(24)}"
-        return cls(database, api_key, environment_key, 0)
+        return cls(database, api_key, environment_key, 0, bootstrap)
 
     @property
     def base_url(self) -> str:
@@ -118,6 +126,7 @@ class BrainProcess:
                 "environments": [
                     {"id": self.environment_id, "name": "test", "key": self.environment_key}
                 ],
+                **self._bootstrap,
             }
         assert process.stdin is not None
         assert process.stdout is not None

@@ -5,6 +5,7 @@ serves: ConfigError says what, where and what to do.
 """
 
 import asyncio
+import base64
 import functools
 import hashlib
 import json
@@ -29,7 +30,7 @@ from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
 from handiwork.model.errors import ConfigError, ConflictError
-from handiwork.model.ids import new_id
+from handiwork.model.ids import DEFAULT_TENANT, new_id
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
@@ -148,8 +149,10 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     """Start from the bottom up; the stack takes everything down in the opposite order."""
     supervisor = Supervisor()
     registry = await stack.enter_async_context(_registry(parts.settings, parts.layout))
-    programs = _programs_of(parts, registry)
-    await stack.enter_async_context(_programs(supervisor, programs))
+    proxy = EgressProxy(registry, _own_id(parts.settings.process.egress_id, parts.layout.egress))
+    await stack.enter_async_context(_programs(supervisor, [proxy]))
+    brain = await _local_brain(parts, registry)
+    await stack.enter_async_context(_programs(supervisor, brain))
     live, policies = await _sandboxes(parts, registry, stack)
     dispatchers = await _engine(parts, live, policies, stack)
     served = {one.id: by for (one, _), by in zip(parts.environments, dispatchers, strict=True)}
@@ -380,13 +383,11 @@ async def _registry(settings: Settings, layout: Layout) -> AsyncIterator[EgressR
         yield registry
 
 
-def _programs_of(parts: _Parts, registry: EgressRegistry) -> list[Program]:
+async def _local_brain(parts: _Parts, registry: EgressRegistry) -> list[Program]:
     layout, ports, keys = parts.layout, parts.ports, parts.keys
-    ids = parts.settings.process
-    proxy = EgressProxy(registry, _own_id(ids.egress_id, layout.egress))
     if keys is None or ports.brain is None:
-        return [proxy]
-    own = _own_id(ids.brain_id, layout.local_brain)
+        return []
+    own = _own_id(parts.settings.process.brain_id, layout.local_brain)
     environment = {
         "id": keys.environment_id,
         "name": parts.settings.local_brain.environment_name,
@@ -397,10 +398,11 @@ def _programs_of(parts: _Parts, registry: EgressRegistry) -> list[Program]:
         "listen_fd": ports.brain.fileno(),
         "api_key": keys.api_key,
         "environments": [environment],
+        "seal_key": base64.b64encode(await registry.seal_key(DEFAULT_TENANT)).decode(),
     }
     layout.local_brain_key.unlink(missing_ok=True)
     read_or_create(layout.local_brain_key, keys.api_key.encode() + b"\n")
-    return [proxy, LocalBrain(bootstrap, ports.brain.fileno(), own)]
+    return [LocalBrain(bootstrap, ports.brain.fileno(), own)]
 
 
 def _own_id(user: int, home: Path) -> OwnId | None:

@@ -1,7 +1,8 @@
 """The local brain's process: `python -m handiwork.brains.local`, started by the supervisor.
 
 The first line of stdin is its bootstrap, one JSON object: `database` (path), `listen_fd` (a TCP
-socket that listens already), `api_key`, `environments` (each `id`, `name`, `key`). One line
+socket that listens already), `api_key`, `environments` (each `id`, `name`, `key`), `seal_key`
+(base64, optional: the public key that credentials are sealed to). One line
 `{"ready": true}` on stdout says that it serves. It ends with 0 on SIGTERM or when stdin closes,
 with 2 and one line on stderr when it cannot start, with 1 when a write was lost.
 """
@@ -38,6 +39,7 @@ from handiwork.brains.local.scripted import ScriptedModel
 from handiwork.brains.local.server import Server, application
 from handiwork.brains.local.services import Services
 from handiwork.brains.local.skills import Skills
+from handiwork.brains.local.vaults import Vaults
 from handiwork.brains.local.work import WorkQueues
 from handiwork.model.errors import ConfigError
 from handiwork.observe import log
@@ -66,6 +68,7 @@ class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen_fd: int
     api_key: Key
     environments: list[Environment] = []
+    seal_key: Annotated[bytes, Meta(min_length=32, max_length=32)] | None = None
 
 
 def read_bootstrap(descriptor: int) -> Bootstrap:
@@ -175,6 +178,7 @@ async def _serve(
             memories=Memories(database, clock, new_id),
             memory_versions=MemoryVersions(database, clock),
             skills=Skills(database, clock, new_id),
+            vaults=Vaults(database, clock, new_id, seal_key=bootstrap.seal_key, entropy=os.urandom),
         )
         await work.load()
         for session in await journal.load_open():

@@ -52,6 +52,7 @@ async def create_session(request: AnyRequest) -> Answer:
         raise invalid(f"environment {body.environment_id} is archived")
     wanted = [attachment_of(each, body.environment_id) for each in body.resources]
     given = await attached(services.memories, wanted, (), services.new_id)
+    await services.vaults.check(body.vault_ids)
     now = services.clock()
     session = Session(
         body=Body(
@@ -62,6 +63,7 @@ async def create_session(request: AnyRequest) -> Answer:
             metadata=body.metadata,
             created_at=now,
             resources=given,
+            vault_ids=body.vault_ids,
         ),
         progress=Progress(turn=Turn(), updated_at=now),
         next_position=0,

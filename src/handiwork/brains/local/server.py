@@ -15,6 +15,7 @@ from handiwork.brains.local import (
     routes_resources,
     routes_sessions,
     routes_skills,
+    routes_vaults,
     routes_work,
 )
 from handiwork.brains.local.errors import WireError, envelope, status_of
@@ -46,6 +47,7 @@ def application(services: Services) -> Gate:
             *routes_resources.ROUTES,
             *routes_sessions.ROUTES,
             *routes_skills.ROUTES,
+            *routes_vaults.ROUTES,
             *routes_work.ROUTES,
         ],
         state=State({"services": services}),

@@ -17,6 +17,7 @@ from handiwork.brains.local.paging import Query
 from handiwork.brains.local.session import Session
 from handiwork.brains.local.shapes import decode
 from handiwork.brains.local.skills import Skills
+from handiwork.brains.local.vaults import Vaults
 from handiwork.brains.local.work import WorkQueues
 from handiwork.store.database import Database
 
@@ -41,6 +42,7 @@ class Services(msgspec.Struct, frozen=True):
     memories: Memories
     memory_versions: MemoryVersions
     skills: Skills
+    vaults: Vaults
 
 
 def services_of(request: AnyRequest) -> Services:

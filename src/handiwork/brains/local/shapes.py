@@ -259,7 +259,7 @@ class SessionCreate(Body, frozen=True):
     title: str | None = None
     metadata: Metadata = {}
     resources: Annotated[list[msgspec.Raw], Meta(max_length=100)] = []
-    vault_ids: Annotated[list[str], Meta(max_length=0)] = []
+    vault_ids: Annotated[list[str], Meta(max_length=20)] = []
     initial_events: Annotated[list[UserMessage], Meta(max_length=50)] = []
     budget: None = None
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from handiwork.brains.local import migrations
 from handiwork.brains.local.catalog import Catalog, ensure_environments
@@ -24,10 +26,13 @@ from handiwork.brains.local.session import Body, Progress, Session
 from handiwork.brains.local.shapes import AgentCreate, Toolset
 from handiwork.brains.local.skills import Skills
 from handiwork.brains.local.turn import Turn
+from handiwork.brains.local.vaults import Vaults
 from handiwork.brains.local.work import WorkQueues
 from handiwork.store.database import Database
 
 REVISIONS = Path(migrations.__file__).parent / "versions"
+PRIVATE_KEY = X25519PrivateKey.from_private_bytes(b"p" * 32)
+SEAL_KEY = PRIVATE_KEY.public_key().public_bytes_raw()
 API_KEY = "sk-ant-api03-for-tests-only"
 ENVIRONMENT_KEY = "sk-ant-oat01-for-tests-only"
 
@@ -94,6 +99,7 @@ async def services(database, hand, new_id, lost):
             memories=Memories(database, clock, new_id),
             memory_versions=MemoryVersions(database, clock),
             skills=Skills(database, clock, new_id),
+            vaults=Vaults(database, clock, new_id, seal_key=SEAL_KEY, entropy=os.urandom),
         )
         loop.close()
 
@@ -165,3 +171,9 @@ async def http(services):
 @pytest.fixture
 def environment_key():
     return ENVIRONMENT_KEY
+
+
+@pytest.fixture
+def private_key():
+    """What opens the values of credentials: the other half of the server's key."""
+    return PRIVATE_KEY
