@@ -23,6 +23,7 @@ from handiwork.config import Settings
 from handiwork.egress.protocol import EgressSocket
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.errors import ConflictError, GuestError, NotFoundError
+from handiwork.model.run import OutputFile
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
@@ -32,6 +33,7 @@ from handiwork.model.sandbox import (
     SandboxState,
 )
 from handiwork.sandboxes.protocol import Stream
+from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import SandboxRequest
 from handiwork.testing.store import MemoryStore
 
@@ -277,12 +279,16 @@ class Served:
         return {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 
+async def no_files(_session_id: str) -> tuple[OutputFile, ...]:
+    return ()
+
+
 @asynccontextmanager
 async def served_api(
     folder: Path, settings: Settings | None = None, **control: Any
 ) -> AsyncIterator[Served]:
     """Serve on a free port of loopback and on a unix socket in the folder."""
-    store = MemoryStore()
+    store = control.get("store") or MemoryStore()
     tcp = socket.create_server(("127.0.0.1", 0))
     unix = socket.socket(socket.AF_UNIX)
     unix.bind(str(folder / "api.sock"))
@@ -310,6 +316,7 @@ async def served_api(
         "stop_session": stop_session,
         "index_audit": index_audit,
         "readiness": lambda: served.not_ready,
+        "runs": Runs(store=store, talk=None, environment_id="", files=no_files, clock=lambda: NOW),
         "wake": lambda: served.woken.append(1),
         "now": lambda: NOW,
         "admin_key_hash": hashlib.sha256(ADMIN_KEY.encode()).digest(),

@@ -24,6 +24,7 @@ from handiwork.api.application import create_api
 from handiwork.api.control import Control
 from handiwork.api.server import serving
 from handiwork.brains.anthropic import AnthropicBrain
+from handiwork.brains.conversation import conversation
 from handiwork.brains.holding import Records
 from handiwork.config import EnvironmentSettings, SandboxSettings, Settings
 from handiwork.egress.control import ProxySettings
@@ -39,7 +40,9 @@ from handiwork.sessions.audit import AuditIndex
 from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.reaper import adopt_sessions, reap
+from handiwork.sessions.run_files import left_files
 from handiwork.sessions.runner import Hands
+from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import LiveSandboxes
 from handiwork.sessions.webhooks import WEBHOOK_KEYS, keys_of
 from handiwork.store.envelope import load_control_key
@@ -160,12 +163,14 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     await stack.enter_async_context(
         _tasks([index.run(), *(dispatcher.run() for dispatcher in dispatchers)])
     )
+    runs = await _runs(parts, live, stack)
     control = Control(
         store=parts.store,
         sandboxes=live,
         boundary=registry,
         stop_session=lambda session_id: _stop(parts.store, served, session_id),
         index_audit=index.refresh,
+        runs=runs,
         readiness=lambda: _readiness(registry, dispatchers),
         wake=lambda: _wake(dispatchers),
         webhook_keys=await _webhook_keys(parts.settings, parts.store),
@@ -229,6 +234,22 @@ async def _engine(
     ]
     fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.max_sessions))
     return [Dispatcher(each, fleet) for each in hands]
+
+
+async def _runs(parts: _Parts, live: LiveSandboxes, stack: AsyncExitStack) -> Runs:
+    """Runs are at the local brain: of no other do we hold the key that starts sessions."""
+    talk = None
+    if parts.keys:
+        opened = conversation(base_url=parts.brain_url, api_key=parts.keys.api_key)
+        talk = await stack.enter_async_context(opened)
+    runs = Runs(
+        store=parts.store,
+        talk=talk,
+        environment_id=parts.keys.environment_id if parts.keys else "",
+        files=lambda session_id: left_files(parts.store, live, session_id),
+        clock=now,
+    )
+    return await stack.enter_async_context(runs)
 
 
 def _harden() -> None:

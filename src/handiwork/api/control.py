@@ -12,6 +12,7 @@ from handiwork.config import Settings
 from handiwork.egress.protocol import Boundary
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.observe.metrics import Metrics
+from handiwork.sessions.runs import Runs
 from handiwork.store.protocol import Store
 
 
@@ -29,6 +30,7 @@ class Control:
     boundary: Boundary
     stop_session: Callable[[str], Awaitable[None]]
     index_audit: Callable[[], Awaitable[object]]
+    runs: Runs
     readiness: Callable[[], Mapping[str, str]]
     wake: Callable[[], None]
     now: Callable[[], datetime]

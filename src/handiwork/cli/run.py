@@ -12,7 +12,7 @@ from handiwork.cli.output import EXIT_FAILED, say
 from handiwork.model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from handiwork.brains.conversation import Happening
+    from handiwork.model.run import RunEvent
 
 SHOWN_CHARACTERS = 400
 
@@ -75,7 +75,7 @@ async def _run(base_url: str, key: str, environment_id: str, agent: str, task: s
     return "closed"
 
 
-def _print(happening: "Happening") -> None:
+def _print(happening: "RunEvent") -> None:
     match happening.kind:
         case "agent.message":
             say(happening.text)

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from handiwork.client.link import Link
+from handiwork.client.runs import Runs
 from handiwork.client.sandboxes import Sandboxes
 from handiwork.client.sessions import Sessions
 from handiwork.client.settings import Agents, Audit, Policies, Secrets
@@ -36,6 +37,7 @@ class Handiwork:
         self.policies = Policies(link)
         self.secrets = Secrets(link)
         self.audit = Audit(link)
+        self.runs = Runs(link)
         self.webhooks = Webhooks(link)
 
     def __repr__(self) -> str:

@@ -101,9 +101,13 @@ class Link:
         query: Query | None = None,
         content: bytes | None = None,
         media_type: str = "application/json",
+        accept: str = "",
         seconds: float = ANSWER_SECONDS,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield the body of an answer as it comes; `seconds` may pass between two pieces."""
+        headers = {"content-type": media_type} if content is not None else {}
+        if accept:
+            headers["accept"] = accept
         request = self._http.build_request(
             method,
             path,
@@ -111,7 +115,7 @@ class Link:
                 name: _text(value) for name, value in (query or {}).items() if value is not None
             },
             content=content,
-            headers={"content-type": media_type} if content is not None else {},
+            headers=headers,
             timeout=httpx2.Timeout(seconds, connect=CONNECT_SECONDS),
         )
         try:

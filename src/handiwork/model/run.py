@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -39,7 +40,7 @@ class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """A sum of money as the brain told it."""
+    """A sum of money as the brain told it: `amount` counts the currency's minor units ("50": $0.50)."""
 
     amount: str
     currency: str
@@ -82,7 +83,7 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     text: str = ""
     tool: str = ""
-    input: Mapping[str, object] = msgspec.field(default_factory=dict)
+    input: Mapping[str, Any] = msgspec.field(default_factory=dict)
     tool_use_id: str = ""
     is_error: bool = False
     stop_reason: str = ""

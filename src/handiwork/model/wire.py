@@ -21,6 +21,8 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDIN_BYTES = 8 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_LIST = 10_000
+MAX_TASK_CHARS = 200_000
+MAX_RUN_SECONDS = 24 * 3600
 
 T = TypeVar("T")
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -89,6 +91,25 @@ class SecretBody(_Body, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"SecretBody(hosts={self.hosts})"
+
+
+class RunBody(_Body, frozen=True, kw_only=True):
+    """A task for an agent of the local brain, or for one made of a model.
+
+    `system` is what an agent made for the model is told. `tier` and `policy` hold for this session;
+    empty: the agent's or the environment's. `wait_seconds`: how long the answer may wait for the
+    end of the run.
+    """
+
+    task: Annotated[str, Meta(min_length=1, max_length=MAX_TASK_CHARS)]
+    agent: Annotated[str, Meta(max_length=128)] = ""
+    model: Annotated[str, Meta(max_length=128)] = ""
+    system: Annotated[str, Meta(max_length=100_000)] = ""
+    environment: Annotated[str, Meta(max_length=128)] = ""
+    tier: str = ""
+    policy: str = ""
+    timeout_seconds: Annotated[float, Meta(gt=0, le=MAX_RUN_SECONDS)] = 600.0
+    wait_seconds: Annotated[float, Meta(ge=0, le=MAX_RUN_SECONDS)] = 600.0
 
 
 class PolicyTestBody(_Body, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from handiwork.egress.decide import compile_layers
 from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import ConfigError, NotFoundError, SecretMissingError
 from handiwork.model.policy import InjectRule, PolicyLayer, Scope, ServiceRule
+from handiwork.model.run import Run, run_id_of
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.secret import SealedSecret, references
 from handiwork.store.protocol import Store
@@ -45,8 +46,11 @@ class PolicyResolver:
         """Return the settings of an environment that we serve."""
         return self._environments.get(environment_id)
 
-    async def tier(self, environment_id: str, agent_id: str) -> str:
-        """Return the tier: the agent's, else its environment's, else the default."""
+    async def tier(self, environment_id: str, agent_id: str, session_id: str = "") -> str:
+        """Return the tier: the run's, else the agent's, its environment's, the default."""
+        run = await self._run(session_id, environment_id)
+        if run is not None and run.tier:
+            return run.tier
         agent = await self._store.agents.get(agent_id) if agent_id else None
         environment = self._environments.get(environment_id)
         return (
@@ -57,13 +61,17 @@ class PolicyResolver:
 
     async def layers(self, record: SandboxRecord) -> Layers:
         """Return what holds: global, the environment's, the agent's, the sandbox's own."""
-        environment_policy = ""
+        environment_policy = run_policy = ""
         if record.session_id:
             session = await self._store.sessions.get(record.session_id)
+            run = await self._run(session.id, session.environment_id)
+            run_policy = run.policy if run else ""
             environment = self._environments.get(session.environment_id)
             environment_policy = environment.policy if environment else ""
         agent = await self._store.agents.get(record.agent_id) if record.agent_id else None
-        own = record.policy or ("" if record.session_id else self._settings.sandbox.policy)
+        own = record.policy or run_policy
+        if not record.session_id:
+            own = own or self._settings.sandbox.policy
         scoped: tuple[tuple[Scope, str], ...] = (
             ("global", self._settings.egress.policy),
             ("environment", environment_policy),
@@ -71,6 +79,18 @@ class PolicyResolver:
             ("session", own),
         )
         return Layers(names=tuple((scope, name) for scope, name in scoped if name))
+
+    async def _run(self, session_id: str, environment_id: str) -> Run | None:
+        """Return the run whose session this is: what the operator chose for it alone.
+
+        Another brain may give a session an id from which the same run's id follows.
+        """
+        try:
+            run = await self._store.runs.get(run_id_of(session_id))
+        except NotFoundError:
+            return None
+        is_its_own = (run.session_id, run.environment_id) == (session_id, environment_id)
+        return run if is_its_own else None
 
     async def grant(self, layers: Layers) -> EgressGrant:
         """Read the policies and their secrets.

@@ -149,7 +149,7 @@ class _Run:
             agent_id=view.agent_id,
             agent_name=view.agent_name,
             title=view.title,
-            tier=await hands.policies.tier(work.environment_id, view.agent_id),
+            tier=await hands.policies.tier(work.environment_id, view.agent_id, work.session_id),
         )
         await self._learn_credentials(view)
         await self._move(Happening.HELD)

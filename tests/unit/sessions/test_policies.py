@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from handiwork.config import EgressSettings, EnvironmentSettings, SandboxSettings, Settings
@@ -17,6 +18,7 @@ from handiwork.model.policy import (
     ServiceRule,
     ServiceTarget,
 )
+from handiwork.model.run import Run
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret
 from handiwork.model.session import Session, SessionState
@@ -92,6 +94,30 @@ async def test_the_tier_is_the_agents_else_the_environments_else_the_default(
     assert await resolver.tier("env_1", "agent_2") == "gvisor"
     assert await resolver.tier("env_2", "") == "namespace"
     assert resolver.environment("env_1") is SETTINGS.environments[0]
+
+
+async def test_a_run_chooses_for_its_own_session_and_for_no_other(store: MemoryStore) -> None:
+    run = Run(
+        id="run_1",
+        session_id="sesn_1",
+        environment_id="env_1",
+        agent_id="agent_1",
+        tier="isolate",
+        policy="runs",
+        timeout_seconds=60,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    resolver = PolicyResolver(store, SETTINGS)
+    without = await resolver.layers(record())
+    await store.runs.save(run)
+    assert (await resolver.layers(record())).names == (*without.names, ("session", "runs"))
+    assert await resolver.tier("env_1", "agent_1", "sesn_1") == "isolate"
+    # The same run's id follows from these; they are another brain's sessions.
+    for environment_id, session_id in [("env_2", "sesn_1"), ("env_1", "other_1")]:
+        assert await resolver.tier(environment_id, "agent_1", session_id) == "microvm"
+    await store.runs.save(msgspec.structs.replace(run, session_id="other_1"))
+    assert await resolver.layers(record()) == without
 
 
 async def test_a_grant_has_the_policies_and_the_secrets_they_name(store: MemoryStore) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 
 from handiwork.app import Running
-from handiwork.brains.conversation import Conversation, Happening, conversation
+from handiwork.brains.conversation import Conversation, conversation
 from handiwork.cli.demo import claims, story
 from handiwork.cli.demo.claims import ClaimError, Step
 from handiwork.cli.demo.narrator import Narrator
 from handiwork.cli.demo.upstream import Upstream
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.policy import parse_policy
+from handiwork.model.run import RunEvent
 from handiwork.model.sandbox import SandboxState
 from handiwork.model.session import SessionState
 
@@ -122,9 +123,9 @@ async def _turn(stage: Stage, talk: Conversation, text: str, narrator: Narrator)
         return await _steps(happenings, narrator)
 
 
-async def _steps(happenings: AsyncIterator[Happening], narrator: Narrator) -> list[Step]:
+async def _steps(happenings: AsyncIterator[RunEvent], narrator: Narrator) -> list[Step]:
     """Follow one turn to its end and return the tool calls with their results."""
-    called: dict[str, Happening] = {}
+    called: dict[str, RunEvent] = {}
     steps = []
     async for happening in happenings:
         match happening.kind:
@@ -151,7 +152,7 @@ async def _steps(happenings: AsyncIterator[Happening], narrator: Narrator) -> li
     raise ClaimError("session", "the event stream ended before the turn")
 
 
-def _argument(happening: Happening) -> str:
+def _argument(happening: RunEvent) -> str:
     given = happening.input
     return str(given.get("command") or given.get("file_path") or given.get("pattern") or "")
 

@@ -8,21 +8,21 @@ from collections.abc import AsyncIterator
 import pytest
 from rich.console import Console
 
-from handiwork.brains.conversation import Happening
 from handiwork.cli.demo import play
 from handiwork.cli.demo.claims import ClaimError, Step
 from handiwork.cli.demo.narrator import Narrator
+from handiwork.model.run import RunEvent
 
-CALL = Happening(kind="agent.tool_use", id="t1", tool="bash", input={"command": "true"})
-RESULT = Happening(kind="user.tool_result", id="r1", tool_use_id="t1", text="done", is_error=True)
-WAITS = Happening(kind="session.status_idle", id="i1", stop_reason="requires_action")
-ENDS = Happening(kind="session.status_idle", id="i2", stop_reason="end_turn")
+CALL = RunEvent(kind="agent.tool_use", id="t1", tool="bash", input={"command": "true"})
+RESULT = RunEvent(kind="user.tool_result", id="r1", tool_use_id="t1", text="done", is_error=True)
+WAITS = RunEvent(kind="session.status_idle", id="i1", stop_reason="requires_action")
+ENDS = RunEvent(kind="session.status_idle", id="i2", stop_reason="end_turn")
 
 
-async def follow(*happenings: Happening) -> tuple[list[Step], str]:
+async def follow(*happenings: RunEvent) -> tuple[list[Step], str]:
     page = io.StringIO()
 
-    async def stream() -> AsyncIterator[Happening]:
+    async def stream() -> AsyncIterator[RunEvent]:
         for happening in happenings:
             yield happening
 
@@ -31,7 +31,7 @@ async def follow(*happenings: Happening) -> tuple[list[Step], str]:
 
 
 async def test_calls_and_results_become_steps() -> None:
-    said = Happening(kind="agent.message", id="m1", text="I look")
+    said = RunEvent(kind="agent.message", id="m1", text="I look")
     steps, page = await follow(said, CALL, WAITS, RESULT, ENDS, CALL)
     assert steps == [Step(tool="bash", argument="true", output="done", is_error=True)]
     assert [line.split()[0] for line in page.splitlines()] == ["agent:", "→", "done"]
@@ -40,12 +40,12 @@ async def test_calls_and_results_become_steps() -> None:
 @pytest.mark.parametrize(
     "happenings",
     [
-        (CALL, Happening(kind="session.error", id="e1", text="the script failed")),
+        (CALL, RunEvent(kind="session.error", id="e1", text="the script failed")),
         (CALL, RESULT),
         (),
     ],
 )
-async def test_a_turn_that_does_not_end_well(happenings: tuple[Happening, ...]) -> None:
+async def test_a_turn_that_does_not_end_well(happenings: tuple[RunEvent, ...]) -> None:
     with pytest.raises(ClaimError):
         await follow(*happenings)
 
@@ -60,7 +60,7 @@ async def test_a_turn_that_does_not_end_well(happenings: tuple[Happening, ...]) 
     ],
 )
 def test_the_argument_that_is_shown(given: dict[str, str], shown: str) -> None:
-    assert play._argument(Happening(kind="agent.tool_use", id="t", input=given)) == shown
+    assert play._argument(RunEvent(kind="agent.tool_use", id="t", input=given)) == shown
 
 
 def test_processes_of_a_sandbox_are_found_by_its_id() -> None:
