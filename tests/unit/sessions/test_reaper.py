@@ -28,7 +28,7 @@ async def test_sessions_in_the_middle_are_lost(world: World, state: SessionState
         assert found == session
 
 
-def lease(work_id: str, *, environment: str = "e", ttl_seconds: float = 60) -> KeptLease:
+def lease(work_id: str, *, environment: str = "e", ttl_seconds: float = 3600) -> KeptLease:
     work = WorkItem(id=work_id, environment_id=environment, kind="session", session_id="sesn_1")
     return KeptLease(
         work=work, last_heartbeat="t", ttl_seconds=ttl_seconds, beaten_at=datetime.now(UTC)
