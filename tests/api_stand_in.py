@@ -22,6 +22,7 @@ from handiwork.api.server import serving
 from handiwork.config import Settings
 from handiwork.egress.protocol import EgressSocket
 from handiwork.model.egress import EgressBinding, EgressGrant
+from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.errors import ConflictError, GuestError, NotFoundError
 from handiwork.model.run import OutputFile
 from handiwork.model.sandbox import (
@@ -306,6 +307,9 @@ async def served_api(
     async def stop_session(session_id: str) -> None:
         served.stopped.append(session_id)
 
+    async def environments() -> list[EnvironmentStatus]:
+        return []
+
     async def index_audit() -> None:
         served.indexed.append(1)
 
@@ -315,6 +319,7 @@ async def served_api(
         "boundary": PretendBoundary(),
         "stop_session": stop_session,
         "index_audit": index_audit,
+        "environments": environments,
         "readiness": lambda: served.not_ready,
         "runs": Runs(store=store, talk=None, environment_id="", files=no_files, clock=lambda: NOW),
         "wake": lambda: served.woken.append(1),

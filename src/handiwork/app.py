@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,8 +39,12 @@ from handiwork.sandboxes.probe import probe
 from handiwork.sandboxes.protocol import Driver
 from handiwork.sessions.audit import AuditIndex
 from handiwork.sessions.dispatcher import Dispatcher
+from handiwork.sessions.drain import Drain, drained
+from handiwork.sessions.environments import Environments, Served
 from handiwork.sessions.policies import PolicyResolver
+from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.reaper import adopt_sessions, reap
+from handiwork.sessions.room import Room
 from handiwork.sessions.run_files import left_files
 from handiwork.sessions.runner import Hands
 from handiwork.sessions.runs import Runs
@@ -75,6 +80,20 @@ class Running:
     environment_id: str
     """The local brain's environment; empty when it is not enabled."""
     supervisor: Supervisor
+    engine: "_Engine"
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """End serving without losing work, within the grace of the settings; `hurry` cuts it."""
+        engine = self.engine
+        async with asyncio.TaskGroup() as group:
+            hurrying = group.create_task(_hurry(hurry, engine.drain))
+            await drained(
+                engine.drain,
+                engine.fleet,
+                engine.dispatchers,
+                grace_seconds=engine.grace_seconds,
+            )
+            hurrying.cancel()
 
     def addresses(self) -> dict[str, str]:
         """Return where it listens, for programs that started it on free ports."""
@@ -83,6 +102,22 @@ class Running:
             "local_brain": self.brain_url,
             "environment_id": self.environment_id,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Engine:
+    """What serves sessions, and how it ends."""
+
+    dispatchers: Sequence[Dispatcher]
+    fleet: LocalFleet
+    drain: Drain
+    environments: Environments
+    grace_seconds: float
+
+
+async def _hurry(asked: asyncio.Event, drain: Drain) -> None:
+    await asked.wait()
+    drain.hurry()
 
 
 @dataclass(frozen=True)
@@ -123,7 +158,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         stack.push_async_callback(store.close)
         keys = await _local_keys(store) if settings.local_brain.enabled else None
-        environments = _environments(settings, keys)
+        environments = await _environments(settings, keys, store)
         drivers = _drivers(settings, layout, environments)
         parts = _Parts(settings, layout, ports, store, keys, environments, drivers)
         yield await _start(parts, stack)
@@ -157,7 +192,8 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     brain = await _local_brain(parts, registry)
     await stack.enter_async_context(_programs(supervisor, brain))
     live, policies = await _sandboxes(parts, registry, stack)
-    dispatchers = await _engine(parts, live, policies, stack)
+    engine = await _engine(parts, live, policies, stack)
+    dispatchers = engine.dispatchers
     served = {one.id: by for (one, _), by in zip(parts.environments, dispatchers, strict=True)}
     index = AuditIndex(parts.layout.audit, parts.store.audit)
     await stack.enter_async_context(
@@ -173,6 +209,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         runs=runs,
         readiness=lambda: _readiness(registry, dispatchers),
         wake=lambda: _wake(dispatchers),
+        environments=engine.environments.status,
         webhook_keys=await _webhook_keys(parts.settings, parts.store),
         now=now,
         admin_key_hash=_admin_key_hash(parts.layout),
@@ -187,6 +224,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         brain_url=parts.brain_url,
         environment_id=parts.keys.environment_id if parts.keys else "",
         supervisor=supervisor,
+        engine=engine,
     )
     _tell_addresses(parts.layout, result, stack)
     return result
@@ -214,9 +252,9 @@ async def _sandboxes(
 
 async def _engine(
     parts: _Parts, live: LiveSandboxes, policies: PolicyResolver, stack: AsyncExitStack
-) -> list[Dispatcher]:
+) -> _Engine:
     """Brains outlive the fleet: a session that is let go still has to tell its brain."""
-    settings, registry = parts.settings.sessions, stock()
+    settings, registry, drain = parts.settings.sessions, stock(), Drain()
     check_timeouts(parts.settings.tools, registry)
     hands = [
         Hands(
@@ -229,11 +267,24 @@ async def _engine(
             tools=parts.settings.tools,
             clock=now,
             metrics=parts.metrics,
+            drain=drain,
         )
         for one, key in parts.environments
     ]
     fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.max_sessions))
-    return [Dispatcher(each, fleet) for each in hands]
+    polls, full = PollBudget(settings.polls_per_minute), Room(live, parts.settings.sandbox)
+    dispatchers = [Dispatcher(each, fleet, polls=polls, full=full) for each in hands]
+    served = [
+        Served(base_url=one.base_url or parts.brain_url, brain=each.brain, dispatcher=by)
+        for (one, _), each, by in zip(parts.environments, hands, dispatchers, strict=True)
+    ]
+    return _Engine(
+        dispatchers=dispatchers,
+        fleet=fleet,
+        drain=drain,
+        environments=Environments(served, parts.store.leases, clock=now, now=time.monotonic),
+        grace_seconds=settings.drain_seconds,
+    )
 
 
 async def _runs(parts: _Parts, live: LiveSandboxes, stack: AsyncExitStack) -> Runs:
@@ -321,11 +372,11 @@ async def _local_keys(store: Store) -> _LocalKeys:
     return _LocalKeys(*values)
 
 
-def _environments(
-    settings: Settings, keys: _LocalKeys | None
+async def _environments(
+    settings: Settings, keys: _LocalKeys | None, store: Store
 ) -> list[tuple[EnvironmentSettings, str]]:
     """Return every environment we serve with its key; the local brain's last."""
-    found = [(one, _key_of(one)) for one in settings.environments]
+    found = [(one, await _key_of(one, store)) for one in settings.environments]
     if keys:
         local = EnvironmentSettings(
             id=keys.environment_id,
@@ -338,7 +389,18 @@ def _environments(
     return found
 
 
-def _key_of(environment: EnvironmentSettings) -> str:
+async def _key_of(environment: EnvironmentSettings, store: Store) -> str:
+    if environment.key_file:
+        return _key_in_file(environment)
+    key = await store.control_secrets.get(f"environment-key/{environment.id}")
+    if key is None:
+        raise ConfigError(
+            f"environments[{environment.id}] has no key: name a key_file, or run `handiwork init`"
+        )
+    return key
+
+
+def _key_in_file(environment: EnvironmentSettings) -> str:
     path = Path(environment.key_file)
     return read_private(path, f"environments[{environment.id}].key_file {path}")
 

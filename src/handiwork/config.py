@@ -43,14 +43,16 @@ class LocalBrainSettings(Section, frozen=True, kw_only=True):
 class EnvironmentSettings(Section, frozen=True, kw_only=True):
     """One environment of a brain whose queue we serve.
 
-    `key_file` holds the environment key, alone, readable by us only. `policy` names a policy in
+    `key_file` holds the environment key, alone, readable by us only; without it the key is the
+    control secret `environment-key/ID`, which `handiwork init` writes. `policy` names a policy in
     the store; absent, only an agent's own policy can permit anything.
     """
 
     id: str
     base_url: str = "https://api.anthropic.com"
-    key_file: str
+    key_file: str = ""
     tier: str = "namespace"
+    image: str = ""
     policy: str = ""
 
 
@@ -62,6 +64,7 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     policy: str = ""
     first_id: int = 1 << 30
     max_sandboxes: int = 64
+    min_free_memory_mib: int = 256
     limits: Limits = msgspec.field(default_factory=Limits)
 
 
@@ -77,6 +80,8 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     idle_seconds: float = 60.0
     lease_seconds: int = 60
     stop_seconds: float = 10.0
+    drain_seconds: float = 30.0
+    polls_per_minute: int = 300
 
 
 class ToolSettings(Section, frozen=True, kw_only=True):
@@ -219,6 +224,11 @@ def _checked(settings: Settings, where: str) -> Settings:
     for port in (settings.api.port, settings.local_brain.port):
         if not 0 <= port <= 65535:
             raise ConfigError(f"{where}: {port} is no port; use 1-65535 (0: any free one)")
+    if settings.sessions.polls_per_minute < 1:
+        raise ConfigError(
+            f"{where}: sessions.polls_per_minute = {settings.sessions.polls_per_minute};"
+            " use 1 or more, Anthropic's service allows 1200"
+        )
     if settings.log.level not in ("debug", "info", "warning", "error"):
         raise ConfigError(
             f"{where}: log.level = {settings.log.level!r}; use debug, info, warning or error"

@@ -1,7 +1,6 @@
 """The pieces of the composition root; `tests/integration/test_cli.py` starts and stops the whole."""
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import json
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from handiwork import app
-from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, WebhookSettings
+from handiwork.config import EnvironmentSettings, SandboxSettings, Settings
 from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
 from handiwork.model.session import Session, SessionState
 from handiwork.sandboxes.probe import Finding
@@ -35,35 +34,30 @@ def environment(key_file: Path, **more: Any) -> EnvironmentSettings:
     return EnvironmentSettings(id="env_1", key_file=str(key_file), **more)
 
 
-def test_an_environment_key_is_read_from_a_file_of_ours_alone(tmp_path: Path) -> None:
-    key = tmp_path / "key"
+async def test_an_environment_key_is_read_from_a_file_of_ours_alone(tmp_path: Path) -> None:
+    key, store = tmp_path / "key", MemoryStore()
     with pytest.raises(ConfigError, match="cannot be read"):
-        app._key_of(environment(key))
+        await app._key_of(environment(key), store)
     key.write_text("sk-ant-oat-1\n")
     key.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
-        app._key_of(environment(key))
+        await app._key_of(environment(key), store)
     key.chmod(0o600)
-    assert app._key_of(environment(key)) == "sk-ant-oat-1"
+    assert await app._key_of(environment(key), store) == "sk-ant-oat-1"
     key.write_bytes(b"\xff")
     with pytest.raises(ConfigError, match="cannot be read"):
-        app._key_of(environment(key))
+        await app._key_of(environment(key), store)
     key.write_text("\n")
     with pytest.raises(ConfigError, match="is empty"):
-        app._key_of(environment(key))
+        await app._key_of(environment(key), store)
 
 
-async def test_webhook_keys_come_from_files_and_from_what_init_stored(tmp_path: Path) -> None:
-    text, store = base64.b64encode(bytes(32)).decode(), MemoryStore()
-    assert await app._webhook_keys(Settings(), store) == ()
-    await store.control_secrets.put("webhook-keys", f"whsec_{text}")
-    (tmp_path / "keys").write_text(f"{text}\n{text}\n")
-    settings = Settings(webhooks=WebhookSettings(key_files=(str(tmp_path / "keys"),)))
-    (tmp_path / "keys").chmod(0o600)
-    assert await app._webhook_keys(settings, store) == (bytes(32),) * 3
-    (tmp_path / "keys").write_text("no key")
-    with pytest.raises(ConfigError, match=f"key_files {tmp_path}/keys: the webhook key"):
-        await app._webhook_keys(settings, store)
+async def test_an_environment_without_a_key_file_has_its_key_in_the_store() -> None:
+    store, named = MemoryStore(), EnvironmentSettings(id="env_1")
+    with pytest.raises(ConfigError, match="handiwork init"):
+        await app._key_of(named, store)
+    await store.control_secrets.put("environment-key/env_1", "sk-ant-oat-2")
+    assert await app._key_of(named, store) == "sk-ant-oat-2"
 
 
 def test_the_admin_key_is_made_once(layout: Layout) -> None:
@@ -85,15 +79,16 @@ async def test_the_local_brains_keys_stay_the_same(tmp_path: Path) -> None:
     assert (await app._local_keys(store)).api_key == "another"
 
 
-def test_every_environment_has_its_key_and_the_local_one_comes_last(tmp_path: Path) -> None:
+async def test_every_environment_has_its_key_and_the_local_one_comes_last(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("k")
     (tmp_path / "key").chmod(0o600)
     settings = Settings(
         environments=(environment(tmp_path / "key"),), sandbox=SandboxSettings(policy="web")
     )
-    assert [one.id for one, _ in app._environments(settings, None)] == ["env_1"]
+    store = MemoryStore()
+    assert [one.id for one, _ in await app._environments(settings, None, store)] == ["env_1"]
     keys = app._LocalKeys("api", "env_local", "environment-key")
-    (_, first), (local, second) = app._environments(settings, keys)
+    (_, first), (local, second) = await app._environments(settings, keys, store)
     assert (first, second) == ("k", "environment-key")
     assert (local.id, local.policy, local.base_url) == ("env_local", "web", "")
 

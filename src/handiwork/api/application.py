@@ -16,6 +16,7 @@ from handiwork import __version__
 from handiwork.api import (
     agents,
     audit,
+    environments,
     errors,
     exec,
     files,
@@ -94,6 +95,7 @@ def create_api(control: Control) -> Api:
             policies.routes,
             secrets.routes,
             audit.routes,
+            environments.routes,
             runs.routes,
             webhooks.receive,
             webhooks.routes,

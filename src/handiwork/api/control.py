@@ -1,6 +1,6 @@
 """What the API needs of the control plane, and nothing more."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from litestar.params import SkipValidation
 from handiwork.api.protocol import LiveSandboxes
 from handiwork.config import Settings
 from handiwork.egress.protocol import Boundary
+from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.observe.metrics import Metrics
 from handiwork.sessions.runs import Runs
@@ -33,6 +34,7 @@ class Control:
     runs: Runs
     readiness: Callable[[], Mapping[str, str]]
     wake: Callable[[], None]
+    environments: Callable[[], Awaitable[Sequence[EnvironmentStatus]]]
     now: Callable[[], datetime]
     admin_key_hash: bytes
     settings: Settings

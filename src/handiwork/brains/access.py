@@ -149,7 +149,8 @@ def _mapped(what: str, error: anthropic.APIStatusError) -> HandiworkError:
     status = error.status_code
     text = f"cannot {what}: the brain answered {status}: {plain(error.message)}"
     if status in _TRANSIENT or status >= 500:
-        return BrainUnavailableError(text)
+        wait = wire.retry_seconds(error.response.headers)
+        return BrainUnavailableError(text, retry_seconds=wait)
     if status in (401, 403):
         return UnauthorizedError(text)
     if status == 404:

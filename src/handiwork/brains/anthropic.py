@@ -339,11 +339,12 @@ class AnthropicBrain:
                 return
             except (NotFoundError, UnauthorizedError) as error:
                 raise BrainRefusedError(str(error)) from None
-            except BrainUnavailableError:
-                if self._now() + pause > deadline:
+            except BrainUnavailableError as error:
+                wait = max(_jittered(pause), error.retry_seconds)
+                if self._now() + wait > deadline:
                     raise
             self.posts_again()
-            await asyncio.sleep(_jittered(pause))
+            await asyncio.sleep(wait)
             pause = min(pause * 2, longest)
 
 

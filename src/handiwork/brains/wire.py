@@ -6,8 +6,10 @@ known is held (Permission.UNKNOWN), never run.
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import msgspec
@@ -45,6 +47,11 @@ MAX_CREDENTIALS = 1000
 
 MAX_GROUNDS_CHARACTERS = 64
 """Of the code that says why a call was judged as it was."""
+
+MAX_RETRY_SECONDS = 120.0
+"""A brain that asks for more is asked again after this."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 _VERDICTS = {
     None: Permission.ALLOW,
@@ -185,6 +192,29 @@ def write_result(result: ToolResult) -> dict[str, Any]:
         "is_error": result.is_error,
         "content": [_block(block) for block in result.content],
     }
+
+
+def retry_seconds(headers: Mapping[str, str]) -> float:
+    """Return how long the brain asks to be left alone, within a limit; 0 where it does not say.
+
+    A date is compared with the answer's own, so that clocks need not agree.
+    """
+    told = headers.get("retry-after-ms"), headers.get("retry-after")
+    for text, unit in zip(told, (0.001, 1.0), strict=True):
+        if text is not None and _NUMBER.fullmatch(text := text.strip(" \t")):
+            return min(float(text) * unit, MAX_RETRY_SECONDS)
+    at, date = (_http_date(text) for text in (told[1], headers.get("date")))
+    if at is None or date is None:
+        return 0.0
+    return min(max(0.0, (at - date).total_seconds()), MAX_RETRY_SECONDS)
+
+
+def _http_date(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text) if text else None
+    except (ValueError, OverflowError):
+        return None
+    return found if found is not None and found.tzinfo is not None else None
 
 
 def sessions_token(secret: str | None) -> str | None:

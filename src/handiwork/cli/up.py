@@ -25,12 +25,19 @@ def up(context: typer.Context) -> None:
     log.set_up(level=settings.log.level, format=settings.log.format, process="control plane")
 
     async def serve() -> None:
-        stop = asyncio.Event()
+        stop, hurry = asyncio.Event(), asyncio.Event()
+
+        def told() -> None:
+            (hurry if stop.is_set() else stop).set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, told)
         async with running(settings) as control:
             _tell(control)
             await stop.wait()
+            seconds = settings.sessions.drain_seconds
+            say(f"stopping: running calls may take {seconds:g} s to end; a second signal cuts them")
+            await control.drain(hurry)
             say("stopping: sessions are let go, sandboxes sleep")
 
     uvloop.run(serve())

@@ -9,7 +9,7 @@ from handiwork.client.link import Link
 from handiwork.client.runs import Runs
 from handiwork.client.sandboxes import Sandboxes
 from handiwork.client.sessions import Sessions
-from handiwork.client.settings import Agents, Audit, Policies, Secrets
+from handiwork.client.settings import Agents, Audit, Environments, Policies, Secrets
 from handiwork.client.webhooks import Webhooks
 
 
@@ -37,6 +37,7 @@ class Handiwork:
         self.policies = Policies(link)
         self.secrets = Secrets(link)
         self.audit = Audit(link)
+        self.environments = Environments(link)
         self.runs = Runs(link)
         self.webhooks = Webhooks(link)
 

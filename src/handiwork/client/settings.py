@@ -7,6 +7,7 @@ import msgspec
 from handiwork.client.link import Link, part
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
+from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.policy import Policy
 from handiwork.model.secret import SecretInfo
 from handiwork.model.wire import (
@@ -44,6 +45,18 @@ class Agents:
         """Decide; empty is the environment's. `variables` map names to secrets."""
         body = AgentBody(tier=tier, policy=policy, variables=variables or {})
         return await self._link.send("PUT", f"/api/agents/{part(agent_id)}", AgentSettings, body)
+
+
+class Environments:
+    """`hw.environments`: whose work is claimed, and how that stands."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def list(self) -> list[EnvironmentStatus]:
+        """List them: state, reason, queue, leases held, sessions served."""
+        answer = await self._link.get("/api/environments", Listing[EnvironmentStatus])
+        return list(answer.data)
 
 
 class Policies:

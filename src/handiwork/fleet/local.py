@@ -19,9 +19,11 @@ class LocalFleet:
         self._handover = handover_seconds
         self._group = asyncio.TaskGroup()
         self._bodies: dict[str, asyncio.Task[None]] = {}
-        self._count = 0
-        self._room = asyncio.Event()
-        self._room.set()
+        self._places = asyncio.Semaphore(max_sessions)
+        self._taken = 0
+        self._running = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._log = log.get("fleet")
 
     async def __aenter__(self) -> Self:
@@ -39,24 +41,37 @@ class LocalFleet:
 
     @property
     def free(self) -> int:
-        """Return how many more bodies may start."""
-        return self._max - self._count
+        """Return how many places are neither used nor reserved."""
+        return self._max - self._taken
 
-    async def wait_free(self) -> None:
-        """Wait for room."""
-        await self._room.wait()
+    async def reserve(self) -> None:
+        """Take a place, waiting in turn for one."""
+        await self._places.acquire()
+        self._taken += 1
 
-    async def submit(self, session_id: str, run: Body) -> None:
+    def release(self) -> None:
+        """Give a place back."""
+        self._taken -= 1
+        self._places.release()
+
+    async def submit(self, session_id: str, run: Body, *, reserved: bool = False) -> None:
         """Start the body, after the session's former one if that still runs."""
-        if self.free <= 0:
-            raise ConflictError(f"this node serves {self._max} sessions already; try again later")
+        if not reserved:
+            if self.free <= 0:
+                raise ConflictError(
+                    f"this node serves {self._max} sessions already; try again later"
+                )
+            await self.reserve()
         former = self._bodies.get(session_id)
-        self._count += 1
-        if self.free <= 0:
-            self._room.clear()
+        self._running += 1
+        self._empty.clear()
         task = self._group.create_task(self._guarded(session_id, run, former), name=session_id)
         self._bodies[session_id] = task
         task.add_done_callback(lambda done: self._ended(session_id, done))
+
+    async def emptied(self) -> None:
+        """Return when no body runs."""
+        await self._empty.wait()
 
     async def stop(self, session_id: str) -> bool:
         """Cancel the session's body and wait until it is over."""
@@ -90,7 +105,9 @@ class LocalFleet:
             await asyncio.wait([former])
 
     def _ended(self, session_id: str, task: asyncio.Task[None]) -> None:
-        self._count -= 1
-        self._room.set()
+        self.release()
+        self._running -= 1
+        if not self._running:
+            self._empty.set()
         if self._bodies.get(session_id) is task:
             del self._bodies[session_id]

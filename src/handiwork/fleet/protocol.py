@@ -9,15 +9,21 @@ class Fleet(Protocol):
 
     @property
     def free(self) -> int:
-        """How many more sessions may be submitted now; claiming stops at 0."""
+        """How many places are neither used nor reserved; claiming stops at 0."""
         ...
 
-    async def wait_free(self) -> None:
-        """Return as soon as `free` is above 0."""
+    async def reserve(self) -> None:
+        """Take a place for a body to come, waiting in turn until one is free."""
         ...
 
-    async def submit(self, session_id: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Run a session's body; ConflictError when nothing is free.
+    def release(self) -> None:
+        """Give back a place that was reserved and is not used."""
+        ...
+
+    async def submit(
+        self, session_id: str, run: Callable[[], Awaitable[None]], *, reserved: bool = False
+    ) -> None:
+        """Run a session's body in a reserved place or a free one; ConflictError when none is free.
 
         A body of the same session that still runs is given a moment to end, then cancelled: its
         work item was replaced.
@@ -26,6 +32,10 @@ class Fleet(Protocol):
 
     async def stop(self, session_id: str) -> bool:
         """Cancel a session's body and wait for its end; False when it does not run here."""
+        ...
+
+    async def emptied(self) -> None:
+        """Return when no body runs."""
         ...
 
     async def drain(self) -> None:

@@ -34,7 +34,14 @@ class LeaseLostError(HandiworkError):
 
 
 class BrainUnavailableError(HandiworkError):
-    """The brain cannot be reached or answered with a transient error: retry."""
+    """The brain cannot be reached or answered with a transient error: retry.
+
+    `retry_seconds` is how long the brain asked to be left alone, 0 where it did not.
+    """
+
+    def __init__(self, message: str, *, retry_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class BrainRefusedError(HandiworkError):

@@ -90,6 +90,7 @@ class Calls:
         self._early: dict[str, ToolConfirmed] = {}
         self._under_way: dict[str, _UnderWay] = {}
         self._interrupts = Interrupts()
+        self._closed = False
         self._slots = asyncio.Semaphore(path.parallel_calls)
         self._lanes: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -165,6 +166,10 @@ class Calls:
         elif one is not None:
             self._drop(one, ANSWERED, "tool.answered_elsewhere")
 
+    def close(self) -> None:
+        """Begin nothing more: what has not started stays the brain's to ask for again."""
+        self._closed = True
+
     def cancel(self) -> None:
         """Cancel all that runs."""
         for one in self._under_way.values():
@@ -172,6 +177,8 @@ class Calls:
                 one.task.cancel()
 
     def _begin(self, call: ToolCall) -> None:
+        if self._closed:
+            return
         one = self._under_way[call.id] = _UnderWay(call=call)
         one.task = self._group.create_task(self._answer(one), name=call.id)
         one.task.add_done_callback(lambda _: self._ended(call.id))
@@ -226,6 +233,8 @@ class Calls:
         turn = contextlib.nullcontext() if lane is None else self._lanes[lane]
         # The turn first: calls that wait for theirs leave the slots to other threads.
         async with turn, self._slots:
+            if self._closed:
+                return
             result, kept = await self._result(call)
         if result is None:
             return

@@ -2,25 +2,32 @@
 
 import asyncio
 import contextlib
-import functools
 import secrets
 import time
 from collections.abc import Callable
 
 from handiwork.fleet.protocol import Fleet
+from handiwork.model.environment import ClaimState
 from handiwork.model.errors import (
     BrainRefusedError,
     BrainUnavailableError,
-    ConflictError,
     NotFoundError,
     UnauthorizedError,
 )
 from handiwork.model.session import WorkItem
 from handiwork.observe import log
+from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.runner import Hands, serve
+
+POLLS_PER_MINUTE = 300
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+REFUSED_PAUSE_SECONDS = 60.0
+"""A key that was refused may be good again: it is asked about once a minute, or when woken."""
+
+LOOK_SECONDS = 0.5
+"""So often a wait looks whether it is still needed."""
 
 # A brain that answers an empty poll at once does not wait itself, so we do.
 QUICK_POLL_SECONDS = 0.05
@@ -30,52 +37,61 @@ _RANDOM = secrets.SystemRandom()
 
 
 class Dispatcher:
-    """The claim loop of one brain. `state` and `reason` tell operators how it stands."""
+    """The claim loop of one brain. `state`, `reason` and `since` tell operators how it stands.
+
+    `polls` is shared by all environments of a process; `full` says why there is no room, if so.
+    """
 
     def __init__(
-        self, hands: Hands, fleet: Fleet, *, now: Callable[[], float] = time.monotonic
+        self,
+        hands: Hands,
+        fleet: Fleet,
+        *,
+        polls: PollBudget | None = None,
+        full: Callable[[], str] = lambda: "",
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hands = hands
         self._fleet = fleet
+        self._polls = polls or PollBudget(POLLS_PER_MINUTE)
+        self._full = full
         self._now = now
-        self._log = log.get("dispatcher").bind(environment=hands.brain.environment_id)
+        self._id = hands.brain.environment_id
+        self._log = log.get("dispatcher").bind(environment=self._id)
         self._woken = asyncio.Event()
-        self.state = "starting"
+        self._pause = FIRST_PAUSE_SECONDS
+        self._next_at = self._not_before = now()
+        self._serving: set[str] = set()
+        self.ended = asyncio.Event()
+        self.state: ClaimState = "starting"
         self.reason = ""
+        self.since = hands.clock()
+
+    @property
+    def environment_id(self) -> str:
+        """Return the environment whose work it claims."""
+        return self._id
+
+    @property
+    def serving(self) -> tuple[str, ...]:
+        """Return the sessions of this environment that are served here."""
+        return tuple(sorted(self._serving))
 
     async def run(self) -> None:
-        """Claim and place until cancelled. Returns when the brain refuses us for good.
-
-        What a former run held is gone on with first.
-        """
-        for kept in await self._hands.brain.resume():
-            await self._place(kept)
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            await self._fleet.wait_free()
-            started = self._now()
-            try:
-                work = await self._hands.brain.claim()
-            except BrainUnavailableError as error:
-                self._hands.metrics.poll("failed")
-                self._stands("waiting", str(error))
-                await self._rest(_RANDOM.uniform(pause / 2, pause))
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                continue
-            except (UnauthorizedError, NotFoundError, BrainRefusedError) as error:
-                self._hands.metrics.poll("refused")
-                self._stands("refused", str(error))
-                return
-            pause = FIRST_PAUSE_SECONDS
-            self._stands("polling", "")
-            self._count(work)
-            if work is not None:
-                await self._place(work)
-            elif self._now() - started < QUICK_POLL_SECONDS:
-                await self._rest(QUICK_POLL_PAUSE_SECONDS)
+        """Claim and place until cancelled or drained; what a former run held is gone on with first."""
+        try:
+            for kept in await self._hands.brain.resume():
+                await self._fleet.reserve()
+                await self._place(kept)
+            while await self._turn() and await self._room():
+                await self._claim()
+        finally:
+            self._polls.leave(self._id)
+            self._stands("draining", "")
+            self.ended.set()
 
     def wake(self) -> None:
-        """End a pause between two polls."""
+        """End a pause: there may be work. What the brain itself asked to wait is waited."""
         self._woken.set()
 
     def _count(self, work: WorkItem | None) -> None:
@@ -98,23 +114,108 @@ class Dispatcher:
             self._hands.stops.discard(session_id)
         return stopped
 
-    async def _rest(self, seconds: float) -> None:
-        self._woken.clear()
+    @property
+    def _draining(self) -> bool:
+        return self._hands.drain.begun.is_set()
+
+    async def _turn(self) -> bool:
+        """Wait until a poll is due; False when there is to be none."""
+        while not self._draining:
+            now = self._now()
+            if self._woken.is_set():
+                self._woken.clear()
+                self._next_at = now
+                self._polls.stir(self._id, now)
+            due = max(self._next_at, self._not_before) - now
+            seconds = due if due > 0 else self._polls.wait_seconds(self._id, now)
+            if seconds <= 0:
+                return True
+            await self._nap(seconds)
+        return False
+
+    async def _room(self) -> bool:
+        """Take a place in the fleet, waiting for one; False when there is to be no poll."""
+        while not self._draining:
+            reason = self._full()
+            if reason:
+                self._stands("full", reason)
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
+            if self._fleet.free <= 0:
+                self._stands(
+                    "full", "all places are taken, as many as sessions.max_sessions allows"
+                )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._fleet.reserve()
+                return True
+        return False
+
+    async def _claim(self) -> None:
+        """Poll once, with a place taken; place what comes, or give the place back."""
+        work = None
+        try:
+            work = await self._polled()
+        finally:
+            if work is None:
+                self._fleet.release()
+        if work is not None:
+            await self._place(work)
+
+    async def _polled(self) -> WorkItem | None:
+        began = self._now()
+        self._polls.polled(self._id, began)
+        try:
+            work = await self._hands.brain.claim()
+        except BrainUnavailableError as error:
+            self._hands.metrics.poll("failed")
+            self._away(error)
+            return None
+        except (UnauthorizedError, NotFoundError, BrainRefusedError) as error:
+            self._hands.metrics.poll("refused")
+            self._stands("refused", str(error))
+            self._polls.leave(self._id)
+            self._next_at = self._now() + REFUSED_PAUSE_SECONDS
+            return None
+        self._pause = FIRST_PAUSE_SECONDS
+        self._stands("polling", "")
+        self._count(work)
+        now = self._now()
+        if work is not None:
+            self._polls.stir(self._id, now)
+            return work
+        self._polls.calm(self._id, now)
+        if now - began < QUICK_POLL_SECONDS:
+            self._next_at = now + QUICK_POLL_PAUSE_SECONDS
+        return None
+
+    def _away(self, error: BrainUnavailableError) -> None:
+        now = self._now()
+        self._stands("waiting", str(error))
+        self._next_at = now + _RANDOM.uniform(self._pause / 2, self._pause)
+        self._not_before = now + error.retry_seconds
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _nap(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+            async with asyncio.timeout(min(seconds, LOOK_SECONDS)):
+                await self._woken.wait()
 
     async def _place(self, work: WorkItem) -> None:
-        while True:
+        async def run() -> None:
+            self._serving.add(work.session_id)
             try:
-                run = functools.partial(serve, self._hands, work)
-                await self._fleet.submit(work.session_id, run)
-                return
-            except ConflictError:
-                await self._fleet.wait_free()
+                await serve(self._hands, work)
+            finally:
+                self._serving.discard(work.session_id)
 
-    def _stands(self, state: str, reason: str) -> None:
+        await self._fleet.submit(work.session_id, run, reserved=True)
+
+    def _stands(self, state: ClaimState, reason: str) -> None:
         if (state, reason) == (self.state, self.reason):
             return
+        if state != self.state:
+            self.since = self._hands.clock()
         self.state, self.reason = state, reason
         tell = self._log.error if state == "refused" else self._log.info
         tell("claiming work", state=state, reason=reason)

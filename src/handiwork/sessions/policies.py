@@ -59,6 +59,11 @@ class PolicyResolver:
             or self._settings.sandbox.tier
         )
 
+    def image(self, environment_id: str) -> str:
+        """Return the image of an environment's sandboxes; empty: the default."""
+        environment = self._environments.get(environment_id)
+        return environment.image if environment else ""
+
     async def layers(self, record: SandboxRecord) -> Layers:
         """Return what holds: global, the environment's, the agent's, the sandbox's own."""
         environment_policy = run_policy = ""

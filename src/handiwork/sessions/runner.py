@@ -41,6 +41,7 @@ from handiwork.model.tool import LedgerEntry, ToolCall
 from handiwork.observe import log
 from handiwork.observe.metrics import Metrics
 from handiwork.sessions.calls import CallPath, Calls
+from handiwork.sessions.drain import Drain
 from handiwork.sessions.journal import Journal
 from handiwork.sessions.lifecycle import Command, Happening, step
 from handiwork.sessions.policies import PolicyResolver
@@ -51,6 +52,7 @@ from handiwork.tools.registry import Registry
 from handiwork.tools.toolset import RefusingToolset, SessionToolset, Toolset
 
 STOPPED_BY_OPERATOR = "it was stopped by the operator"
+HOST_STOPPED = "this host stopped serving it; it goes on after a restart"
 
 UNSERVED = "the agent declares it and nobody serves it here; its calls wait for somebody else"
 
@@ -87,6 +89,7 @@ class Hands:
     stops: set[str] = field(default_factory=set)
     stragglers: Stragglers = field(default_factory=Stragglers)
     metrics: Metrics = field(default_factory=Metrics)
+    drain: Drain = field(default_factory=Drain)
 
 
 async def serve(hands: Hands, work: WorkItem) -> None:
@@ -227,7 +230,7 @@ class _Run:
         """Return the reason; a stop between two turns is over with it."""
         stops, session_id = self._hands.stops, self._work.session_id
         if session_id not in stops:
-            return "this host stopped serving it; it goes on after a restart"
+            return HOST_STOPPED
         if not self._turn_open:
             stops.discard(session_id)
         return STOPPED_BY_OPERATOR
@@ -244,7 +247,12 @@ class _Run:
             self._journal.note(
                 "sandbox.replaced", sandbox_id=record.id, reason=record.reason or record.state.value
             )
-        request = SandboxRequest(tier=session.tier, session_id=session.id, agent_id=view.agent_id)
+        request = SandboxRequest(
+            tier=session.tier,
+            image=self._hands.policies.image(session.environment_id),
+            session_id=session.id,
+            agent_id=view.agent_id,
+        )
         record = await sandboxes.create(request)
         self._session = msgspec.structs.replace(session, sandbox_id=record.id)
         self._journal.note("sandbox.created", sandbox_id=record.id, tier=record.tier)
@@ -272,10 +280,12 @@ class _Run:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(self._journal.follow())
                 calls = Calls(path, group, lambda: self._rearm(calls))
+                ending = group.create_task(self._drained(calls))
                 try:
                     return await self._until_rest(calls)
                 finally:
                     calls.cancel()
+                    ending.cancel()
                     writing.cancel()
         except BaseExceptionGroup as errors:
             raise sole(errors) from None
@@ -291,6 +301,8 @@ class _Run:
         except TimeoutError:
             if not idle.expired():
                 raise
+            if self._turn_open:
+                return Happening.STOPPED, HOST_STOPPED
             return Happening.IDLE, ""
         finally:
             self._idle = None
@@ -335,11 +347,22 @@ class _Run:
         """Let the idle clock run only while nothing is under way, here or at the brain."""
         if self._idle is None or self._idle.expired():
             return
-        if calls.busy or self._turn_open:
+        now = asyncio.get_running_loop().time()
+        if self._hands.drain.begun.is_set():
+            self._idle.reschedule(None if calls.busy else now)
+        elif calls.busy or self._turn_open:
             self._idle.reschedule(None)
         else:
-            now = asyncio.get_running_loop().time()
             self._idle.reschedule(now + self._hands.settings.idle_seconds)
+
+    async def _drained(self, calls: Calls) -> None:
+        """Once serving ends: begin no call, rest when none runs, cut those that run too long."""
+        drain = self._hands.drain
+        await drain.begun.wait()
+        calls.close()
+        self._rearm(calls)
+        await drain.over.wait()
+        calls.cancel()
 
     async def _settle_former(self, entry: LedgerEntry) -> None:
         """End the trace of a call of a former run that the brain has an answer for."""

@@ -107,6 +107,11 @@ class LiveSandboxes:
                 self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(failed))
         await self._group.__aexit__(kind, error, trace)
 
+    @property
+    def free(self) -> int:
+        """Return how many more may live."""
+        return self._settings.max_sandboxes - len(self._live) - self._starting
+
     async def create(self, request: SandboxRequest) -> SandboxRecord:
         """Make one. Raises what failed, after undoing it and leaving a FAILED record."""
         now = self._clock()
@@ -209,7 +214,7 @@ class LiveSandboxes:
     async def _bring_up(self, record: SandboxRecord, *, fresh: bool) -> None:
         """Policies, way out, sandbox, in this order; a failure closes the way out again."""
         driver = self._driver(record)
-        if len(self._live) + self._starting >= self._settings.max_sandboxes:
+        if self.free <= 0:
             raise SandboxUnavailableError(
                 f"{self._settings.max_sandboxes} sandboxes run already; close or sleep one"
             )

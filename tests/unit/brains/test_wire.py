@@ -355,3 +355,41 @@ def test_a_memory_without_content() -> None:
 def test_what_is_no_skill() -> None:
     assert wire.read_skill({"skill_id": "s"}) is None
     assert wire.read_skill({"skill_id": "s", "id": "v"}).name == ""
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": " 2.5 "}, 2.5),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": "999999"}, wire.MAX_RETRY_SECONDS),
+        ({"retry-after": "-3"}, 0),
+        ({"retry-after": "nan"}, 0),
+        ({"retry-after": "1e9"}, 0),
+        (
+            {
+                "retry-after": "Sat, 21 Nov 2026 07:00:10 GMT",
+                "date": "Sat, 21 Nov 2026 07:00:00 GMT",
+            },
+            10,
+        ),
+        ({"retry-after": "Sat, 21 Nov 2026 07:00:10 GMT"}, 0),
+        (
+            {
+                "retry-after": "Sat, 21 Nov 2026 06:00:10 GMT",
+                "date": "Sat, 21 Nov 2026 07:00:00 GMT",
+            },
+            0,
+        ),
+    ],
+)
+def test_how_long_the_brain_asks_to_wait(headers: dict[str, str], seconds: float) -> None:
+    assert wire.retry_seconds(headers) == pytest.approx(seconds)
+
+
+@given(st.text(), st.text(), st.text())
+def test_any_header_gives_a_wait_within_its_limit(ms: str, after: str, date: str) -> None:
+    told = {"retry-after-ms": ms, "retry-after": after, "date": date}
+    assert 0 <= wire.retry_seconds(told) <= wire.MAX_RETRY_SECONDS

@@ -1,10 +1,11 @@
 """`handiwork up`: what it says, and that SIGTERM ends it; `tests/integration/test_cli.py` runs it."""
 
+import asyncio
 import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ class Serving:
     api_url: str = "http://127.0.0.1:8787"
     brain_url: str = "http://127.0.0.1:8788"
     environment_id: str = "env_1"
+    hurried: list[bool] = field(default_factory=list)
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        self.hurried.append(hurry.is_set())
+        os.kill(os.getpid(), signal.SIGTERM)
+        await hurry.wait()
+        self.hurried.append(True)
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +57,11 @@ def test_it_serves_until_sigterm(
 ) -> None:
     ended: list[bool] = []
     layout = Layout(tmp_path / ("long" * 40))
-    serve(monkeypatch, Serving(layout, brain_url=brain), ended)
+    control = Serving(layout, brain_url=brain)
+    serve(monkeypatch, control, ended)
     done = handiwork("up")
     assert (done.code, ended) == (0, [True])
+    assert control.hurried == [False, True], "the second signal did not cut the drain"
     lines = done.out.splitlines()
     assert lines[0] == f"API          http://127.0.0.1:8787  (key in {layout.admin_key})"
     assert ("local brain" in done.out) == bool(brain)

@@ -52,3 +52,7 @@ async def test_audit(served: Served, hw: Handiwork) -> None:
     await served.store.audit.append([record], segment="s", position=1)
     assert await hw.audit.query(allowed=False) == [record]
     assert await hw.audit.query(allowed=True, session_id="sesn_1") == []
+
+
+async def test_environments(hw: Handiwork) -> None:
+    assert await hw.environments.list() == []

@@ -30,17 +30,48 @@ class Body:
 async def test_room_is_bounded_and_comes_back() -> None:
     async with LocalFleet(max_sessions=1) as fleet:
         body = Body()
-        await fleet.wait_free()
         await fleet.submit("a", body)
         assert fleet.free == 0
         with pytest.raises(ConflictError, match="serves 1 sessions already"):
             await fleet.submit("b", Body())
-        waiting = asyncio.ensure_future(fleet.wait_free())
+        waiting = asyncio.ensure_future(fleet.reserve())
         await body.running.wait()
         assert not waiting.done()
         body.go.set()
         await waiting
+        assert fleet.free == 0
+        fleet.release()
         assert fleet.free == 1
+
+
+async def test_a_place_that_is_reserved_is_nobody_elses() -> None:
+    async with LocalFleet(max_sessions=1) as fleet:
+        await fleet.reserve()
+        with pytest.raises(ConflictError):
+            await fleet.submit("a", Body())
+        body = Body()
+        await fleet.submit("b", body, reserved=True)
+        await body.running.wait()
+        body.go.set()
+        await fleet.emptied()
+        assert fleet.free == 1
+
+
+async def test_places_are_given_in_turn() -> None:
+    async with LocalFleet(max_sessions=1) as fleet:
+        got: list[int] = []
+
+        async def ask(number: int) -> None:
+            for _ in range(3):
+                await fleet.reserve()
+                got.append(number)
+                await asyncio.sleep(0)
+                fleet.release()
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(ask(number))
+        assert got == [0, 1, 2] * 3
 
 
 async def test_stop_waits_for_the_end() -> None:

@@ -1,6 +1,8 @@
 """The claim loop: what stops it, what it waits for."""
 
 import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -9,6 +11,8 @@ from handiwork.model.errors import BrainUnavailableError, UnauthorizedError
 from handiwork.model.session import WorkItem
 from handiwork.sessions import dispatcher
 from handiwork.sessions.dispatcher import Dispatcher
+from handiwork.sessions.polling import PollBudget
+from handiwork.testing.brain import FakeBrain
 from session_world import World, call, until
 
 
@@ -27,35 +31,112 @@ async def test_an_unreachable_brain_is_waited_for(
         assert (world.dispatcher.state, world.dispatcher.reason) == ("polling", "")
 
 
-async def test_a_brain_that_refuses_us_is_given_up(
+async def test_a_brain_that_refuses_us_is_asked_again_when_woken(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = 0
+    claim = world.brain.claim
+
     async def refused() -> WorkItem | None:
-        raise UnauthorizedError("the environment key is not valid")
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise UnauthorizedError("the environment key is not valid")
+        return await claim()
 
     monkeypatch.setattr(world.brain, "claim", refused)
     async with world:
         await until(lambda: world.dispatcher.state == "refused")
         assert world.dispatcher.reason == "the environment key is not valid"
+        await asyncio.sleep(0.2)
+        assert asked == 1
+        world.dispatcher.wake()
+        await until(lambda: world.dispatcher.state == "polling")
 
 
-async def test_a_full_machine_claims_nothing(world: World) -> None:
-    for number in range(2):
-        world.agent(f"sesn_{number}")
+async def test_a_wake_ends_the_wait_for_a_brain_that_was_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "FIRST_PAUSE_SECONDS", 1000.0)
+    world.brain.unavailable = "away"
+    async with world:
+        await until(lambda: world.dispatcher.state == "waiting")
+        world.brain.unavailable = ""
+        world.dispatcher.wake()
+        await until(lambda: world.dispatcher.state == "polling")
+
+
+async def test_what_the_brain_asks_to_wait_is_waited_even_when_woken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def limited() -> WorkItem | None:
+        nonlocal asked
+        asked += 1
+        raise BrainUnavailableError("429", retry_seconds=1000)
+
+    monkeypatch.setattr(world.brain, "claim", limited)
+    async with world:
+        for _ in range(3):
+            await until(lambda: world.dispatcher.state == "waiting")
+            world.dispatcher.wake()
+            await asyncio.sleep(0.1)
+        assert asked == 1
+
+
+@pytest.mark.parametrize("full", ["fleet", "machine"])
+async def test_a_full_machine_claims_nothing_and_says_why(world: World, full: str) -> None:
+    world.agent()
+    reason = "no memory" if full == "machine" else ""
     async with world, LocalFleet(max_sessions=1) as fleet:
         world._claiming.cancel()
         await asyncio.wait([world._claiming])
-        full = Dispatcher(world.hands, fleet)
-        claiming = asyncio.ensure_future(full.run())
-        world.brain.say("sesn_0", call("a", "sleep 0.3", session_id="sesn_0"))
-        await until(lambda: fleet.free == 0)
-        world.brain.say("sesn_1", call("b", session_id="sesn_1"))
+        if full == "fleet":
+            await fleet.reserve()
+        claims = Dispatcher(world.hands, fleet, full=lambda: reason)
+        claiming = asyncio.ensure_future(claims.run())
+        world.brain.say("sesn_1", call("a"))
+        await until(lambda: claims.state == "full")
+        assert ("max_sessions" if full == "fleet" else "no memory") in claims.reason
+        await asyncio.sleep(0.2)
+        assert await world.store.sessions.list() == []
+        reason = ""
+        if full == "fleet":
+            fleet.release()
         await world.posted(1)
-        assert [s.id for s in await world.store.sessions.list()] == ["sesn_0"]
-        await fleet.stop("sesn_0")
-        await world.posted(2)
+        await until(lambda: claims.serving == ("sesn_1",) or claims.state == "full")
         claiming.cancel()
         await asyncio.wait([claiming])
+
+
+async def test_one_place_is_shared_by_all_environments_in_turn(world: World) -> None:
+    """Two idle queues and one place: neither keeps the other from being polled."""
+    asked: list[int] = []
+    async with world, LocalFleet(max_sessions=1) as fleet:
+        world._claiming.cancel()
+        await asyncio.wait([world._claiming])
+        loops = []
+        for number in range(2):
+            brain = FakeBrain(f"env_{number}")
+            claim = brain.claim
+
+            async def noted(
+                number: int = number, claim: Callable[[], Awaitable[WorkItem | None]] = claim
+            ) -> WorkItem | None:
+                asked.append(number)
+                await asyncio.sleep(0.06)
+                return await claim()
+
+            brain.claim = noted  # type: ignore[method-assign]  # counted
+            hands = dataclasses.replace(world.hands, brain=brain)
+            budget = PollBudget(100_000)
+            loops.append(asyncio.ensure_future(Dispatcher(hands, fleet, polls=budget).run()))
+        await until(lambda: len(asked) >= 12)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.wait(loops)
+    assert abs(asked.count(0) - asked.count(1)) <= 2
 
 
 async def test_a_brain_that_does_not_wait_is_not_asked_in_a_hot_loop(
