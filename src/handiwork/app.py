@@ -32,7 +32,7 @@ from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
 from handiwork.model.errors import ConfigError, ConflictError
-from handiwork.model.ids import DEFAULT_TENANT, new_id
+from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
@@ -51,6 +51,7 @@ from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import LiveSandboxes
 from handiwork.sessions.webhooks import WEBHOOK_KEYS, keys_of
 from handiwork.store.envelope import load_control_key
+from handiwork.store.environment_keys import LocalKeys, environments_with_keys, local_keys
 from handiwork.store.layout import Layout, read_or_create, read_private
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
@@ -128,15 +129,6 @@ class _Ports:
     brain: socket.socket | None
 
 
-@dataclass(frozen=True)
-class _LocalKeys:
-    """Keys of the local brain, made at the first start."""
-
-    api_key: str
-    environment_id: str
-    environment_key: str
-
-
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Start everything, serve while the body runs, stop cleanly at its end.
@@ -157,8 +149,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             layout.database, control_key=load_control_key(layout.control_key)
         )
         stack.push_async_callback(store.close)
-        keys = await _local_keys(store) if settings.local_brain.enabled else None
-        environments = await _environments(settings, keys, store)
+        keys = await local_keys(store) if settings.local_brain.enabled else None
+        environments = await environments_with_keys(settings, keys, store)
         drivers = _drivers(settings, layout, environments)
         parts = _Parts(settings, layout, ports, store, keys, environments, drivers)
         yield await _start(parts, stack)
@@ -172,7 +164,7 @@ class _Parts:
     layout: Layout
     ports: _Ports
     store: Store
-    keys: _LocalKeys | None
+    keys: LocalKeys | None
     environments: Sequence[tuple[EnvironmentSettings, str]]
     drivers: Mapping[str, Driver]
     metrics: Metrics = field(default_factory=Metrics)
@@ -355,54 +347,6 @@ def _unix_listener(layout: Layout, stack: AsyncExitStack) -> socket.socket:
 def _admin_key_hash(layout: Layout) -> bytes:
     key = read_or_create(layout.admin_key, f"hw_{secrets.token_urlsafe(32)}\n".encode())
     return hashlib.sha256(key.strip()).digest()
-
-
-async def _local_keys(store: Store) -> _LocalKeys:
-    """Return the local brain's keys from the control secrets, made where they are missing."""
-    values = []
-    for name, made in [
-        ("local-brain-api-key", f"hwlb_{secrets.token_urlsafe(32)}"),
-        ("local-brain-environment-id", new_id("env", secrets.token_bytes(15))),
-        ("local-brain-environment-key", f"hwlbenv_{secrets.token_urlsafe(32)}"),
-    ]:
-        value = await store.control_secrets.get(name)
-        if value is None:
-            await store.control_secrets.put(name, made)
-        values.append(value or made)
-    return _LocalKeys(*values)
-
-
-async def _environments(
-    settings: Settings, keys: _LocalKeys | None, store: Store
-) -> list[tuple[EnvironmentSettings, str]]:
-    """Return every environment we serve with its key; the local brain's last."""
-    found = [(one, await _key_of(one, store)) for one in settings.environments]
-    if keys:
-        local = EnvironmentSettings(
-            id=keys.environment_id,
-            base_url="",
-            key_file="",
-            tier=settings.sandbox.tier,
-            policy=settings.sandbox.policy,
-        )
-        found.append((local, keys.environment_key))
-    return found
-
-
-async def _key_of(environment: EnvironmentSettings, store: Store) -> str:
-    if environment.key_file:
-        return _key_in_file(environment)
-    key = await store.control_secrets.get(f"environment-key/{environment.id}")
-    if key is None:
-        raise ConfigError(
-            f"environments[{environment.id}] has no key: name a key_file, or run `handiwork init`"
-        )
-    return key
-
-
-def _key_in_file(environment: EnvironmentSettings) -> str:
-    path = Path(environment.key_file)
-    return read_private(path, f"environments[{environment.id}].key_file {path}")
 
 
 async def _webhook_keys(settings: Settings, store: Store) -> tuple[bytes, ...]:
