@@ -86,6 +86,8 @@ class Calls:
         self._group = group
         self._rested = rested
         self._seen: set[str] = set()
+        # Answered at the brain: told late or twice, such a call is not begun.
+        self._over: set[str] = set()
         self._held: dict[str, ToolCall] = {}
         self._early: dict[str, ToolConfirmed] = {}
         self._under_way: dict[str, _UnderWay] = {}
@@ -105,7 +107,7 @@ class Calls:
 
     def called(self, call: ToolCall) -> None:
         """Take a call in: run it, hold it, or leave it to others. Twice is once."""
-        if call.id in self._seen:
+        if call.id in self._seen or call.id in self._over:
             return
         self._seen.add(call.id)
         if not self._path.toolset.serves(call) and call.id not in self._path.former:
@@ -157,6 +159,7 @@ class Calls:
 
     def settled(self, tool_use_id: str) -> None:
         """Take in that the brain has an answer: ours, another's, or that of an interrupt."""
+        self._over.add(tool_use_id)
         self._held.pop(tool_use_id, None)
         self._early.pop(tool_use_id, None)
         self._waits_no_more(tool_use_id)

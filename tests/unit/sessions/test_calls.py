@@ -372,3 +372,15 @@ async def test_the_result_of_another_session_is_nobody_elses(
     assert "post" not in steps.order
     assert steps.ran == []
     assert await state(way) == "stored"
+
+
+async def test_a_call_that_is_told_after_its_answer_is_not_begun(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = path(steps, monkeypatch)
+    async with asyncio.TaskGroup() as group:
+        calls = Calls(way, group, lambda: None)
+        calls.settled("a")
+        assert not calls.took("a")
+        calls.called(call())
+    assert steps.order == []
