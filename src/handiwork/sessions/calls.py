@@ -89,6 +89,7 @@ class Calls:
         # Answered at the brain: told late or twice, such a call is not begun.
         self._over: set[str] = set()
         self._held: dict[str, ToolCall] = {}
+        self._unserved: dict[str, ToolCall] = {}
         self._early: dict[str, ToolConfirmed] = {}
         self._under_way: dict[str, _UnderWay] = {}
         self._interrupts = Interrupts()
@@ -113,6 +114,7 @@ class Calls:
         if not self._path.toolset.serves(call) and call.id not in self._path.former:
             self._note("tool.unserved", call, custom=call.custom)
             self._path.metrics.call(call.name, "unserved")
+            self._unserved[call.id] = call
             self._waits(WaitingKind.UNSERVED_TOOL, call, "nobody here serves this tool")
         elif self._interrupts.covers(call):
             self._never(call)
@@ -156,12 +158,15 @@ class Calls:
         for call in [call for call in self._held.values() if _covers(event, call)]:
             del self._held[call.id]
             self._never(call)
+        for call in [call for call in self._unserved.values() if _covers(event, call)]:
+            del self._unserved[call.id]
+            self._waits_no_more(call.id)
 
     def settled(self, tool_use_id: str) -> None:
         """Take in that the brain has an answer: ours, another's, or that of an interrupt."""
         self._over.add(tool_use_id)
-        self._held.pop(tool_use_id, None)
-        self._early.pop(tool_use_id, None)
+        for kept in (self._held, self._early, self._unserved):
+            kept.pop(tool_use_id, None)
         self._waits_no_more(tool_use_id)
         one = self._under_way.get(tool_use_id)
         if one is not None and one.posting:

@@ -292,6 +292,8 @@ async def test_an_interrupted_call_never_runs_however_late_it_is_told(
         calls.called(call("held", permission=Permission.ASK, processed_at=NOW))
         calls.interrupted(Interrupted(processed_at=NOW))
         calls.called(call("late", processed_at=NOW))
+        calls.called(call("theirs", "theirs", processed_at=NOW))
+        calls.interrupted(Interrupted(processed_at=NOW))
         calls.confirmed(ToolConfirmed(tool_use_id="held", allowed=True))
     assert steps.ran == []
     assert way.journal.waiting == ()
