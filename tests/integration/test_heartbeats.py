@@ -6,13 +6,13 @@ from pathlib import Path
 
 import anthropic
 import pytest
-from outer_brain import items
 
 from brain_process import TOOLSET, BrainProcess, script
 from handiwork.brains.anthropic import AnthropicBrain
 from handiwork.brains.holding import Records
 from handiwork.model.session import WorkItem
 from handiwork.store.sqlite import open_sqlite_store
+from outer_brain import items
 
 SESSIONS = 200
 LEASE_SECONDS = 6

@@ -3,12 +3,11 @@
 import time
 from pathlib import Path
 
-from outer_brain import config, results, say
-
 from brain_process import BrainProcess, call
 from control_plane_process import ControlPlane, running
 from handiwork import Handiwork
 from handiwork.model.environment import EnvironmentStatus
+from outer_brain import config, results, say
 
 REFUSED = """
 [[environments]]
