@@ -272,7 +272,7 @@ def test_environments_and_sessions_are_managed(client, brain):
     assert session.id in [each.id for each in client.beta.sessions.list(limit=2)]
     archived = client.beta.sessions.archive(session.id)
     assert archived.status == "terminated"
-    assert types(client, session) == ["session.status_terminated"]
+    assert types(client, session) == ["session.updated", "session.status_terminated"]
     with pytest.raises(anthropic.BadRequestError, match="terminated"):
         client.beta.sessions.events.send(session.id, events=[said("go")])
 

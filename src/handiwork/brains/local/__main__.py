@@ -28,6 +28,7 @@ from handiwork import process
 from handiwork.brains.local import migrations
 from handiwork.brains.local.catalog import Catalog, ensure_environments
 from handiwork.brains.local.clock import Clock, StrictClock, ids
+from handiwork.brains.local.environment_keys import EnvironmentKeys
 from handiwork.brains.local.journal import Journal
 from handiwork.brains.local.keys import Keyring, kept_keys, replace_keys
 from handiwork.brains.local.loop import Loop
@@ -175,6 +176,7 @@ async def _serve(
             keyring=keyring,
             clock=clock,
             new_id=new_id,
+            environment_keys=EnvironmentKeys(database, catalog, keyring, clock, new_id, os.urandom),
             memories=Memories(database, clock, new_id),
             memory_versions=MemoryVersions(database, clock),
             skills=Skills(database, clock, new_id),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Table, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from handiwork.brains.local import documents
@@ -25,7 +25,7 @@ from handiwork.brains.local.shapes import (
     model_as_kept,
     tools_as_kept,
 )
-from handiwork.brains.local.tables import AGENT_VERSIONS, AGENTS, ENVIRONMENTS, SESSIONS
+from handiwork.brains.local.tables import AGENT_VERSIONS, AGENTS, ENVIRONMENTS, KEYS, SESSIONS
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.store.database import Database
 
@@ -53,7 +53,7 @@ class Catalog:
         self, database: Database, models: Mapping[str, Model], clock: Clock, new_id: NewId
     ) -> None:
         self._database = database
-        self._models = models
+        self.models = models
         self._clock = clock
         self._new_id = new_id
 
@@ -156,6 +156,9 @@ class Catalog:
 
         def change(connection: Connection) -> Document:
             environment = _environment(connection, environment_id)
+            if environment["archived_at"]:
+                details = {"error_code": "environment_archived"}
+                raise WireError(400, f"environment {environment_id} is archived", details)
             environment |= {
                 "name": body.name or environment["name"],
                 "metadata": merged(environment["metadata"], body.metadata),
@@ -180,7 +183,8 @@ class Catalog:
             ).first()
             if used is not None:
                 raise WireError(409, f"environment {environment_id} has sessions: archive it")
-            connection.execute(ENVIRONMENTS.delete().where(ENVIRONMENTS.c.id == environment_id))
+            connection.execute(delete(KEYS).where(KEYS.c.environment_id == environment_id))
+            connection.execute(delete(ENVIRONMENTS).where(ENVIRONMENTS.c.id == environment_id))
 
         await self._database.write(change)
 
@@ -204,9 +208,9 @@ class Catalog:
 
     def _check(self, agent: Mapping[str, Any]) -> None:
         name = agent["model"]["id"]
-        model = self._models.get(name)
+        model = self.models.get(name)
         if model is None:
-            served = ", ".join(repr(each) for each in self._models)
+            served = ", ".join(repr(each) for each in self.models)
             raise invalid(f"model: this server serves {served} only, not {name!r}")
         try:
             model.check(agent["system"] or "")

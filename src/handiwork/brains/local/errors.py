@@ -48,9 +48,53 @@ def invalid(message: str) -> WireError:
     return WireError(400, message)
 
 
+PREFIXES = {
+    "agent": "agent_",
+    "environment": "env_",
+    "session": "sesn_",
+    "thread": "sthr_",
+    "memory store": "memstore_",
+    "memory": "mem_",
+    "memory version": "memver_",
+    "skill": "skill_",
+    "vault": "vlt_",
+    "credential": "vcrd_",
+}
+UNSERVED = frozenset(
+    {
+        "deployment_runs",
+        "deployments",
+        "dreams",
+        "files",
+        "mcp_servers",
+        "messages",
+        "organizations",
+        "threads",
+        "tunnels",
+        "user_profiles",
+    }
+)
+"""Groups of the protocol that this server has nothing of."""
+
+
 def missing(kind: str, name: str) -> WireError:
     """The named thing does not exist, or not for this key (404)."""
-    return WireError(404, f"{kind} {name} does not exist")
+    prefix = PREFIXES.get(kind, "")
+    hint = "" if name.startswith(prefix) else f": the id of such begins with {prefix}"
+    return WireError(404, f"{kind} {name[:100]} does not exist{hint}")
+
+
+def group_of(path: str) -> str:
+    """Return the group of routes that a path belongs to."""
+    return path.removeprefix("/v1/").partition("/")[0]
+
+
+def unrouted(path: str) -> WireError:
+    """No route has this path (404)."""
+    group = group_of(path)
+    if path.startswith("/v1/") and group in UNSERVED:
+        return WireError(404, f"this server does not serve /v1/{group}")
+    return WireError(404, f"not found: {path[:200]}")
 
 
 def status_of(error: HandiworkError) -> int:

@@ -12,7 +12,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from handiwork.brains.local.clock import NewId
-from handiwork.brains.local.errors import WireError, envelope
+from handiwork.brains.local.errors import WireError, envelope, group_of
 from handiwork.brains.local.keys import Caller, Keyring
 
 BETA = "managed-agents-2026-04-01"
@@ -20,8 +20,14 @@ MEMORY_BETA = "agent-memory-2026-07-22"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Headers = Iterable[tuple[bytes, bytes]]
 
-_BETAS = {"skills": (), "memory_stores": (MEMORY_BETA, BETA)}
-"""What a group of routes wants where that is not the header of all others; one of them is enough."""
+_BETAS = {
+    "agents": (BETA,),
+    "environments": (BETA,),
+    "memory_stores": (MEMORY_BETA, BETA),
+    "sessions": (BETA,),
+    "vaults": (BETA,),
+}
+"""The groups of routes that are there only with a beta header; one of those named is enough."""
 
 
 class Gate:
@@ -58,7 +64,7 @@ class Gate:
         await self._application(scope, receive, named)
 
     def _caller(self, path: str, headers: Headers) -> Caller:
-        wanted = _BETAS.get(path.removeprefix("/v1/").partition("/")[0], (BETA,))
+        wanted = _BETAS.get(group_of(path), ())
         if wanted and not _has_beta(headers, wanted):
             raise WireError(404, f"not found: this needs the header anthropic-beta: {wanted[-1]}")
         key = _key(headers)

@@ -107,11 +107,17 @@ class Journal:
         await self._write(session, change)
 
     async def apply(
-        self, session: Session, outcome: Outcome, *, archived: bool = False
+        self,
+        session: Session,
+        outcome: Outcome,
+        *,
+        archived: bool = False,
+        keep_body: bool = False,
     ) -> list[Event]:
         """Take an outcome over, write it, tell the streams. Returns the events as they were told.
 
         An open turn gets its work item in the same write. `archived`: the session ends with it.
+        `keep_body`: what rarely changes is written too.
         """
         if session.gone:
             return []
@@ -122,7 +128,7 @@ class Journal:
         ]
         events, rows = self._staged(session, outcome)
         items = self._work_for(session, archived=archived)
-        body = _body_change(session) if archived else None
+        body = _body_change(session) if archived or keep_body else None
         progress = _progress_change(session)
         work_rows = [work_row(item) for item in items]
 

@@ -18,6 +18,7 @@ from handiwork.brains.local.queue import WorkItem
 from handiwork.brains.local.tables import KEYS
 from handiwork.model.ids import DEFAULT_TENANT
 
+ENVIRONMENT_PREFIX = "sk-ant-oat01-"
 SESSIONS_PREFIX = "sk-ant-req-"
 
 
@@ -60,6 +61,20 @@ class Keyring:
         self._callers = callers
         self._sessions_key = hmac.digest(api_key.encode(), b"handiwork sessions keys 1", "sha256")
 
+    def add(self, of_digest: str, caller: Caller) -> None:
+        """Let a key in, known by its digest."""
+        self._callers[of_digest] = caller
+
+    def remove(self, of_digest: str) -> None:
+        """Let a key in no more."""
+        self._callers.pop(of_digest, None)
+
+    def forget(self, environment_id: str) -> None:
+        """Let no key of an environment in any more."""
+        for of_digest, caller in list(self._callers.items()):
+            if caller.environment_id == environment_id:
+                del self._callers[of_digest]
+
     def caller(self, key: str) -> Caller | None:
         """Return who holds the key; None when it is nobody's."""
         if key.startswith(SESSIONS_PREFIX):
@@ -90,12 +105,13 @@ class Keyring:
 def replace_keys(
     connection: Connection, api_key: str, environments: Iterable[tuple[str, str]]
 ) -> None:
-    """Keep these keys; older ones of the API and of the same environments are void."""
+    """Keep these keys; those that an older bootstrap brought for the same are void."""
     rows = [_row(Kind.API, None, api_key)]
     rows += [_row(Kind.ENVIRONMENT, name, key) for name, key in environments]
     connection.execute(delete(KEYS).where(KEYS.c.kind == Kind.API))
     for row in rows[1:]:
-        connection.execute(delete(KEYS).where(KEYS.c.environment_id == row["environment_id"]))
+        of_environment = KEYS.c.environment_id == row["environment_id"]
+        connection.execute(delete(KEYS).where(of_environment, KEYS.c.id.is_(None)))
     connection.execute(insert(KEYS), rows)
 
 

@@ -118,7 +118,9 @@ async def delete_environment(request: AnyRequest) -> Answer:
     """Remove an environment that has no sessions."""
     caller_of(request, Kind.API)
     environment_id = name_of(request, "environment_id")
-    await services_of(request).catalog.delete_environment(environment_id)
+    services = services_of(request)
+    await services.catalog.delete_environment(environment_id)
+    services.keyring.forget(environment_id)
     return answer({"id": environment_id, "type": "environment_deleted"})
 
 

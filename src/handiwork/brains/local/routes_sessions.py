@@ -1,14 +1,16 @@
 """Routes of sessions, their events and their streams."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from litestar import delete, get, post
 from litestar.types import ASGIApp, Receive, Scope, Send
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Text, cast, false, func, select
 
-from handiwork.brains.local.errors import WireError, invalid, missing
+from handiwork.brains.local.documents import Document
+from handiwork.brains.local.errors import WireError, invalid
 from handiwork.brains.local.keys import HANDS, Kind
 from handiwork.brains.local.paging import every, first, flag, moments, number, page
 from handiwork.brains.local.resources import attached, attachment_of, sessions_with
@@ -20,7 +22,6 @@ from handiwork.brains.local.services import (
     answer,
     body_of,
     caller_of,
-    name_of,
     query_of,
     services_of,
     session_of,
@@ -31,12 +32,17 @@ from handiwork.brains.local.shapes import (
     SessionCreate,
     SessionUpdate,
     merged,
+    served,
     tools_as_kept,
 )
 from handiwork.brains.local.streams import Subscriber
 from handiwork.brains.local.tables import EVENTS, PROGRESS, SESSIONS
 from handiwork.brains.local.turn import Outcome, Turn, ended
 
+STATUSES = ("rescheduling", "running", "idle", "terminated")
+PINNED_VERSION: ColumnElement[int] = func.json_extract(
+    cast(SESSIONS.c.body, Text), "$.agent.version"
+)
 MAX_STREAMS = 256
 """Open streams of one session."""
 
@@ -50,6 +56,7 @@ async def create_session(request: AnyRequest) -> Answer:
     environment = await services.catalog.environment(body.environment_id)
     if environment["archived_at"]:
         raise invalid(f"environment {body.environment_id} is archived")
+    opening = served(body.initial_events, None)
     wanted = [attachment_of(each, body.environment_id) for each in body.resources]
     given = await attached(services.memories, wanted, (), services.new_id)
     await services.vaults.check(body.vault_ids)
@@ -69,8 +76,8 @@ async def create_session(request: AnyRequest) -> Answer:
         next_position=0,
     )
     await services.journal.create(session)
-    if body.initial_events:
-        await services.loop.send(session, body.initial_events)
+    if opening:
+        await services.loop.send(session, opening)
     return answer(view(session.body, session.progress))
 
 
@@ -85,9 +92,15 @@ async def list_sessions(request: AnyRequest) -> Answer:
     if not flag(query, "include_archived"):
         conditions.append(SESSIONS.c.archived_at.is_(None))
     if statuses := every(query, "statuses"):
+        _check_statuses(statuses)
         conditions.append(PROGRESS.c.status.in_(statuses))
     if agent_id := first(query, "agent_id"):
         conditions.append(SESSIONS.c.agent_id == agent_id)
+        if version := number(query, "agent_version", 1, 1_000_000):
+            conditions.append(PINNED_VERSION.in_([version]))
+    if first(query, "deployment_id"):
+        # No deployment ever made a session here, so none is one's.
+        conditions.append(false())
     if store_id := first(query, "memory_store_id"):
         conditions.append(SESSIONS.c.id.in_(sessions_with(store_id)))
 
@@ -113,6 +126,12 @@ async def list_sessions(request: AnyRequest) -> Answer:
     return answer(wanted.answer_both_ways(await services_of(request).database.read(rows)))
 
 
+def _check_statuses(statuses: Sequence[str]) -> None:
+    for status in statuses:
+        if status not in STATUSES:
+            raise invalid(f"statuses: must be of {', '.join(STATUSES)}")
+
+
 @get("/v1/sessions/{session_id:str}")
 async def get_session(request: AnyRequest) -> Answer:
     """Return a session."""
@@ -127,15 +146,28 @@ async def update_session(request: AnyRequest) -> Answer:
     change = await body_of(request, SessionUpdate)
     if session.body.archived_at:
         raise invalid(f"session {session.id} is archived")
-    if change.agent is not None and change.agent.tools is not None:
-        if session.turn.open:
-            raise invalid(f"session {session.id} has an open turn: its tools cannot change now")
-        session.body.agent = {**session.body.agent, "tools": tools_as_kept(change.agent.tools)}
-    session.body.metadata = merged(session.body.metadata, change.metadata)
-    if not isinstance(change.title, msgspec.UnsetType):
-        session.body.title = change.title
-    await services_of(request).journal.keep(session)
+    if change.agent is not None and change.agent.tools is not None and session.turn.open:
+        raise invalid(f"session {session.id} has an open turn: its tools cannot change now")
+    told = _changed(session.body, change)
+    if len(told) > 1:
+        updated = Outcome(session.turn, [told])
+        await services_of(request).journal.apply(session, updated, keep_body=True)
     return answer(view(session.body, session.progress))
+
+
+def _changed(body: Body, change: SessionUpdate) -> Document:
+    """Change what is given; return the event that tells what became different."""
+    told: Document = {"type": "session.updated"}
+    metadata = merged(body.metadata, change.metadata)
+    if metadata != body.metadata:
+        body.metadata = metadata
+        told["metadata"] = metadata
+    if not isinstance(change.title, msgspec.UnsetType) and change.title != body.title:
+        body.title = told["title"] = change.title
+    tools = change.agent.tools if change.agent is not None else None
+    if tools is not None:
+        body.agent = told["agent"] = {**body.agent, "tools": tools_as_kept(tools)}
+    return told
 
 
 @post("/v1/sessions/{session_id:str}/archive", status_code=200)
@@ -164,7 +196,11 @@ async def delete_session(request: AnyRequest) -> Answer:
 @get("/v1/sessions/{session_id:str}/events")
 async def list_events(request: AnyRequest) -> Answer:
     """List a session's events in the order they were processed."""
-    session = await session_of(request, *HANDS)
+    return answer(await events_of(request, await session_of(request, *HANDS)))
+
+
+async def events_of(request: AnyRequest, session: Session) -> Document:
+    """Return the page of a session's events that the query asks for."""
     query = query_of(request)
     wanted = page(query, limit=1000, most=1000, order="asc")
     column = EVENTS.c.position
@@ -181,7 +217,7 @@ async def list_events(request: AnyRequest) -> Answer:
         )
         return [(row[0], msgspec.Raw(row[1])) for row in connection.execute(chosen)]
 
-    return answer(wanted.answer(await services_of(request).database.read(rows)))
+    return wanted.answer(await services_of(request).database.read(rows))
 
 
 @post("/v1/sessions/{session_id:str}/events", status_code=200)
@@ -189,34 +225,18 @@ async def send_events(request: AnyRequest) -> Answer:
     """Take events of the user or of the tools; durable when answered."""
     session = await session_of(request, *HANDS)
     body = await body_of(request, EventsSend)
-    return answer({"data": await services_of(request).loop.send(session, body.events)})
-
-
-@get("/v1/sessions/{session_id:str}/threads")
-async def list_threads(request: AnyRequest) -> Answer:
-    """List threads: sessions of this server have none beside their own."""
-    await session_of(request, *HANDS)
-    number(query_of(request), "limit", 1, 1000)
-    return answer({"data": [], "next_page": None})
-
-
-@get(
-    [
-        "/v1/sessions/{session_id:str}/threads/{thread_id:str}",
-        "/v1/sessions/{session_id:str}/threads/{thread_id:str}/events",
-        "/v1/sessions/{session_id:str}/threads/{thread_id:str}/stream",
-    ]
-)
-async def get_thread(request: AnyRequest) -> Answer:
-    """Say that there is no such thread."""
-    await session_of(request, *HANDS)
-    raise missing("thread", name_of(request, "thread_id"))
+    events = served(body.events, session.thread_id)
+    return answer({"data": await services_of(request).loop.send(session, events)})
 
 
 @get("/v1/sessions/{session_id:str}/events/stream")
 async def stream_events(request: AnyRequest) -> ASGIApp:
     """Stream what happens from now on, until the session is deleted or the client leaves."""
-    session = await session_of(request, *HANDS)
+    return stream_of(request, await session_of(request, *HANDS))
+
+
+def stream_of(request: AnyRequest, session: Session) -> ASGIApp:
+    """Return the answer that streams a session; 429 where too many do."""
     services = services_of(request)
     if len(session.subscribers) >= MAX_STREAMS:
         raise WireError(429, f"session {session.id} has {MAX_STREAMS} open streams")
@@ -257,8 +277,6 @@ ROUTES = [
     delete_session,
     list_events,
     send_events,
-    list_threads,
-    get_thread,
     stream_events,
 ]
 

@@ -11,14 +11,17 @@ from litestar.exceptions import HTTPException
 
 from handiwork.brains.local import (
     routes_catalog,
+    routes_environment_keys,
     routes_memory,
+    routes_models,
     routes_resources,
     routes_sessions,
     routes_skills,
+    routes_threads,
     routes_vaults,
     routes_work,
 )
-from handiwork.brains.local.errors import WireError, envelope, status_of
+from handiwork.brains.local.errors import WireError, envelope, status_of, unrouted
 from handiwork.brains.local.gate import Gate
 from handiwork.brains.local.services import Answer, AnyRequest, Services, answer
 from handiwork.model.errors import HandiworkError
@@ -43,10 +46,13 @@ def application(services: Services) -> Gate:
         route_handlers=[
             healthz,
             *routes_catalog.ROUTES,
+            *routes_environment_keys.ROUTES,
             *routes_memory.ROUTES,
+            *routes_models.ROUTES,
             *routes_resources.ROUTES,
             *routes_sessions.ROUTES,
             *routes_skills.ROUTES,
+            *routes_threads.ROUTES,
             *routes_vaults.ROUTES,
             *routes_work.ROUTES,
         ],
@@ -70,6 +76,8 @@ def _refused(request: AnyRequest, error: HandiworkError) -> Answer:
 
 
 def _not_routed(request: AnyRequest, error: HTTPException) -> Answer:
+    if error.status_code == 404:
+        return _refused(request, unrouted(request.scope["path"]))
     return _refused(request, WireError(error.status_code, error.detail or "refused"))
 
 

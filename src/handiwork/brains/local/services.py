@@ -7,6 +7,7 @@ from litestar import Request, Response
 
 from handiwork.brains.local.catalog import Catalog
 from handiwork.brains.local.clock import Clock, NewId
+from handiwork.brains.local.environment_keys import EnvironmentKeys
 from handiwork.brains.local.errors import WireError, missing
 from handiwork.brains.local.journal import Journal
 from handiwork.brains.local.keys import Caller, Keyring, Kind
@@ -43,6 +44,7 @@ class Services(msgspec.Struct, frozen=True):
     memory_versions: MemoryVersions
     skills: Skills
     vaults: Vaults
+    environment_keys: EnvironmentKeys
 
 
 def services_of(request: AnyRequest) -> Services:

@@ -61,6 +61,11 @@ class Session(msgspec.Struct, kw_only=True):
         return self.body.id
 
     @property
+    def thread_id(self) -> str:
+        """The id of its one thread."""
+        return f"sthr_{self.id.partition('_')[2]}"
+
+    @property
     def turn(self) -> Turn:
         """Where it stands."""
         return self.progress.turn

@@ -1,5 +1,6 @@
 """The bodies of requests, checked strictly, and the agent as it is kept and shown."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -31,7 +32,7 @@ class Body(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
 class Policy(Body, frozen=True):
     """When a tool of the toolset may run."""
 
-    type: Literal["always_allow", "always_ask"]
+    type: Literal["always_allow", "always_ask", "auto"]
 
 
 class ToolDefaults(Body, frozen=True):
@@ -245,10 +246,27 @@ UserEvent = (
 )
 
 
+class UserDefineOutcome(Block, frozen=True, tag="user.define_outcome", tag_field="type"):
+    """A result to work towards, which this server does not evaluate."""
+
+
+class SystemMessage(Block, frozen=True, tag="system.message", tag_field="type"):
+    """Context of the operator's in the midst of a session, which this server does not take."""
+
+
+Unserved = UserDefineOutcome | SystemMessage
+_REASONS: dict[type[Any], str] = {
+    UserDefineOutcome: "user.define_outcome: this server does not evaluate outcomes; say what is"
+    " wanted in a user.message",
+    SystemMessage: "system.message: this server takes no system context after a session's start;"
+    " set the agent's `system`",
+}
+
+
 class EventsSend(Body, frozen=True):
     """POST /v1/sessions/{id}/events."""
 
-    events: Annotated[list[UserEvent], Meta(min_length=1, max_length=50)]
+    events: Annotated[list[UserEvent | Unserved], Meta(min_length=1, max_length=50)]
 
 
 class SessionCreate(Body, frozen=True):
@@ -260,7 +278,7 @@ class SessionCreate(Body, frozen=True):
     metadata: Metadata = {}
     resources: Annotated[list[msgspec.Raw], Meta(max_length=100)] = []
     vault_ids: Annotated[list[str], Meta(max_length=20)] = []
-    initial_events: Annotated[list[UserMessage], Meta(max_length=50)] = []
+    initial_events: Annotated[list[UserMessage | UserDefineOutcome], Meta(max_length=50)] = []
     budget: None = None
 
 
@@ -281,6 +299,10 @@ class SessionUpdate(Body, frozen=True):
     budget: None = None
 
 
+class Nothing(Body, frozen=True):
+    """A body without fields."""
+
+
 class WorkStop(Body, frozen=True):
     """POST …/work/{id}/stop."""
 
@@ -299,6 +321,17 @@ def decode(body: bytes, shape: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=shape)
     except (msgspec.DecodeError, RecursionError) as error:
         raise invalid(str(error)) from None
+
+
+def served(events: Sequence[UserEvent | Unserved], thread_id: str | None) -> list[UserEvent]:
+    """Return a user's events; 400 for one that this server does not take, or of another thread."""
+    for event in events:
+        if isinstance(event, UserDefineOutcome | SystemMessage):
+            raise invalid(_REASONS[type(event)])
+        named = getattr(event, "session_thread_id", None)
+        if named not in (None, thread_id):
+            raise invalid(f"session_thread_id: {named} is no thread of this session")
+    return [event for event in events if not isinstance(event, UserDefineOutcome | SystemMessage)]
 
 
 def merged(metadata: dict[str, str], patch: MetadataPatch | None) -> dict[str, str]:

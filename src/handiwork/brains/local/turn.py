@@ -245,13 +245,25 @@ def _called(
     }
     if judged.kind == "tool":
         told["evaluated_permission"] = judged.permission
-        told["evaluation"] = {"type": judged.policy} if judged.policy else None
+        told["evaluation"] = _evaluation(judged)
     call = Call(id=call_id, kind=judged.kind, name=block.name, held=judged.permission == "ask")
     if judged.permission != "deny":
         return call, [told]
     text = f"The tool {block.name!r} is not enabled for this agent."
     denied = msgspec.structs.replace(call, settled=ToolResult(block.name, text, is_error=True))
     return denied, [told, _told_result(call_id, text)]
+
+
+def _evaluation(judged: Verdict) -> dict[str, Any] | None:
+    """Tell by which policy a call was judged; `auto` reaches no judgement here and asks."""
+    if judged.policy is None:
+        return None
+    if judged.policy != "auto":
+        return {"type": judged.policy}
+    return {
+        "type": "auto",
+        "evaluated_permission": {"type": "ask", "reason_code": "indeterminate"},
+    }
 
 
 def _closed(turn: Turn, events: list[Event], reason: Mapping[str, Any]) -> Outcome:

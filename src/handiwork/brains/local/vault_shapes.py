@@ -47,7 +47,7 @@ class VariableCreate(Body, frozen=True):
     """A secret that stands in the sandbox as an environment variable holding a placeholder."""
 
     type: Literal["environment_variable"]
-    secret_name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+    secret_name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
     secret_value: str
     networking: Limited
     injection_location: Injection | None = None

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from handiwork.brains.local import migrations
 from handiwork.brains.local.catalog import Catalog, ensure_environments
 from handiwork.brains.local.clock import StrictClock
+from handiwork.brains.local.environment_keys import EnvironmentKeys
 from handiwork.brains.local.gate import BETA
 from handiwork.brains.local.journal import Journal
 from handiwork.brains.local.keys import Caller, Keyring, Kind, digest
@@ -96,6 +97,7 @@ async def services(database, hand, new_id, lost):
             keyring=keyring,
             clock=clock,
             new_id=new_id,
+            environment_keys=EnvironmentKeys(database, catalog, keyring, clock, new_id, os.urandom),
             memories=Memories(database, clock, new_id),
             memory_versions=MemoryVersions(database, clock),
             skills=Skills(database, clock, new_id),

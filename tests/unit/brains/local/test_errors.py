@@ -35,3 +35,23 @@ def test_an_error_may_have_a_type_of_its_own():
     error = errors.WireError(409, "m", kind="memory_path_conflict_error")
     body = json.loads(errors.envelope(error, "req_1"))
     assert body["error"] == {"type": "memory_path_conflict_error", "message": "m"}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/files", "does not serve /v1/files"),
+        ("/v1/files/file_1/content", "does not serve /v1/files"),
+        ("/v1/dreams", "does not serve /v1/dreams"),
+        ("/v1/agentz", "not found: /v1/agentz"),
+        ("/files", "not found"),
+    ],
+)
+def test_what_is_not_served_says_so(path, said):
+    error = errors.unrouted(path)
+    assert (error.status, said in str(error)) == (404, True)
+
+
+def test_a_wrong_prefix_is_told():
+    assert str(errors.missing("session", "sesn_1")) == "session sesn_1 does not exist"
+    assert "begins with sesn_" in str(errors.missing("session", "env_1"))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from handiwork.brains.local.errors import WireError
-from handiwork.brains.local.gate import BETA, Gate, check_origin
+from handiwork.brains.local.gate import BETA, MEMORY_BETA, Gate, check_origin
 from handiwork.brains.local.keys import Caller, Keyring, Kind, digest
 
 KEY = "sk-ant-api03-key"
@@ -67,7 +67,10 @@ async def test_who_may_come_in(named, status):
 
 async def test_health_needs_no_key_and_skills_no_beta_header():
     assert (await ask("/healthz", x_api_key="", anthropic_beta=""))[0] == 200
-    assert (await ask("/v1/skills/a/versions/1", anthropic_beta=""))[0] == 200
+    for path in ("/v1/skills/a/versions/1", "/v1/models", "/v1/files", "/v1/webhook_endpoints"):
+        assert (await ask(path, anthropic_beta=""))[0] == 200
+    assert (await ask("/v1/memory_stores", anthropic_beta=MEMORY_BETA))[0] == 200
+    assert (await ask("/v1/sessions", anthropic_beta=MEMORY_BETA))[0] == 404
 
 
 def test_two_hosts_are_refused():

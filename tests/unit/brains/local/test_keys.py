@@ -62,3 +62,14 @@ async def test_keys_are_kept_hashed_and_replaced(database):
     rows = await database.read(lambda c: str(c.execute(select(KEYS)).all()))
     assert "api-new" not in rows
     assert "k3" not in rows
+
+
+def test_keys_come_and_go_while_the_server_runs():
+    keyring = Keyring("api", {})
+    keyring.add(digest("one"), Caller(Kind.ENVIRONMENT, "env_1"))
+    keyring.add(digest("two"), Caller(Kind.ENVIRONMENT, "env_2"))
+    keyring.remove(digest("none"))
+    keyring.forget("env_1")
+    assert keyring.caller("one") is None
+    keyring.remove(digest("two"))
+    assert keyring.caller("two") is None

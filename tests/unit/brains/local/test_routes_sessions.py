@@ -44,12 +44,6 @@ async def test_tools_change_between_turns_only(http, session, settle):
     assert (await http("POST", path, change)).json()["agent"]["tools"] == []
 
 
-async def test_threads_are_none(http, session):
-    path = f"/v1/sessions/{session.id}/threads"
-    assert (await http("GET", path)).json() == {"data": [], "next_page": None}
-    assert (await http("GET", f"{path}/sthr_1/events")).status_code == 404
-
-
 async def test_sessions_are_filtered(http, session, make_session):
     other = await make_session(SCRIPT)
     await http("POST", f"/v1/sessions/{other.id}/archive")
@@ -61,3 +55,37 @@ async def test_sessions_are_filtered(http, session, make_session):
     assert await listed("?include_archived=true") == [other.id, session.id]
     assert await listed("?include_archived=true&statuses%5B%5D=terminated") == [other.id]
     assert await listed(f"?agent_id={session.body.agent['id']}") == [session.id]
+    assert await listed(f"?agent_id={session.body.agent['id']}&agent_version=1") == [session.id]
+    assert await listed(f"?agent_id={session.body.agent['id']}&agent_version=2") == []
+    assert await listed("?deployment_id=depl_1") == []
+    assert (await http("GET", "/v1/sessions?statuses%5B%5D=asleep")).status_code == 400
+
+
+async def test_an_update_is_told_by_what_it_changed(http, session):
+    path = f"/v1/sessions/{session.id}"
+    await http("POST", path, {"title": "t", "metadata": {"a": "1"}})
+    await http("POST", path, {"title": "t", "metadata": {"a": "1"}})
+    await http("POST", path, {"metadata": {"a": None}})
+    events = (await http("GET", f"{path}/events")).json()["data"]
+    told = [{k: v for k, v in e.items() if k not in ("id", "processed_at")} for e in events]
+    assert told == [
+        {"type": "session.updated", "metadata": {"a": "1"}, "title": "t"},
+        {"type": "session.updated", "metadata": {}},
+    ]
+    assert (await http("GET", path)).json()["title"] == "t"
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"type": "user.define_outcome", "description": "d", "rubric": {}}, "outcomes"),
+        ({"type": "system.message", "content": []}, "system context"),
+        ({"type": "agent.message", "content": []}, "Invalid value"),
+    ],
+)
+async def test_events_that_are_not_taken_are_refused_by_name(http, session, event, reason):
+    path = f"/v1/sessions/{session.id}/events"
+    refused = await http("POST", path, {"events": [*GO["events"], event]})
+    assert refused.status_code == 400
+    assert reason in refused.json()["error"]["message"]
+    assert (await http("GET", path)).json()["data"] == []

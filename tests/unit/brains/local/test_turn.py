@@ -127,3 +127,17 @@ def test_the_model_is_shown_a_bounded_result():
     event, text = {"type": "r"}, "x" * (rules.MAX_RESULT_TEXT + 5)
     outcome = rules.result(called("bash").turn, event, "tool", "call1", ToolResult("", text))
     assert len(rules.request(outcome.turn, "").results[0].text) == rules.MAX_RESULT_TEXT
+
+
+def test_the_policy_auto_reaches_no_judgement_and_asks():
+    auto = {"enabled": True, "permission_policy": {"type": "auto"}}
+    tools = [{"type": rules.TOOLSET, "default_config": auto, "configs": []}]
+    response = ModelResponse(blocks=(ToolCall("bash", {}),))
+    outcome = rules.answer(opened(), response, tools, "span", lambda: "call1")
+    use = outcome.events[0]
+    assert use["evaluated_permission"] == "ask"
+    assert use["evaluation"] == {
+        "type": "auto",
+        "evaluated_permission": {"type": "ask", "reason_code": "indeterminate"},
+    }
+    assert outcome.turn.calls[0].held
