@@ -41,6 +41,7 @@ from handiwork.brains.local.server import Server, application
 from handiwork.brains.local.services import Services
 from handiwork.brains.local.skills import Skills
 from handiwork.brains.local.vaults import Vaults
+from handiwork.brains.local.webhooks import Webhooks
 from handiwork.brains.local.work import WorkQueues
 from handiwork.model.errors import ConfigError
 from handiwork.observe import log
@@ -163,7 +164,8 @@ async def _serve(
     keyring = await _keyring(database, bootstrap, clock)
     models: dict[str, Model] = {"scripted": ScriptedModel()}
     work = WorkQueues(database, clock, new_id)
-    journal = Journal(database, work, clock, new_id, stop.lost_write)
+    webhooks = Webhooks(database, clock, new_id, os.urandom)
+    journal = Journal(database, work, clock, new_id, stop.lost_write, webhooks)
     async with asyncio.TaskGroup() as tasks:
         loop = Loop(journal, models, new_id, tasks)
         catalog = Catalog(database, models, clock, new_id)
@@ -174,6 +176,7 @@ async def _serve(
             journal=journal,
             loop=loop,
             keyring=keyring,
+            webhooks=webhooks,
             clock=clock,
             new_id=new_id,
             environment_keys=EnvironmentKeys(database, catalog, keyring, clock, new_id, os.urandom),
@@ -183,10 +186,12 @@ async def _serve(
             vaults=Vaults(database, clock, new_id, seal_key=bootstrap.seal_key, entropy=os.urandom),
         )
         await work.load()
+        await webhooks.load()
         for session in await journal.load_open():
             loop.advance(session)
         server = Server(application(services), _tell_ready)
         leases = tasks.create_task(work.watch_leases())
+        delivering = tasks.create_task(webhooks.run())
         serving = tasks.create_task(server.serve(sockets=[listening]))
         stopping = tasks.create_task(stop.asked.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -195,6 +200,7 @@ async def _serve(
         await serving
         loop.close()
         leases.cancel()
+        delivering.cancel()
         stopping.cancel()
 
 

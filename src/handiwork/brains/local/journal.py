@@ -28,6 +28,8 @@ from handiwork.brains.local.tables import (
     SESSIONS,
 )
 from handiwork.brains.local.turn import Event, Outcome, ended
+from handiwork.brains.local.webhook_rules import types_of
+from handiwork.brains.local.webhooks import Webhooks, keep_deliveries
 from handiwork.brains.local.work import WorkQueues, keep_work, work_row
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.store.database import Database
@@ -47,12 +49,14 @@ class Journal:
         clock: Clock,
         new_id: NewId,
         on_lost_write: Callable[[BaseException], None],
+        webhooks: Webhooks,
     ) -> None:
         self._database = database
         self._work = work
         self._clock = clock
         self._new_id = new_id
         self._on_lost_write = on_lost_write
+        self._webhooks = webhooks
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     async def load_open(self) -> list[Session]:
@@ -90,7 +94,7 @@ class Journal:
             connection.execute(insert(PROGRESS), progress)
             keep_attached(connection, session.id, resources)
 
-        await self._write(session, change)
+        await self._write(session, change, ["session.created"])
         self._evict()
 
     async def keep(self, session: Session) -> None:
@@ -141,7 +145,7 @@ class Journal:
                 connection.execute(KEEP_BODY, body)
             keep_work(connection, work_rows)
 
-        await self._write(session, change)
+        await self._write(session, change, types_of(events))
         self._publish(session, events)
         if items:
             self._work.wake(session.body.environment_id)
@@ -162,7 +166,7 @@ class Journal:
             connection.execute(delete(SESSIONS).where(SESSIONS.c.id == session.id))
             keep_work(connection, work_rows)
 
-        await self._write(session, change)
+        await self._write(session, change, ["session.deleted"])
         told = {"type": "session.deleted", "id": self._new_id("sevt")}
         self._publish(session, [{**told, "processed_at": timestamp(self._clock())}])
         self.close_streams(session)
@@ -233,10 +237,23 @@ class Journal:
         self._work.open_turns.discard(session.id)
         return self._work.end_for(environment_id, session.id, force=False) if archived else []
 
-    async def _write(self, session: Session, change: Callable[[Connection], Any]) -> None:
+    async def _write(
+        self,
+        session: Session,
+        change: Callable[[Connection], Any],
+        webhook_types: Sequence[str] = (),
+    ) -> None:
+        """Make a change, with the deliveries that tell of it."""
         session.writes += 1
+        staged = self._webhooks.stage(session.id, webhook_types)
+
+        def both(connection: Connection) -> None:
+            change(connection)
+            keep_deliveries(connection, staged)
+
         try:
-            await self._database.write(change)
+            await self._database.write(both if staged else change)
+            self._webhooks.offer(staged)
         except Exception as error:
             self._on_lost_write(error)
             raise

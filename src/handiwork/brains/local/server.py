@@ -19,6 +19,7 @@ from handiwork.brains.local import (
     routes_skills,
     routes_threads,
     routes_vaults,
+    routes_webhooks,
     routes_work,
 )
 from handiwork.brains.local.errors import WireError, envelope, status_of, unrouted
@@ -54,6 +55,7 @@ def application(services: Services) -> Gate:
             *routes_skills.ROUTES,
             *routes_threads.ROUTES,
             *routes_vaults.ROUTES,
+            *routes_webhooks.ROUTES,
             *routes_work.ROUTES,
         ],
         state=State({"services": services}),

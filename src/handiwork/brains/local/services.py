@@ -19,6 +19,7 @@ from handiwork.brains.local.session import Session
 from handiwork.brains.local.shapes import decode
 from handiwork.brains.local.skills import Skills
 from handiwork.brains.local.vaults import Vaults
+from handiwork.brains.local.webhooks import Webhooks
 from handiwork.brains.local.work import WorkQueues
 from handiwork.store.database import Database
 
@@ -45,6 +46,7 @@ class Services(msgspec.Struct, frozen=True):
     skills: Skills
     vaults: Vaults
     environment_keys: EnvironmentKeys
+    webhooks: Webhooks
 
 
 def services_of(request: AnyRequest) -> Services:

@@ -303,6 +303,13 @@ class Nothing(Body, frozen=True):
     """A body without fields."""
 
 
+class WebhookCreate(Body, frozen=True):
+    """POST /v1/webhook_endpoints; without types, all that are sent."""
+
+    url: str
+    event_types: Annotated[list[str], Meta(min_length=1, max_length=100)] | None = None
+
+
 class WorkStop(Body, frozen=True):
     """POST …/work/{id}/stop."""
 

@@ -28,6 +28,7 @@ from handiwork.brains.local.shapes import AgentCreate, Toolset
 from handiwork.brains.local.skills import Skills
 from handiwork.brains.local.turn import Turn
 from handiwork.brains.local.vaults import Vaults
+from handiwork.brains.local.webhooks import Webhooks
 from handiwork.brains.local.work import WorkQueues
 from handiwork.store.database import Database
 
@@ -79,7 +80,8 @@ async def services(database, hand, new_id, lost):
     clock = StrictClock(hand)
     models = {"scripted": ScriptedModel()}
     work = WorkQueues(database, clock, new_id)
-    journal = Journal(database, work, clock, new_id, lost.append)
+    webhooks = Webhooks(database, clock, new_id, os.urandom)
+    journal = Journal(database, work, clock, new_id, lost.append, webhooks)
     async with asyncio.TaskGroup() as tasks:
         loop = Loop(journal, models, new_id, tasks)
         catalog = Catalog(database, models, clock, new_id)
@@ -95,6 +97,7 @@ async def services(database, hand, new_id, lost):
             journal=journal,
             loop=loop,
             keyring=keyring,
+            webhooks=webhooks,
             clock=clock,
             new_id=new_id,
             environment_keys=EnvironmentKeys(database, catalog, keyring, clock, new_id, os.urandom),

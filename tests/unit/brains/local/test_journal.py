@@ -11,7 +11,14 @@ SCRIPT = '{"turns": [{"steps": [{"say": "x"}]}]}'
 
 
 def fresh(services, lost) -> Journal:
-    return Journal(services.database, services.work, services.clock, services.new_id, lost.append)
+    return Journal(
+        services.database,
+        services.work,
+        services.clock,
+        services.new_id,
+        lost.append,
+        services.webhooks,
+    )
 
 
 async def test_a_session_is_read_back_as_it_was(services, make_session, lost):
