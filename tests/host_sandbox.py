@@ -42,7 +42,10 @@ class HostFiles:
             raise _guest(error) from None
 
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
-        names = sorted(one.name for one in self._at(path).iterdir())[:limit]
+        try:
+            names = sorted(one.name for one in self._at(path).iterdir())[:limit]
+        except OSError as error:
+            raise _guest(error) from None
         return [await self.stat(f"{path}/{name}", follow=False) for name in names]
 
     async def stat(self, path: str, *, follow: bool = True) -> FileInfo:
@@ -99,10 +102,17 @@ class HostFiles:
 
 
 class HostProcess:
-    def __init__(self, process: asyncio.subprocess.Process, outside: bytes = b"") -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, outside: bytes = b"", workspace: bytes = b""
+    ) -> None:
         self._process = process
         self._outside = outside
+        self._workspace = workspace
         self.written: list[bytes] = []
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         held = b""
@@ -117,6 +127,8 @@ class HostProcess:
 
     async def write(self, data: bytes) -> None:
         self.written.append(data)
+        if self._workspace:
+            data = data.replace(b"/workspace/.tool-output", self._workspace + b"/.tool-output")
         try:
             self._process.stdin.write(data)
             await self._process.stdin.drain()
@@ -169,8 +181,9 @@ class HostSandbox:
 
     async def start(self, request: ExecRequest, *, stdin: bool = False) -> HostProcess:
         argv = self._argv(request)
-        outside = b"" if argv == list(request.argv) else str(self.root / "workspace").encode()
-        process = HostProcess(await self._spawn(argv, request), outside)
+        workspace = str(self.root / "workspace").encode()
+        outside = b"" if argv == list(request.argv) else workspace
+        process = HostProcess(await self._spawn(argv, request), outside, workspace)
         self.started.append(process)
         return process
 

@@ -89,13 +89,14 @@ class ToolSettings(Section, frozen=True, kw_only=True):
 
     `timeout_seconds` holds a tool's own limit by its name, for those that differ from the default.
     `longest_timeout_seconds` bounds what a call of `bash` may ask for. `spool_mib` is kept of the
-    output of one call.
+    output of one call, or of one background job.
     """
 
     default_timeout_seconds: float = 120.0
     longest_timeout_seconds: float = 3600.0
     timeout_seconds: dict[str, float] = {}
     spool_mib: int = 64
+    background_jobs: int = 8
 
 
 class EgressSettings(Section, frozen=True, kw_only=True):
@@ -246,8 +247,9 @@ def _check_tools(tools: ToolSettings, where: str) -> None:
     for key, value in seconds.items():
         if not 0 < value <= LONGEST_SECONDS:
             raise ConfigError(f"{where}: tools.{key} = {value}; use seconds from 0.001 to a week")
-    if not 1 <= tools.spool_mib <= 4096:
-        raise ConfigError(f"{where}: tools.spool_mib = {tools.spool_mib}; use 1-4096")
+    for key, count in (("spool_mib", tools.spool_mib), ("background_jobs", tools.background_jobs)):
+        if not 1 <= count <= 4096:
+            raise ConfigError(f"{where}: tools.{key} = {count}; use 1-4096")
 
 
 def data_dir(settings: Settings, *, is_root: bool, home: Path) -> Path:

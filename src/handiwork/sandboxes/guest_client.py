@@ -67,7 +67,13 @@ class GuestProcess:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._running = False
+        self._pid = 0
         self._input_open = bool(frame.flags & frames.EXEC_STDIN)
+
+    @property
+    def pid(self) -> int:
+        """Its process id inside; 0 before it runs."""
+        return self._pid
 
     async def open(self, seconds: float) -> None:
         """Start it; returns when it runs, or raises GuestError when it cannot."""
@@ -128,7 +134,7 @@ class GuestProcess:
 
     def _take(self, frame: Frame) -> None:
         if isinstance(frame, frames.Started):
-            self._running = True
+            self._running, self._pid = True, frame.pid
         elif isinstance(frame, frames.Stdout | frames.Stderr):
             self._allowance.take(frame)
             stream: Stream = "stdout" if isinstance(frame, frames.Stdout) else "stderr"

@@ -53,6 +53,11 @@ class Files(Protocol):
 class Process(Protocol):
     """A command that is running: its output as it comes, its input, its end."""
 
+    @property
+    def pid(self) -> int:
+        """Its process id inside; it leads a process group of that number."""
+        ...
+
     def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         """Yield chunks until both streams end. Unread output stops the process at a bounded buffer."""
         ...

@@ -146,6 +146,11 @@ class FakeProcess:
     def __init__(self, result: ExecResult) -> None:
         self._result = result
 
+    @property
+    def pid(self) -> int:
+        """Any."""
+        return 1
+
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         """Yield what it wrote."""
         if self._result.stdout:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.sandboxes.protocol import Sandbox
+from handiwork.tools.jobs import Jobs
 from handiwork.tools.shell_process import Shell
 from handiwork.tools.spool import Spool
 
@@ -14,7 +15,7 @@ class ToolContext:
 
     `shell` is the persistent shell of the calling thread of the session; `timeout_seconds` is the
     limit for a call that asks for none, `longest_seconds` for one that asks; `spool` keeps long
-    outputs.
+    outputs, `jobs` are the session's in the background.
     """
 
     session_id: str
@@ -25,5 +26,6 @@ class ToolContext:
     sandbox: Sandbox
     shell: Shell
     spool: Spool
+    jobs: Jobs
     timeout_seconds: float = 120.0
     longest_seconds: float = 3600.0

@@ -10,14 +10,37 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from handiwork.model.errors import GuestError, ToolFailedError
 from handiwork.model.sandbox import ExecRequest
 from handiwork.sandboxes.protocol import Process, Sandbox, Stream
-from handiwork.tools.spool import Collector
 
 COMMAND_LIMIT_BYTES = 1 << 20
+
+STATE_LIMIT_BYTES = 1 << 20
+STATE_SECONDS = 10.0
+_STATE_ENDS = b"# all of it\n"
+
+# In a copy of the shell, whose options may be changed. The variables left out are bash's own: to set
+# one that cannot be set would end the shell that takes the state on.
+_STATE = r"""(
+__options=$(builtin set +o)
+builtin set +eux -f
+builtin shopt -p
+builtin declare -p IFS
+IFS=$'\n'
+for __name in $(builtin compgen -A variable); do
+    case $__name in
+    BASH* | EUID | PPID | SHELLOPTS | UID | GROUPS | DIRSTACK | FUNCNAME | PIPESTATUS | LINENO) ;;
+    IFS | _ | __options | __name) ;;
+    *) builtin declare -p "$__name" ;;
+    esac
+done
+builtin declare -f
+builtin alias -p
+builtin printf 'umask %s\ncd -- %q\n%s\n# all of it\n' "$(builtin umask)" "$PWD" "$__options"
+) 2>/dev/null"""
 
 _KILL = 9
 _NONCE_BYTES = 16
@@ -54,6 +77,38 @@ class CommandEnd:
     timed_out: bool = False
 
 
+class Sink(Protocol):
+    """Where the output of a command goes."""
+
+    async def take(self, chunk: bytes) -> None:
+        """Take bytes."""
+        ...
+
+    async def text(self) -> str:
+        """Return what is to be told of them, at their end."""
+        ...
+
+    async def abandon(self) -> None:
+        """Let go of them; for a call that is cancelled."""
+        ...
+
+
+class _Held:
+    """Holds a short output as it is."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    async def take(self, chunk: bytes) -> None:
+        self.data = (self.data + chunk)[: STATE_LIMIT_BYTES + 1]
+
+    async def text(self) -> str:
+        return ""
+
+    async def abandon(self) -> None:
+        self.data = b""
+
+
 class _Live(NamedTuple):
     process: Process
     chunks: AsyncIterator[tuple[Stream, bytes]]
@@ -69,7 +124,7 @@ class Shell:
         self._lost = False
 
     async def run(
-        self, command: str, output: Collector, *, timeout_seconds: float
+        self, command: str, output: Sink, *, timeout_seconds: float
     ) -> tuple[CommandEnd, bool]:
         """Run a command; the second value says that a new shell had to replace a lost one.
 
@@ -96,6 +151,24 @@ class Shell:
             raise
         self._lost = end.shell_ended
         return end, replaces
+
+    async def state(self) -> bytes:
+        """Return a script that makes another bash like this one: directory, variables, functions, options.
+
+        Not copied: jobs, traps and open files. Empty where there is no shell yet.
+        """
+        if self._live is None:
+            return b""
+        held = _Held()
+        await self.run(_STATE, held, timeout_seconds=STATE_SECONDS)
+        if len(held.data) > STATE_LIMIT_BYTES:
+            raise ToolFailedError(
+                f"bash: the shell's variables and functions exceed {STATE_LIMIT_BYTES} bytes,"
+                " too many to copy; unset some or restart it"
+            )
+        if not held.data.endswith(_STATE_ENDS):
+            raise ToolFailedError("bash: the shell's state could not be copied; restart it")
+        return held.data
 
     async def restart(self) -> None:
         """Kill the shell; the next command starts a new one."""
@@ -134,7 +207,7 @@ class Shell:
         await live.process.write(script)
         return live
 
-    async def _exchange(self, live: _Live, nonce: bytes, output: Collector) -> int:
+    async def _exchange(self, live: _Live, nonce: bytes, output: Sink) -> int:
         """Read until the line with the nonce, or until the shell has ended."""
         marker = re.compile(rb"\n%b(\d{1,3})\n" % nonce)
         async for _, chunk in live.chunks:
@@ -147,7 +220,7 @@ class Shell:
         self._live = None
         return result.exit_code
 
-    async def _take(self, chunk: bytes, marker: re.Pattern[bytes], output: Collector) -> int | None:
+    async def _take(self, chunk: bytes, marker: re.Pattern[bytes], output: Sink) -> int | None:
         """Pass a chunk on; return the exit code once its line is whole.
 
         The last bytes are held back, for they may be the beginning of that line.

@@ -15,8 +15,10 @@ from handiwork.model.session import BrainSession
 from handiwork.model.tool import TextBlock, ToolCall, ToolResult, text_result, well_formed
 from handiwork.observe import log
 from handiwork.sandboxes.protocol import Sandbox
+from handiwork.tools.background import background
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import edit, read, write
+from handiwork.tools.jobs import Jobs
 from handiwork.tools.registry import STOCK, Registry, Tool
 from handiwork.tools.search import glob, grep
 from handiwork.tools.shell import bash
@@ -25,8 +27,8 @@ from handiwork.tools.spool import Spool, within_limit
 
 
 def stock() -> Registry:
-    """Return a registry with the stock toolset."""
-    return Registry((bash, read, write, edit, glob, grep))
+    """Return a registry with the stock toolset, and our own tools for agents that declare them."""
+    return Registry((bash, read, write, edit, glob, grep, background))
 
 
 def check_timeouts(settings: ToolSettings, registry: Registry) -> None:
@@ -69,7 +71,7 @@ class SessionToolset:
         self._use = use
         self._settings = settings
         self._shells: dict[str, Shell] = {}
-        self._kept: Spool | None = None
+        self._jobs: Jobs | None = None
         self._log = log.get("tools")
 
     def missing(self) -> list[str]:
@@ -109,6 +111,7 @@ class SessionToolset:
     async def _run(self, found: Tool, call: ToolCall) -> ToolResult:
         sandbox = await self._use()
         seconds, failed = self._seconds(found), False
+        jobs = self._jobs_in(sandbox)
         context = ToolContext(
             session_id=call.session_id,
             agent_id=self._session.agent_id,
@@ -116,7 +119,8 @@ class SessionToolset:
             tool_use_id=call.id,
             sandbox=sandbox,
             shell=self._shell(call.thread_id, sandbox),
-            spool=self._spool(sandbox),
+            spool=jobs.spool,
+            jobs=jobs,
             timeout_seconds=seconds,
             longest_seconds=self._settings.longest_timeout_seconds,
         )
@@ -146,10 +150,12 @@ class SessionToolset:
             shell = self._shells[thread_id] = Shell(sandbox)
         return shell
 
-    def _spool(self, sandbox: Sandbox) -> Spool:
-        if self._kept is None or self._kept.sandbox is not sandbox:
-            self._kept = Spool(sandbox, self._settings.spool_mib << 20)
-        return self._kept
+    def _jobs_in(self, sandbox: Sandbox) -> Jobs:
+        """Return the background jobs in this sandbox; those of another one ended with it."""
+        if self._jobs is None or self._jobs.spool.sandbox is not sandbox:
+            spool = Spool(sandbox, self._settings.spool_mib << 20)
+            self._jobs = Jobs(spool, self._settings.background_jobs)
+        return self._jobs
 
 
 class RefusingToolset:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.tools.context import ToolContext
+from handiwork.tools.jobs import Jobs
 from handiwork.tools.shell_process import Shell
 from handiwork.tools.spool import Spool
 from host_sandbox import HostSandbox
@@ -26,5 +27,6 @@ def context(box: HostSandbox) -> ToolContext:
         tool_use_id="sevt_1",
         sandbox=box,
         shell=Shell(box),
-        spool=Spool(box),
+        spool=(spool := Spool(box)),
+        jobs=Jobs(spool, 4),
     )
