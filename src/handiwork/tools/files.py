@@ -174,6 +174,8 @@ async def _put(files: Files, name: str, target: str, told: str, text: str) -> No
     try:
         info = await files.stat(target)
         mode = info.mode & 0o7777
+        if info.kind is FileKind.DIRECTORY:
+            raise ToolFailedError(f"{name}: {told}: is a directory")
         if info.kind is not FileKind.FILE:
             raise ToolFailedError(f"{name}: {told}: not a regular file")
     except GuestError as error:
@@ -245,4 +247,4 @@ async def _piece(files: Files, target: str, told: str, offset: int) -> bytes:
 
 
 def _failed(name: str, told: str, error: GuestError) -> ToolFailedError:
-    return ToolFailedError(f"{name}: {told}: {os.strerror(error.errno)}")
+    return ToolFailedError(f"{name}: {told}: {os.strerror(error.errno).lower()}")

@@ -110,8 +110,9 @@ async def test_what_is_no_text_file(context: ToolContext, work: Path) -> None:
     for tool, more in ((read, {}), (write, {"content": "x"})):
         for path in ("pipe", "."):
             given = {"file_path": path, **more}
-            assert await error(tool, context, **given) == f"{tool.name}: {path}: not a regular file"
-    assert await error(read, context, file_path="none") == "read: none: No such file or directory"
+            what = "is a directory" if (tool, path) == (write, ".") else "not a regular file"
+            assert await error(tool, context, **given) == f"{tool.name}: {path}: {what}"
+    assert await error(read, context, file_path="none") == "read: none: no such file or directory"
 
 
 @pytest.mark.parametrize(
