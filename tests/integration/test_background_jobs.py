@@ -83,9 +83,9 @@ async def test_a_server_of_a_job_is_reached_and_its_output_grows(world: ToolWorl
 
 
 async def test_the_soft_limit_moves_a_command_to_the_background(world: ToolWorld) -> None:
-    shown, failed = await world.bash("# background after 1s\necho early; sleep 2; echo late")
+    shown, failed = await world.bash("# background after 3s\necho early; sleep 6; echo late")
     assert not failed
-    assert shown.startswith("early\n[it goes on in the background after 1s: job job_")
+    assert shown.startswith("early\n[it goes on in the background after 3s: job job_")
     one = JOB.search(shown)[1]
     assert await job(world, action="output", job=one, wait_seconds=20) == (
         f"{one}: ended with exit code 0\nearly\nlate"

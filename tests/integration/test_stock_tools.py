@@ -100,7 +100,7 @@ async def test_a_shell_killed_between_commands_is_replaced_and_the_command_runs(
     world: ToolWorld,
 ) -> None:
     await world.bash("(sleep 0.1; kill -9 $$) >/dev/null 2>&1 & X=1")
-    await asyncio.sleep(0.9)
+    await asyncio.sleep(2)
     shown, failed = await world.bash("echo [$X]")
     assert not failed
     assert shown.startswith("[the former shell was gone")
@@ -119,9 +119,9 @@ async def test_jobs_of_the_shell_survive_its_commands(world: ToolWorld) -> None:
 
 async def test_a_timeout_ends_the_whole_tree(world: ToolWorld) -> None:
     tree = "sleep 81 & setsid sh -c 'sleep 82 & wait' & echo early; sleep 83"
-    shown, failed = await world.bash(tree, timeout_ms=400)
+    shown, failed = await world.bash(tree, timeout_ms=3000)
     assert failed
-    assert shown.startswith("bash: bash command timed out after 0.4s\nearly\n")
+    assert shown.startswith("bash: bash command timed out after 3.0s\nearly\n")
     assert (await world.bash("pgrep -cf '^sleep 8'"))[0].endswith("0\nexit code 1")
 
 

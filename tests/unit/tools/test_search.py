@@ -122,10 +122,8 @@ async def test_grep_that_takes_too_long_is_ended(
     context: ToolContext, work: Path, box: HostSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "_GREP", "seq 1000; sleep 60")
-    short = dataclasses.replace(context, timeout_seconds=0.3)
-    with pytest.raises(
-        ToolFailedError, match=r"^grep: timed out after 0.3s, its limit here\n1\n2\n"
-    ):
+    short = dataclasses.replace(context, timeout_seconds=3)
+    with pytest.raises(ToolFailedError, match=r"^grep: timed out after 3s, its limit here\n1\n2\n"):
         await told(grep, short, pattern="x")
     assert (await box.started[0].wait()).exit_code == 137
 
