@@ -62,8 +62,13 @@ _UNLESS_UNFINISHED = (
     b" *': unexpected EOF while looking for matching'*|*': syntax error: unexpected end of file'*)"
     b" \\builtin printf '%%s\\n%%s2\\n' '" + _REFUSAL + b"' %s;; *) %s;; esac"
 )
+# Words, variables, simple quotes and operators between them: for these no copy of the shell is needed.
+# Possessive, so that no text takes longer than its length.
 _SURELY_WHOLE = re.compile(
-    rb"(?!(?:if|while|until|for|case|select|function|time|coproc)\b)[\w./=,:@%+ ~*?-]+"
+    rb"(?:[\w./=,:@%+ ~*?\n;&|<>-]|\$\w++|'[^']*+'|\"[^\"\\`$]*+\")++(?<![|&])"
+)
+_MAY_OPEN = re.compile(
+    rb"<<|\b(?:if|then|while|until|for|do|case|select|function|time|coproc|elif|else)\b"
 )
 
 
@@ -252,7 +257,7 @@ def _script(command: str, nonce: bytes) -> bytes:
             " write it to a file first"
         )
     run = _RUN % _quoted(code) + _MARK % (nonce, nonce)
-    if not _SURELY_WHOLE.fullmatch(code):
+    if not _SURELY_WHOLE.fullmatch(code.rstrip()) or _MAY_OPEN.search(code):
         run = _UNLESS_UNFINISHED % (_parsed(code), nonce, run)
     return _KEEP_OUTPUT + run + b"\n"
 

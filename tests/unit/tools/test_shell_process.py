@@ -60,6 +60,15 @@ async def test_output_and_exit_code(box: HostSandbox, command: str, output: str,
     [
         *("echo 'open", 'echo "open', "if true; then", "(", "echo $(date", "echo `date", "{"),
         *("touch made; echo 'open", "touch made &&", "true |", "f() {", "if true", "case x in"),
+        *(
+            "touch made |",
+            "touch made || \n",
+            "touch made; if",
+            "echo a; while x",
+            "cat <<E",
+            "! {",
+        ),
+        *('echo "$(a"', "echo 'a' \"b", "echo $((1", "echo ${x", "time {", "a=(1 2"),
     ],
 )
 async def test_an_unfinished_line_fails_at_once_and_harms_nothing(
