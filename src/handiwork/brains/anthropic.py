@@ -116,6 +116,8 @@ class AnthropicBrain:
         work = wire.read_work(item, self._environment_id)
         if work is None:
             raise BrainUnavailableError("the brain's queue gave a work item that names nothing")
+        if work.kind == "session":
+            await self._holding.claimed(work)
         if not await self._acknowledge(work):
             return None
         if work.kind == "healthcheck":
@@ -139,7 +141,7 @@ class AnthropicBrain:
                 await asyncio.sleep(_jittered(_ACK_RETRY_SECONDS))
             except (BrainRefusedError, NotFoundError, UnauthorizedError) as error:
                 self._log.warning("work item refused", work=work.id, reason=str(error))
-                await self._holding.stop(work)
+                await self._holding.refused(work)
                 return False
             else:
                 break

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from handiwork.brains.lease import Beat, Held, Lease
+from handiwork.brains.lease import NO_HEARTBEAT, Beat, Held, Lease
 from handiwork.model.environment import KeptLease
 from handiwork.model.errors import (
     BrainUnavailableError,
@@ -26,6 +26,9 @@ from handiwork.store.protocol import Leases
 STOP_TRIES = 3
 STOP_SECONDS = 10.0
 """All tries together; a brain that cannot be told sees the lease lapse, or our successor's beat."""
+
+CLAIMED_TTL_SECONDS = 300.0
+"""How long the brain waits for the first beat: its lease while none was asked for."""
 
 _FIRST_RETRY_SECONDS = 0.5
 _STOP_RETRY_SECONDS = 0.2
@@ -72,6 +75,16 @@ class Holding:
         ours = {one.work.id: one for one in kept if one.work.environment_id == environment_id}
         self._resumed |= ours
         return [one.work for one in ours.values()]
+
+    async def claimed(self, work: WorkItem) -> None:
+        """Write an item down before it is acknowledged: from then on nobody else is given it."""
+        if self._records is not None:
+            await self._save(work, NO_HEARTBEAT, CLAIMED_TTL_SECONDS, self._records.clock())
+
+    async def refused(self, work: WorkItem) -> None:
+        """Let go of an item that the brain did not let us have."""
+        if await self.stop(work) and self._records is not None:
+            await self._records.leases.remove(work.id)
 
     @contextlib.asynccontextmanager
     async def hold(self, work: WorkItem) -> AsyncIterator[None]:
@@ -149,16 +162,14 @@ class Holding:
         if lease.state is Held.LOST:
             raise LeaseLostError(f"no heartbeat of {work.id} reached the brain for a whole lease")
         lease.beaten(beat, sent_at)
-        if self._records is not None and at is not None and lease.state is Held.OURS:
-            await self._records.leases.save(
-                KeptLease(
-                    work=work,
-                    last_heartbeat=lease.expected,
-                    ttl_seconds=lease.ttl_seconds,
-                    beaten_at=at,
-                )
-            )
+        if at is not None and lease.state is Held.OURS:
+            await self._save(work, lease.expected, lease.ttl_seconds, at)
         return True
+
+    async def _save(self, work: WorkItem, beat: str, ttl_seconds: float, at: datetime) -> None:
+        if self._records is not None:
+            kept = KeptLease(work=work, last_heartbeat=beat, ttl_seconds=ttl_seconds, beaten_at=at)
+            await self._records.leases.save(kept)
 
     async def _stop(self, work: WorkItem) -> bool:
         for attempt in range(STOP_TRIES):

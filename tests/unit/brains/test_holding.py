@@ -109,6 +109,26 @@ async def test_a_successor_goes_on_where_the_record_stands() -> None:
         assert wire.expected[-1] == NO_HEARTBEAT
 
 
+async def test_an_item_is_on_record_from_its_claim_on() -> None:
+    """A crash between the acknowledgement and the first beat would leave it to nobody."""
+    wire, leases, clock = Wire(), MemoryLeases(), Clock()
+    await holding(wire, leases, clock).claimed(WORK)
+    clock.at += timedelta(seconds=module.CLAIMED_TTL_SECONDS - 1)
+    successor = holding(wire, leases, clock)
+    assert await successor.resume("env_1") == [WORK]
+    async with successor.hold(WORK):
+        assert wire.expected == [NO_HEARTBEAT]
+    assert await leases.list() == []
+
+
+async def test_an_item_that_was_refused_is_off_the_record() -> None:
+    wire, leases = Wire(), MemoryLeases()
+    held = holding(wire, leases)
+    await held.claimed(WORK)
+    await held.refused(WORK)
+    assert (await leases.list(), wire.ends) == ([], 1)
+
+
 async def test_a_record_that_lapsed_is_a_lost_lease_and_its_item_is_left_alone() -> None:
     wire, leases, clock = Wire(), MemoryLeases(), Clock()
     await leases.save(KeptLease(work=WORK, last_heartbeat="t", ttl_seconds=60, beaten_at=START))
