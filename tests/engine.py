@@ -31,6 +31,7 @@ from handiwork.sessions.runner import Hands
 from handiwork.sessions.sandboxes import LiveSandboxes
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
+from handiwork.tools.registry import Registry
 from handiwork.tools.toolset import stock
 
 
@@ -91,6 +92,7 @@ async def running(
     lease_seconds: int | None = None,
     policy: str = "",
     boundary: Boundary | None = None,
+    registry: Registry | None = None,
 ) -> AsyncIterator[Engine]:
     """Serve the environment that `brain` names (base_url, environment_id, environment_key)."""
     environment = EnvironmentSettings(id=brain["environment_id"], key_file="", policy=policy)
@@ -100,7 +102,9 @@ async def running(
         sessions=SessionSettings(idle_seconds=idle_seconds),
     )
     async with contextlib.AsyncExitStack() as stack:
-        hands, driver = await _hands(data, brain, settings, lease_seconds, boundary, stack)
+        hands, driver = await _hands(
+            data, brain, settings, lease_seconds, boundary, stack, registry
+        )
         fleet = await stack.enter_async_context(LocalFleet(max_sessions=32))
         dispatcher = Dispatcher(hands, fleet)
         claims = asyncio.ensure_future(dispatcher.run())
@@ -120,6 +124,7 @@ async def _hands(
     lease_seconds: int | None,
     boundary: Boundary | None,
     stack: contextlib.AsyncExitStack,
+    registry: Registry | None,
 ) -> tuple[Hands, NamespaceDriver]:
     store = await open_sqlite_store(data / "handiwork.db", control_key=b"k" * 32)
     stack.push_async_callback(store.close)
@@ -148,7 +153,7 @@ async def _hands(
         store=store,
         sandboxes=sandboxes,
         policies=policies,
-        registry=stock(),
+        registry=registry or stock(),
         settings=settings.sessions,
         clock=clock,
     )
