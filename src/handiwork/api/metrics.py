@@ -1,5 +1,7 @@
 """`/metrics`: what Prometheus scrapes."""
 
+import asyncio
+
 from litestar import Response, get
 
 from handiwork.api.control import Injected
@@ -12,6 +14,7 @@ async def metrics(control: Injected) -> Response[bytes]:
     census = Census(
         sessions=await control.store.sessions.counts(),
         sandboxes=await control.store.sandboxes.counts(),
+        tasks=len(asyncio.all_tasks()),
     )
     return Response(control.metrics.text(census, control.now()), media_type=CONTENT_TYPE)
 

@@ -32,10 +32,14 @@ _CLAIM_SECONDS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """What stands in the store when somebody looks. `sandboxes` are keyed by state and tier."""
+    """What there is when somebody looks. `sandboxes` are keyed by state and tier.
+
+    `tasks` are those of the event loop.
+    """
 
     sessions: Mapping[str, int] = field(default_factory=dict)
     sandboxes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    tasks: int = 0
 
 
 class Metrics:
@@ -75,6 +79,7 @@ class Metrics:
         self._sandboxes = self._gauge(
             "sandboxes", "Sandboxes that are not gone, by state and tier.", "state", "tier"
         )
+        self._tasks = self._gauge("tasks", "Tasks of the control plane's event loop.")
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, help_, labels, registry=self._registry)
@@ -155,6 +160,7 @@ class Metrics:
         self._sandboxes.clear()
         for (state, tier), count in census.sandboxes.items():
             self._sandboxes.labels(state, tier).set(count)
+        self._tasks.set(census.tasks)
         for kind in WaitingKind:
             since = [
                 one.since for all_ in self._waiting.values() for one in all_ if one.kind is kind

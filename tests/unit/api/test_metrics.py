@@ -42,6 +42,7 @@ async def test_it_tells_what_was_counted_and_what_is_stored(tmp_path: Path) -> N
     }
     assert samples["handiwork_interrupts_total",] == 1
     assert samples["handiwork_sessions", "active"] == 1
+    assert samples["handiwork_tasks",] >= 1
     assert samples["handiwork_sandboxes", "running", "namespace"] == 1
 
 
