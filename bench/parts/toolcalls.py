@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,6 +38,16 @@ SERVE_SECONDS = 30.0
 TURN_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 BETA = "managed-agents-2026-04-01"
+WAIT = {
+    "type": "custom",
+    "name": "wait",
+    "description": "sleeps",
+    "input_schema": {
+        "type": "object",
+        "properties": {"seconds": {"type": "string"}},
+        "required": ["seconds"],
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class Brain:
     api_key: str
     ours: Environment
     theirs: Environment
+    polled: Environment
+    many: Environment
 
 
 @contextmanager
@@ -74,10 +87,10 @@ def memory_directory() -> Iterator[Path]:
 
 @contextmanager
 def brain(directory: Path) -> Iterator[Brain]:
-    """Run a local brain with two environments."""
-    ours, theirs = (
-        Environment(f"env_bench{number}", secrets.token_urlsafe(32)) for number in (1, 2)
-    )
+    """Run a local brain with an environment for each who serves."""
+    environments = [
+        Environment(f"env_bench{number}", secrets.token_urlsafe(32)) for number in range(1, 5)
+    ]
     home = directory / "brain"
     home.mkdir(mode=0o700)
     command = ["-m", "handiwork.brains.local"]
@@ -94,31 +107,42 @@ def brain(directory: Path) -> Iterator[Brain]:
             "listen_fd": listening.fileno(),
             "api_key": api_key,
             "environments": [
-                {"id": each.id, "name": each.id, "key": each.key} for each in (ours, theirs)
+                {"id": each.id, "name": each.id, "key": each.key} for each in environments
             ],
         }
         port = listening.getsockname()[1]
         given = json.dumps(bootstrap) + "\n"
         with started.python(*command, given=given, keep=[listening.fileno()]):
-            yield Brain(f"http://127.0.0.1:{port}", api_key, ours, theirs)
+            yield Brain(f"http://127.0.0.1:{port}", api_key, *environments)
 
 
 @contextmanager
-def control_plane(directory: Path, served: Brain) -> Iterator[None]:
-    """Run `handiwork up` for our environment of the brain, with the settings a user gets."""
+def control_plane(
+    directory: Path,
+    served: Brain,
+    *,
+    environment: Environment | None = None,
+    program: Sequence[str | Path] = ("-m", "handiwork"),
+    settings: str = "",
+) -> Iterator[int]:
+    """Run `handiwork up` for an environment of the brain (ours); yield its process id.
+
+    Without `settings` (more lines of the configuration) it has those that a user gets.
+    """
+    environment = environment or served.ours
     key_file = directory / "environment-key"
-    key_file.write_text(served.ours.key)
+    key_file.write_text(environment.key)
     key_file.chmod(0o600)
     config = directory / "handiwork.toml"
     config.write_text(
-        "[api]\nport = 0\n[local_brain]\nenabled = false\n[[environments]]\n"
-        f'id = "{served.ours.id}"\nbase_url = "{served.url}"\nkey_file = "{key_file}"\n'
+        f"{settings}[api]\nport = 0\n[local_brain]\nenabled = false\n[[environments]]\n"
+        f'id = "{environment.id}"\nbase_url = "{served.url}"\nkey_file = "{key_file}"\n'
     )
     data = directory / "data"
     told = directory / "control-plane.log"
     with told.open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "handiwork", "--config", config, "up"],
+            [sys.executable, *program, "--config", config, "up"],
             env={"PATH": os.environ["PATH"], "HOME": str(directory), "HANDIWORK_DATA_DIR": data},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -130,27 +154,38 @@ def control_plane(directory: Path, served: Brain) -> Iterator[None]:
             if child.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError(f"handiwork up did not start:\n{told.read_text()[-3000:]}")
             time.sleep(0.05)
-        yield
+        yield child.pid
     finally:
         child.terminate()
         child.wait(SERVE_SECONDS)
 
 
-@asynccontextmanager
-async def session(client: AsyncAnthropic, environment: Environment, *steps: dict) -> AsyncIterator:
-    """Yield a session of a scripted agent that plays these steps at every message."""
+async def opened(client: AsyncAnthropic, environment: Environment, *steps: dict):
+    """Return a session of a scripted agent that plays these steps at every message."""
     agent = await client.beta.agents.create(
         name="bench",
         model="scripted",
         system=json.dumps({"turns": [{"steps": list(steps)}]}),
-        tools=[{"type": "agent_toolset_20260401"}],
+        tools=[{"type": "agent_toolset_20260401"}, WAIT],
     )
-    made = await client.beta.sessions.create(agent=agent.id, environment_id=environment.id)
+    return await client.beta.sessions.create(agent=agent.id, environment_id=environment.id)
+
+
+@asynccontextmanager
+async def session(client: AsyncAnthropic, environment: Environment, *steps: dict) -> AsyncIterator:
+    """Yield such a session, and archive it at the end."""
+    made = await opened(client, environment, *steps)
     try:
         yield made
     finally:
         with contextlib.suppress(Exception):
             await client.beta.sessions.archive(made.id)
+
+
+async def say(client: AsyncAnthropic, session_id: str) -> None:
+    """Send the message that starts a turn."""
+    message = {"type": "user.message", "content": [{"type": "text", "text": "go"}]}
+    await client.beta.sessions.events.send(session_id, events=[message])
 
 
 async def turn(client: AsyncAnthropic, session_id: str) -> list:
@@ -159,14 +194,23 @@ async def turn(client: AsyncAnthropic, session_id: str) -> list:
     The brain is looked at seldom, so that looking costs the turn little.
     """
     before = len(await events(client, session_id))
-    message = {"type": "user.message", "content": [{"type": "text", "text": "go"}]}
-    await client.beta.sessions.events.send(session_id, events=[message])
+    await say(client, session_id)
     async with asyncio.timeout(TURN_SECONDS):
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             said = (await events(client, session_id))[before:]
             if any(is_over(event) for event in said):
                 return said
+
+
+async def until(holds: Callable[[], bool | Awaitable[bool]], pause_seconds: float) -> None:
+    """Look until it holds; TimeoutError when it does not in time."""
+    async with asyncio.timeout(TURN_SECONDS):
+        while True:
+            found = holds()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(pause_seconds)
 
 
 def is_over(event) -> bool:
@@ -237,19 +281,45 @@ def call(command: str) -> dict:
     return {"call": {"tool": "bash", "input": {"command": command}}}
 
 
-async def measure_claims(bench: Bench, client: AsyncAnthropic, served: Brain) -> None:
+async def measure_claims(
+    bench: Bench, client: AsyncAnthropic, served: Brain, *, beside_sdk: bool = False
+) -> None:
     """claim_latency_ms: work queued, until our poll took it; the brain's own record tells."""
-    count = bench.times(20, 8)
-    taken: list[float] = []
-    async with AsyncAnthropic(base_url=served.url, auth_token=served.ours.key) as queue:
+    count = bench.times(20, 5)
+    taken: dict[str, list[float]] = {"ours": [], "sdk": []}
+    async with asyncio.TaskGroup() as group:
+        polling = group.create_task(_sdk_poll(served)) if beside_sdk else None
         for _ in range(count):
-            async with session(client, served.ours, {"say": "done"}) as made:
-                await turn(client, made.id)
-                taken.append(await claim_seconds(queue, served.ours, made.id))
-    bench.record("claim_latency_ms", taken, "ms", scale=1000)
+            taken["ours"].append(await _claimed(client, served, served.ours))
+            if beside_sdk:
+                taken["sdk"].append(await _claimed(client, served, served.polled))
+        if polling is not None:
+            polling.cancel()
+    sdk = {"sdk_ms": round(statistics.median(taken["sdk"]) * 1000, 1)} if beside_sdk else {}
+    bench.record("claim_latency_ms", taken["ours"], "ms", scale=1000, **sdk)
 
 
-async def claim_seconds(client: AsyncAnthropic, environment: Environment, session_id: str) -> float:
+async def _claimed(client: AsyncAnthropic, served: Brain, environment: Environment) -> float:
+    """Queue work at a moment of its own, and return how long it waited for a poll."""
+    await asyncio.sleep(random.uniform(0.1, 1.1))
+    key = environment.key
+    async with (
+        AsyncAnthropic(base_url=served.url, auth_token=key) as queue,
+        session(client, environment, {"say": "done"}) as made,
+    ):
+        await turn(client, made.id)
+
+        async def claimed() -> bool:
+            return await claim_seconds(queue, environment, made.id) is not None
+
+        await until(claimed, LOOK_SECONDS)
+        return await claim_seconds(queue, environment, made.id) or 0.0
+
+
+async def claim_seconds(
+    client: AsyncAnthropic, environment: Environment, session_id: str
+) -> float | None:
+    """Return how long the session's item waited; None while it does."""
     async for item in client.beta.environments.work.list(environment.id):
         if item.data.id == session_id and item.acknowledged_at:
             queued, taken = (
@@ -257,17 +327,39 @@ async def claim_seconds(client: AsyncAnthropic, environment: Environment, sessio
                 for moment in (item.created_at, item.acknowledged_at)
             )
             return (taken - queued).total_seconds()
-    raise RuntimeError(f"nothing claimed {session_id}")
+    return None
 
 
-async def measure(bench: Bench) -> None:
-    """Run the brain, both ends that serve it, and the sessions."""
-    with contextlib.ExitStack() as stack:
+async def _sdk_poll(served: Brain) -> None:
+    """Poll as the SDK does, and let every item go at once."""
+    environment = served.polled
+    async with AsyncAnthropic(base_url=served.url, auth_token=environment.key) as client:
+        work = client.beta.environments.work
+        poller = work.poller(
+            environment_id=environment.id, environment_key=environment.key, auto_stop=False
+        )
+        async for item in poller:
+            await work.stop(item.id, environment_id=environment.id, force=True)
+
+
+@dataclass(frozen=True)
+class World:
+    """A brain, and who serves it: `handiwork up` and the SDK's worker."""
+
+    served: Brain
+    client: AsyncAnthropic
+    directory: Path
+
+
+@asynccontextmanager
+async def world(program: Sequence[str | Path] = ("-m", "handiwork")) -> AsyncIterator[World]:
+    """Run the brain, and both ends that serve it."""
+    async with contextlib.AsyncExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="hw-sessions-"))
         directory = Path(name)
         directory.chmod(0o711)
         served = stack.enter_context(brain(stack.enter_context(memory_directory())))
-        stack.enter_context(control_plane(directory, served))
+        stack.enter_context(control_plane(directory, served, program=program))
         folder = directory / "workspace"
         folder.mkdir()
         stack.enter_context(
@@ -279,6 +371,14 @@ async def measure(bench: Bench) -> None:
                 given=served.theirs.key + "\n",
             )
         )
-        async with AsyncAnthropic(base_url=served.url, api_key=served.api_key) as client:
-            await measure_calls(bench, client, served)
-            await measure_claims(bench, client, served)
+        client = await stack.enter_async_context(
+            AsyncAnthropic(base_url=served.url, api_key=served.api_key)
+        )
+        yield World(served, client, directory)
+
+
+async def measure(bench: Bench) -> None:
+    """Measure calls and claims as the main job has them."""
+    async with world() as found:
+        await measure_calls(bench, found.client, found.served)
+        await measure_claims(bench, found.client, found.served)
