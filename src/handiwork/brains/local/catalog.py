@@ -153,6 +153,8 @@ class Catalog:
     async def update_environment(self, environment_id: str, body: EnvironmentUpdate) -> Document:
         """Change what is given; 409 when the new name is taken."""
         now = timestamp(self._clock())
+        # Of an environment, unlike of anything else, an empty value deletes its key too.
+        cleared = {key: value or None for key, value in body.metadata.items()}
 
         def change(connection: Connection) -> Document:
             environment = _environment(connection, environment_id)
@@ -161,7 +163,7 @@ class Catalog:
                 raise WireError(400, f"environment {environment_id} is archived", details)
             environment |= {
                 "name": body.name or environment["name"],
-                "metadata": merged(environment["metadata"], body.metadata),
+                "metadata": merged(environment["metadata"], cleared),
                 "scope": body.scope or environment["scope"],
                 "updated_at": now,
             }

@@ -3,7 +3,7 @@
 from litestar import delete, get, post
 
 from handiwork.brains.local.keys import Kind
-from handiwork.brains.local.paging import page
+from handiwork.brains.local.paging import number, page
 from handiwork.brains.local.services import (
     Answer,
     AnyRequest,
@@ -20,6 +20,8 @@ from handiwork.brains.local.shapes import (
     EnvironmentCreate,
     EnvironmentUpdate,
 )
+
+MAX_VERSION = 1_000_000
 
 
 @post("/v1/agents", status_code=200)
@@ -41,9 +43,11 @@ async def list_agents(request: AnyRequest) -> Answer:
 
 @get("/v1/agents/{agent_id:str}")
 async def get_agent(request: AnyRequest) -> Answer:
-    """Return an agent."""
+    """Return an agent, or one of its versions."""
     caller_of(request, Kind.API)
-    return answer(await services_of(request).catalog.agent(name_of(request, "agent_id")))
+    version = number(query_of(request), "version", 1, MAX_VERSION)
+    catalog = services_of(request).catalog
+    return answer(await catalog.agent(name_of(request, "agent_id"), version))
 
 
 @post("/v1/agents/{agent_id:str}", status_code=200)
