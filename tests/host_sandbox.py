@@ -70,7 +70,8 @@ class HostFiles:
 
     async def remove(self, path: str, *, recursive: bool = False) -> None:
         target = self._at(path)
-        shutil.rmtree(target) if recursive else target.unlink()
+        deep = recursive and target.is_dir() and not target.is_symlink()
+        shutil.rmtree(target) if deep else target.unlink()
 
     async def move(self, source: str, target: str) -> None:
         self._at(source).rename(self._at(target))

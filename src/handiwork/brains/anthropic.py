@@ -25,6 +25,7 @@ from handiwork.model.environment import QueueStats
 from handiwork.model.errors import (
     BrainRefusedError,
     BrainUnavailableError,
+    LeaseLostError,
     NotFoundError,
     UnauthorizedError,
 )
@@ -178,10 +179,17 @@ class AnthropicBrain:
             self._access.shut(work)
 
     async def beat(self, work: WorkItem, expected: str) -> Beat:
-        """Beat once, expecting the brain's last word on it."""
-        return await self._access.call(
-            work, f"heartbeat of {work.id}", lambda api: self._heartbeat(api, work, expected)
-        )
+        """Beat once, expecting the brain's last word on it.
+
+        With the lease goes the session's token: what is not ours any more is not written to.
+        """
+        try:
+            return await self._access.call(
+                work, f"heartbeat of {work.id}", lambda api: self._heartbeat(api, work, expected)
+            )
+        except LeaseLostError:
+            self._access.shut(work)
+            raise
 
     async def _heartbeat(
         self, api: anthropic.AsyncAnthropic, work: WorkItem, expected: str

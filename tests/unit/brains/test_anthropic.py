@@ -473,3 +473,26 @@ async def test_a_session_is_asked_for_again_until_the_brain_tells(
     with pytest.raises(BrainUnavailableError):
         await brain.describe(WORK)
     assert len(server.seen["sesn_1"]) - before == module._DESCRIBE_TRIES
+
+
+async def test_with_the_lease_goes_the_sessions_token(
+    server: Server, brain: AnthropicBrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handiwork.brains.lease.Lease.interval_seconds", 0.05)
+    server.answers["heartbeat!"] = [(200, BEAT), error(412)]
+    work = WorkItem(
+        id="work_1", environment_id="env_1", kind="session", session_id="sesn_1", secret=SECRET
+    )
+    kept = list[bool]()
+
+    async def body() -> None:
+        async with brain.hold(work):
+            kept.append(brain.access.scoped(work) is not None)
+            try:
+                await asyncio.sleep(10)
+            finally:
+                kept.append(brain.access.scoped(work) is not None)
+
+    with pytest.raises(LeaseLostError):
+        await body()
+    assert kept == [True, False]
