@@ -50,6 +50,11 @@ class Layout:
         return self.root / "sandboxes"
 
     @property
+    def skills(self) -> Path:
+        """Archives of skills, kept to spare a download; it may be emptied at any time."""
+        return self.root / "skills"
+
+    @property
     def egress(self) -> Path:
         """What the proxy keeps; its process owns the directory."""
         return self.root / "egress"
