@@ -99,6 +99,18 @@ class ToolSettings(Section, frozen=True, kw_only=True):
     background_jobs: int = 8
 
 
+class StagingSettings(Section, frozen=True, kw_only=True):
+    """What a session's metadata may ask to have in its workspace. Empty lists mean nothing.
+
+    `git_hosts` are exact names; the egress policy must permit what git fetches as well. Whoever may
+    create a session may name any file of `files_dir`.
+    """
+
+    git_hosts: tuple[str, ...] = ()
+    git_seconds: float = 300.0
+    files_dir: str = ""
+
+
 class EgressSettings(Section, frozen=True, kw_only=True):
     """The proxy. `policy` is the global layer."""
 
@@ -151,6 +163,7 @@ class Settings(Section, frozen=True, kw_only=True):
     sandbox: SandboxSettings = msgspec.field(default_factory=SandboxSettings)
     sessions: SessionSettings = msgspec.field(default_factory=SessionSettings)
     tools: ToolSettings = msgspec.field(default_factory=ToolSettings)
+    staging: StagingSettings = msgspec.field(default_factory=StagingSettings)
     egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
     process: ProcessSettings = msgspec.field(default_factory=ProcessSettings)
     webhooks: WebhookSettings = msgspec.field(default_factory=WebhookSettings)
