@@ -12,6 +12,7 @@ from handiwork.fleet.local import LocalFleet
 from handiwork.model.session import BrainSession, Session
 from handiwork.model.tool import TextBlock, ToolCall, ToolResult
 from handiwork.observe.metrics import Metrics
+from handiwork.sessions.attachments import Sources
 from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.runner import Hands
@@ -52,6 +53,7 @@ class World:
             sessions=SessionSettings(idle_seconds=30), sandbox=SandboxSettings(max_sandboxes=4)
         )
         self.environment = ENVIRONMENT
+        self.sources = Sources()
         self.metrics = Metrics()
 
     async def __aenter__(self) -> "World":
@@ -75,6 +77,7 @@ class World:
             settings=self.settings.sessions,
             clock=clock,
             metrics=self.metrics,
+            sources=self.sources,
         )
         self.fleet = LocalFleet(max_sessions=8)
         self.dispatcher = Dispatcher(self.hands, self.fleet)

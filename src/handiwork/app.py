@@ -27,7 +27,8 @@ from handiwork.api.server import serving
 from handiwork.brains.anthropic import AnthropicBrain
 from handiwork.brains.conversation import conversation
 from handiwork.brains.holding import Records
-from handiwork.config import EnvironmentSettings, SandboxSettings, Settings
+from handiwork.brains.resources import AnthropicMemories, AnthropicSkills
+from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, StagingSettings
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
@@ -37,6 +38,7 @@ from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
 from handiwork.sandboxes.protocol import Driver
+from handiwork.sessions.attachments import Sources
 from handiwork.sessions.audit import AuditIndex
 from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.drain import Drain, drained
@@ -49,7 +51,9 @@ from handiwork.sessions.run_files import left_files
 from handiwork.sessions.runner import Hands
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import LiveSandboxes
+from handiwork.sessions.skills import SkillShelf
 from handiwork.sessions.webhooks import WEBHOOK_KEYS, keys_of
+from handiwork.store.archive_cache import ArchiveCache
 from handiwork.store.envelope import load_control_key
 from handiwork.store.environment_keys import LocalKeys, environments_with_keys, local_keys
 from handiwork.store.layout import Layout, read_or_create, read_private
@@ -248,20 +252,23 @@ async def _engine(
     """Brains outlive the fleet: a session that is let go still has to tell its brain."""
     settings, registry, drain = parts.settings.sessions, stock(), Drain()
     check_timeouts(parts.settings.tools, registry)
+    shelf = SkillShelf(ArchiveCache(parts.layout.skills))
+    brains = [_brain(one, key, parts, stack) for one, key in parts.environments]
     hands = [
         Hands(
-            brain=_brain(one, key, parts, stack),
+            brain=brain,
             store=parts.store,
             sandboxes=live,
             policies=policies,
             registry=registry,
             settings=settings,
             tools=parts.settings.tools,
+            sources=_sources(brain, shelf, parts.settings.staging),
             clock=now,
             metrics=parts.metrics,
             drain=drain,
         )
-        for one, key in parts.environments
+        for brain in brains
     ]
     fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.max_sessions))
     polls, full = PollBudget(settings.polls_per_minute), Room(live, parts.settings.sandbox)
@@ -492,6 +499,15 @@ def _brain(
     brain.posts_again = functools.partial(parts.metrics.post, "retried")
     stack.push_async_callback(brain.close)
     return brain
+
+
+def _sources(brain: AnthropicBrain, shelf: SkillShelf, staging: StagingSettings) -> Sources:
+    return Sources(
+        skills=AnthropicSkills(brain.access),
+        memories=AnthropicMemories(brain.access),
+        shelf=shelf,
+        staging=staging,
+    )
 
 
 async def _stop(store: Store, served: Mapping[str, Dispatcher], session_id: str) -> None:

@@ -40,6 +40,8 @@ from handiwork.model.session import (
 from handiwork.model.tool import LedgerEntry, ToolCall
 from handiwork.observe import log
 from handiwork.observe.metrics import Metrics
+from handiwork.sandboxes.protocol import Sandbox
+from handiwork.sessions.attachments import Attachments, Sources
 from handiwork.sessions.calls import CallPath, Calls
 from handiwork.sessions.drain import Drain
 from handiwork.sessions.journal import Journal
@@ -86,6 +88,7 @@ class Hands:
     settings: SessionSettings
     clock: Callable[[], datetime]
     tools: ToolSettings = field(default_factory=ToolSettings)
+    sources: Sources = field(default_factory=Sources)
     stops: set[str] = field(default_factory=set)
     stragglers: Stragglers = field(default_factory=Stragglers)
     metrics: Metrics = field(default_factory=Metrics)
@@ -108,6 +111,8 @@ class _Run:
         self._journal = Journal(
             hands.store.sessions, work.session_id, hands.clock, self._waiting_changed
         )
+        self._attachments = Attachments(hands.sources, work, self._journal, self._live_sandbox)
+        self._fresh = False
         self._unsaved = False
         self._open: dict[str, LedgerEntry] = {}
         self._turn_open = False
@@ -162,8 +167,10 @@ class _Run:
         toolset = await self._prepare(view)
         try:
             happening, reason = await self._follow(toolset)
+            await self._attachments.finish()
             await self._rest(happening, reason)
         except asyncio.CancelledError:
+            await self._attachments.save()
             await self._free_sandbox()
             raise
 
@@ -207,8 +214,12 @@ class _Run:
             sandbox_id = await self._sandbox(view)
         except HandiworkError as error:
             self._journal.waits(WaitingKind.SANDBOX, str(error))
-            await self._move(Happening.REFUSED, str(error))
-            return RefusingToolset(view, str(error))
+            return await self._refuse(view, error)
+        try:
+            await self._attachments.attach(view, fresh=self._fresh)
+        except HandiworkError as error:
+            await self._undo_sandbox(sandbox_id)
+            return await self._refuse(view, error)
         await self._move(Happening.READY)
         toolset = SessionToolset(
             view,
@@ -221,6 +232,21 @@ class _Run:
         for name in missing:
             self._journal.waits(WaitingKind.UNSERVED_TOOL, UNSERVED, name=name)
         return toolset
+
+    async def _refuse(self, view: BrainSession, error: HandiworkError) -> Toolset:
+        await self._move(Happening.REFUSED, str(error))
+        return RefusingToolset(view, str(error))
+
+    async def _undo_sandbox(self, sandbox_id: str) -> None:
+        """Let go of a sandbox that lacks what it must hold; one that never served leaves nothing."""
+        if not self._fresh:
+            await self._free_sandbox()
+            return
+        await self._hands.sandboxes.close(sandbox_id)
+        self._session = msgspec.structs.replace(self._known(), sandbox_id="")
+
+    async def _live_sandbox(self) -> Sandbox:
+        return await self._hands.sandboxes.use(self._known().sandbox_id)
 
     def _refuse_stopped(self) -> None:
         if self._work.session_id in self._hands.stops:
@@ -255,6 +281,7 @@ class _Run:
         )
         record = await sandboxes.create(request)
         self._session = msgspec.structs.replace(session, sandbox_id=record.id)
+        self._fresh = True
         self._journal.note("sandbox.created", sandbox_id=record.id, tier=record.tier)
         return record.id
 
@@ -278,15 +305,18 @@ class _Run:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                writing = group.create_task(self._journal.follow())
+                beside = [
+                    group.create_task(self._journal.follow()),
+                    group.create_task(self._attachments.follow()),
+                ]
                 calls = Calls(path, group, lambda: self._rearm(calls))
                 ending = group.create_task(self._drained(calls))
                 try:
                     return await self._until_rest(calls)
                 finally:
                     calls.cancel()
-                    ending.cancel()
-                    writing.cancel()
+                    for task in (*beside, ending):
+                        task.cancel()
         except BaseExceptionGroup as errors:
             raise sole(errors) from None
 
@@ -315,6 +345,7 @@ class _Run:
                 self._rearm(calls)
             case ToolSettled():
                 calls.settled(event.tool_use_id)
+                self._attachments.touch()
                 entry = self._open.pop(event.tool_use_id, None)
                 if entry is not None and not calls.took(event.tool_use_id):
                     self._journal.later(functools.partial(self._settle_former, entry))
