@@ -149,15 +149,24 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.callback(os.close, layout.lock())
         ports = _bind(settings, stack)
         _harden()
-        store = await open_sqlite_store(
-            layout.database, control_key=load_control_key(layout.control_key)
-        )
-        stack.push_async_callback(store.close)
+        store = await stack.enter_async_context(opened_store(layout))
         keys = await local_keys(store) if settings.local_brain.enabled else None
         environments = await environments_with_keys(settings, keys, store)
         drivers = _drivers(settings, layout, environments)
         parts = _Parts(settings, layout, ports, store, keys, environments, drivers)
         yield await _start(parts, stack)
+
+
+@asynccontextmanager
+async def opened_store(layout: Layout) -> AsyncIterator[Store]:
+    """Open the control plane's store, on a directory whose lock the caller holds."""
+    store = await open_sqlite_store(
+        layout.database, control_key=load_control_key(layout.control_key)
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @dataclass(frozen=True)

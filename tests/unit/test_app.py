@@ -1,6 +1,7 @@
 """The pieces of the composition root; `tests/integration/test_cli.py` starts and stops the whole."""
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import json
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from handiwork import app
-from handiwork.config import EnvironmentSettings, SandboxSettings, Settings
+from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, WebhookSettings
 from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
 from handiwork.model.session import Session, SessionState
 from handiwork.sandboxes.probe import Finding
@@ -32,6 +33,19 @@ def layout(tmp_path: Path) -> Layout:
 
 def environment(key_file: Path, **more: Any) -> EnvironmentSettings:
     return EnvironmentSettings(id="env_1", key_file=str(key_file), **more)
+
+
+async def test_webhook_keys_come_from_files_and_from_what_init_stored(tmp_path: Path) -> None:
+    text, store = base64.b64encode(bytes(32)).decode(), MemoryStore()
+    assert await app._webhook_keys(Settings(), store) == ()
+    await store.control_secrets.put("webhook-keys", f"whsec_{text}")
+    (tmp_path / "keys").write_text(f"{text}\n{text}\n")
+    settings = Settings(webhooks=WebhookSettings(key_files=(str(tmp_path / "keys"),)))
+    (tmp_path / "keys").chmod(0o600)
+    assert await app._webhook_keys(settings, store) == (bytes(32),) * 3
+    (tmp_path / "keys").write_text("no key")
+    with pytest.raises(ConfigError, match=f"key_files {tmp_path}/keys: the webhook key"):
+        await app._webhook_keys(settings, store)
 
 
 def test_the_admin_key_is_made_once(layout: Layout) -> None:

@@ -1,6 +1,7 @@
 """What every verb starts from: settings, the data directory, a client of the control plane."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,17 @@ class Invocation:
     def layout(self) -> Layout:
         """Where the control plane's state lives."""
         return Layout(config.data_dir(self.settings, is_root=process.is_root(), home=Path.home()))
+
+    @property
+    def is_served(self) -> bool:
+        """Say whether a control plane runs, or starts, on the data directory."""
+        if not self.layout.root.exists():
+            return False
+        try:
+            os.close(self.layout.lock())
+        except ConfigError:
+            return True
+        return False
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Handiwork]:

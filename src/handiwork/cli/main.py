@@ -12,9 +12,11 @@ import typer
 from handiwork.cli import agent, audit, policy, sandbox, secret, session, webhook
 from handiwork.cli.demo.command import demo
 from handiwork.cli.doctor import doctor
+from handiwork.cli.init import init
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail
 from handiwork.cli.run import run_task
+from handiwork.cli.status import status
 from handiwork.cli.up import up
 from handiwork.model.errors import HandiworkError
 
@@ -28,6 +30,8 @@ app = typer.Typer(
 for noun in (sandbox, session, policy, secret, agent, audit, webhook):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 app.command("up")(up)
+app.command("init")(init)
+app.command("status")(status)
 app.command("demo")(demo)
 app.command("run")(run_task)
 app.command("doctor")(doctor)

@@ -5,6 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from handiwork.client.link import Link
 from handiwork.client.runs import Runs
 from handiwork.client.sandboxes import Sandboxes
@@ -62,3 +64,8 @@ class Handiwork:
     async def readiness(self) -> dict[str, str]:
         """Return each part of a ready control plane; HandiworkError when it is not ready."""
         return await self._link.get("/readyz", dict[str, str])
+
+    async def parts(self) -> dict[str, str]:
+        """Return each part with `ready`, or with why it is not."""
+        answer = await self._link.raw("GET", "/readyz", also=503)
+        return msgspec.json.decode(answer, type=dict[str, str])

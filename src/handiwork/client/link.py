@@ -84,16 +84,26 @@ class Link:
         query: Query | None = None,
         content: bytes | None = None,
         media_type: str = "application/json",
+        also: int = 200,
         seconds: float = ANSWER_SECONDS,
     ) -> bytes:
-        """Return the body of an answer; an error of the tree when it is one."""
+        """Return the body of an answer; an error of the tree when it is one.
+
+        `also` is a status that is no success and whose body is an answer all the same.
+        """
         async with self.stream(
-            method, path, query=query, content=content, media_type=media_type, seconds=seconds
+            method,
+            path,
+            query=query,
+            content=content,
+            media_type=media_type,
+            also=also,
+            seconds=seconds,
         ) as chunks:
             return await _whole(chunks, MAX_ANSWER_BYTES)
 
     @asynccontextmanager
-    async def stream(
+    async def stream(  # noqa: PLR0913  what HTTP has, each with a default
         self,
         method: str,
         path: str,
@@ -102,6 +112,7 @@ class Link:
         content: bytes | None = None,
         media_type: str = "application/json",
         accept: str = "",
+        also: int = 200,
         seconds: float = ANSWER_SECONDS,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield the body of an answer as it comes; `seconds` may pass between two pieces."""
@@ -121,7 +132,7 @@ class Link:
         try:
             response = await self._sent(request)
             try:
-                if not response.is_success:
+                if not response.is_success and response.status_code != also:
                     raise await _error(response)
                 yield response.aiter_raw()
             finally:

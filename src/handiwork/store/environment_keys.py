@@ -10,6 +10,9 @@ from handiwork.model.ids import new_id
 from handiwork.store.layout import read_private
 from handiwork.store.protocol import Store
 
+ENVIRONMENT_KEY = "environment-key/"
+"""What the name of the control secret with an environment's key begins with; its id follows."""
+
 
 @dataclass(frozen=True)
 class LocalKeys:
@@ -56,7 +59,7 @@ async def key_of(environment: EnvironmentSettings, store: Store) -> str:
     """Return the key of its file, else of the store; ConfigError."""
     if environment.key_file:
         return _key_in_file(environment)
-    key = await store.control_secrets.get(f"environment-key/{environment.id}")
+    key = await store.control_secrets.get(ENVIRONMENT_KEY + environment.id)
     if key is None:
         raise ConfigError(
             f"environments[{environment.id}] has no key: name a key_file, or run `handiwork init`"

@@ -17,6 +17,12 @@ def brain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrainProcess]:
 
 
 @pytest.fixture
+def by_key(tmp_path: Path) -> tuple[str, str]:
+    """The option that has the brain spoken to directly."""
+    return ("--key-file", str(tmp_path / "local-brain-api-key"))
+
+
+@pytest.fixture
 def served(brain: BrainProcess, tmp_path: Path) -> None:
     """What a control plane tells of the brain in its data directory."""
     addresses = {"api": "", "local_brain": brain.base_url, "environment_id": brain.environment_id}
@@ -33,9 +39,9 @@ def make_agent(brain: BrainProcess, *steps: dict[str, object]) -> str:
 
 
 @pytest.mark.usefixtures("served")
-def test_a_turn_is_told(brain: BrainProcess, handiwork) -> None:
+def test_a_turn_is_told(brain: BrainProcess, by_key, handiwork) -> None:
     agent = make_agent(brain, {"say": "you said [b]${text}[/b]"})
-    done = handiwork("run", "look \x1b[2J here", "--agent", agent)
+    done = handiwork("run", "look \x1b[2J here", "--agent", agent, *by_key)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert lines[0].startswith("session sesn_")
@@ -43,16 +49,16 @@ def test_a_turn_is_told(brain: BrainProcess, handiwork) -> None:
 
 
 @pytest.mark.usefixtures("served")
-def test_a_turn_that_fails(brain: BrainProcess, handiwork) -> None:
+def test_a_turn_that_fails(brain: BrainProcess, by_key, handiwork) -> None:
     agent = make_agent(brain, {"fail": "out of ideas"})
-    done = handiwork("run", "go", "--agent", agent)
+    done = handiwork("run", "go", "--agent", agent, *by_key)
     assert done.code == 1
     assert "the turn ended with" in done.out
 
 
 @pytest.mark.usefixtures("served")
-def test_an_agent_that_is_not_there(handiwork) -> None:
-    done = handiwork("run", "go", "--agent", "agent_01aaaaaaaaaaaaaaaaaaaaaa")
+def test_an_agent_that_is_not_there(by_key, handiwork) -> None:
+    done = handiwork("run", "go", "--agent", "agent_01aaaaaaaaaaaaaaaaaaaaaa", *by_key)
     assert done.code == 2
     assert done.err.count("\n") == 1
 
@@ -67,8 +73,9 @@ def test_keys(brain: BrainProcess, handiwork, tmp_path: Path) -> None:
     assert (done.code, str(tmp_path / "none") in done.err) == (2, True)
 
 
-def test_without_a_control_plane(handiwork) -> None:
-    done = handiwork("run", "go", "--agent", "agent_1")
+def test_without_a_control_plane(handiwork, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k")
+    done = handiwork("run", "go", "--agent", "agent_1", "--key-file", str(tmp_path / "key"))
     assert (done.code, "handiwork up" in done.err) == (2, True)
 
 
@@ -82,8 +89,8 @@ def test_a_brain_elsewhere_needs_its_own_key(handiwork, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("served")
-def test_a_brain_that_is_gone(handiwork, tmp_path: Path) -> None:
+def test_a_brain_that_is_gone(by_key, handiwork, tmp_path: Path) -> None:
     addresses = {"local_brain": "http://127.0.0.1:9", "environment_id": "env_1"}
     (tmp_path / "addresses.json").write_text(json.dumps(addresses))
-    done = handiwork("run", "go", "--agent", "agent_1")
+    done = handiwork("run", "go", "--agent", "agent_1", *by_key)
     assert (done.code, "cannot be reached" in done.err) == (1, True)

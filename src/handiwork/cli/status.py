@@ -1,0 +1,107 @@
+"""`handiwork status`: what is served, what is stuck, and why."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from handiwork.cli.invocation import Invocation
+from handiwork.cli.output import EXIT_FAILED, marked, say, show, show_one
+from handiwork.client.handiwork import Handiwork
+from handiwork.model.environment import EnvironmentStatus
+from handiwork.model.errors import ConfigError
+from handiwork.model.session import Session, SessionState
+
+MAX_SESSIONS = 1000
+"""The newest; a status is read by a person."""
+CLAIMING = ("polling", "starting", "full")
+"""States of an environment whose work is or will be claimed."""
+STUCK_STATES = (SessionState.REFUSED, SessionState.LOST)
+
+
+class Stuck(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that waits for something somebody may have to look after."""
+
+    session_id: str
+    agent: str
+    what: str
+    reason: str
+    since: datetime
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole, as `--json` prints it."""
+
+    parts: dict[str, str]
+    environments: tuple[EnvironmentStatus, ...]
+    sessions: dict[str, int]
+    stuck: tuple[Stuck, ...]
+
+
+def status(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Show environments, sessions by state, and what is stuck and why."""
+    invocation: Invocation = context.obj
+    try:
+        found = invocation.call(_look)
+    except ConfigError as error:
+        say(str(error))
+        raise typer.Exit(EXIT_FAILED) from None
+    if as_json:
+        show_one(found, as_json=True)
+        return
+    for part, state in found.parts.items():
+        marked(state == "ready", f"{part}: {state}")
+    say("environments:" if found.environments else "environments: none", "bold")
+    for one in found.environments:
+        marked(one.state in CLAIMING, environment_line(one), "yellow")
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(found.sessions.items()))
+    say(f"sessions: {counted or 'none yet'}")
+    if found.stuck:
+        say("stuck:", "bold")
+        show(found.stuck, ("session_id", "agent", "what", "since", "reason"), as_json=False)
+
+
+async def _look(client: Handiwork) -> Status:
+    parts = await client.parts()
+    sessions = await client.sessions.list(limit=MAX_SESSIONS)
+    states = Counter(session.state.value for session in sessions)
+    return Status(
+        parts=parts,
+        environments=tuple(await client.environments.list()),
+        sessions=dict(states),
+        stuck=tuple(stuck(sessions)),
+    )
+
+
+def environment_line(one: EnvironmentStatus) -> str:
+    """Return how an environment stands, in a line."""
+    told = f"{one.id} {one.state}" + (f" ({one.reason})" if one.reason else "")
+    told += f" since {one.since:%Y-%m-%d %H:%M:%S}"
+    if one.queue is None:
+        told += f"; queue not known: {one.queue_error}"
+    else:
+        told += f"; queue {one.queue.depth} waiting, {one.queue.pending} handed out"
+    return f"{told}; {len(one.leases)} leases, {len(one.sessions)} sessions; {one.base_url}"
+
+
+def stuck(sessions: Sequence[Session]) -> list[Stuck]:
+    """Return what waits, and what was refused or lost; the longest first."""
+    found = []
+    for session in sessions:
+        agent = session.agent_name or session.agent_id
+        for one in session.waiting:
+            what = f"{one.kind.value} {one.name}".strip()
+            found.append(_stuck(session, agent, what, one.reason, one.since))
+        if session.state in STUCK_STATES:
+            what = session.state.value
+            found.append(_stuck(session, agent, what, session.reason, session.updated_at))
+    return sorted(found, key=lambda one: one.since)
+
+
+def _stuck(session: Session, agent: str, what: str, reason: str, since: datetime) -> Stuck:
+    return Stuck(session_id=session.id, agent=agent, what=what, reason=reason, since=since)
