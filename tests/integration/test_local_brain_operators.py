@@ -162,3 +162,12 @@ async def test_hostile_bodies_are_a_400(brain, path, body):
                 f"/v1/{path}", cast_to=object, content=body, options={"headers": headers}
             )
     assert refused.value.body["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_body_that_is_too_large_is_a_413(brain):
+    async with brain_client(brain, "async") as client:
+        with pytest.raises(anthropic.APIStatusError) as refused:
+            await client.sdk.beta.skills.create(files=[("a/SKILL.md", b"x" * (41 << 20))])
+        assert refused.value.status_code == 413
+        assert refused.value.body["type"] == "error"
+        assert [each.id async for each in client.sdk.models.list()] == ["scripted"]

@@ -8,6 +8,7 @@ from anthropic import Anthropic, AsyncAnthropic
 from anthropic.lib.tools import ToolError, beta_async_tool
 
 from brain_process import TOOLSET, BrainProcess, call, script
+from skill_uploads import MANIFEST
 
 
 @pytest.fixture
@@ -98,6 +99,38 @@ async def test_the_sdk_worker_serves_a_session(brain, user, hands, tmp_path):
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_sdk_worker_gets_the_sessions_skills(brain, user, hands, tmp_path):
+    files = [
+        ("demo-skill/SKILL.md", MANIFEST.encode()),
+        ("demo-skill/lib/a.txt", b"from the skill"),
+    ]
+    skill = await user.beta.skills.create(files=files)
+    agent = await user.beta.agents.create(
+        name="a",
+        model="scripted",
+        system=script(call("read", file_path="skills/demo-skill/lib/a.txt"), {"say": "${result}"}),
+        tools=[TOOLSET],
+        skills=[{"type": "custom", "skill_id": skill.id, "version": "latest"}],
+    )
+    session = await user.beta.sessions.create(
+        agent=agent.id, environment_id=brain.environment_id, initial_events=[SAY]
+    )
+    worker = hands.beta.environments.work.worker(
+        environment_id=brain.environment_id,
+        environment_key=brain.environment_key,
+        workdir=str(tmp_path / "work"),
+        max_idle=0.3,
+    )
+    running = asyncio.ensure_future(worker.run())
+    try:
+        events = await asyncio.wait_for(ended(user, session.id), 20)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    said = [event.content[0].text for event in events if event.type == "agent.message"]
+    assert said == ["from the skill"]
 
 
 async def test_twenty_sessions_at_once(brain, user, hands, tmp_path):
