@@ -132,18 +132,25 @@ async def test_a_lost_lease_posts_nothing(
 
 
 async def _steal(client: anthropic.AsyncAnthropic, brain: BrainProcess, work_id: str) -> None:
-    """Beat once with the lease's own value, as its thief would."""
+    """Beat once with the lease's own value, as its thief would; its holder may come between."""
     thief = client.with_options(auth_token=brain.environment_key)
-    item = await client.beta.environments.work.retrieve(
-        work_id, environment_id=brain.environment_id
-    )
-    beat = await thief.beta.environments.work.heartbeat(
-        work_id,
-        environment_id=brain.environment_id,
-        expected_last_heartbeat=item.latest_heartbeat_at,
-        desired_ttl_seconds=60,
-    )
-    assert beat.lease_extended
+    while True:
+        item = await client.beta.environments.work.retrieve(
+            work_id, environment_id=brain.environment_id
+        )
+        try:
+            beat = await thief.beta.environments.work.heartbeat(
+                work_id,
+                environment_id=brain.environment_id,
+                expected_last_heartbeat=item.latest_heartbeat_at,
+                desired_ttl_seconds=60,
+            )
+        except anthropic.APIStatusError as error:
+            if error.status_code != 412:
+                raise
+        else:
+            assert beat.lease_extended
+            return
 
 
 async def test_a_missing_policy_refuses_the_session_and_says_so(
