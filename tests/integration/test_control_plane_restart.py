@@ -14,7 +14,12 @@ from handiwork.brains.conversation import TOOLSET
 
 CONFIG = "[sessions]\nlease_seconds = 4\n"
 STEPS = [
-    {"call": {"tool": "bash", "input": {"command": "echo once >> count; sleep 30; echo slept"}}},
+    {
+        "call": {
+            "tool": "bash",
+            "input": {"command": "echo once >> count; sleep 30.125; echo slept"},
+        }
+    },
     {"call": {"tool": "bash", "input": {"command": "cat count"}}},
 ]
 
@@ -38,9 +43,9 @@ def results(plane: ControlPlane, session_id: str) -> list[str]:
 
 
 def running_bash(plane: ControlPlane) -> bool:
-    """Say whether the first call runs: its sleep is a process of this host."""
+    """Say whether the first call runs: its sleep, of a length that no other test has, is a process of this host."""
     return any(
-        b"sleep\x0030" in line
+        b"sleep\x0030.125" in line
         for entry in Path("/proc").glob("[0-9]*/cmdline")
         if (line := control_plane_process.command_line(entry))
     )
