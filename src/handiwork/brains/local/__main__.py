@@ -2,7 +2,8 @@
 
 The first line of stdin is its bootstrap, one JSON object: `database` (path), `listen_fd` (a TCP
 socket that listens already), `api_key`, `environments` (each `id`, `name`, `key`), `seal_key`
-(base64, optional: the public key that credentials are sealed to). One line
+(base64, optional: the public key that credentials are sealed to), `models` (each `settings` and
+`key`). Later lines replace all of the models: `{"models": […]}`. One line
 `{"ready": true}` on stdout says that it serves. It ends with 0 on SIGTERM or when stdin closes,
 with 2 and one line on stderr when it cannot start, with 1 when a write was lost.
 """
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -34,9 +36,9 @@ from handiwork.brains.local.keys import Keyring, kept_keys, replace_keys
 from handiwork.brains.local.loop import Loop
 from handiwork.brains.local.memories import Memories
 from handiwork.brains.local.memory_versions import MemoryVersions
-from handiwork.brains.local.models import Model
+from handiwork.brains.local.providers.catalogue import Models
+from handiwork.brains.local.retries import Retries
 from handiwork.brains.local.routes_sessions import stop_streams
-from handiwork.brains.local.scripted import ScriptedModel
 from handiwork.brains.local.server import Server, application
 from handiwork.brains.local.services import Services
 from handiwork.brains.local.skills import Skills
@@ -44,11 +46,13 @@ from handiwork.brains.local.vaults import Vaults
 from handiwork.brains.local.webhooks import Webhooks
 from handiwork.brains.local.work import WorkQueues
 from handiwork.model.errors import ConfigError
+from handiwork.model.language_model import KeyedModel
 from handiwork.observe import log
 from handiwork.store.database import Database
 
 REVISIONS = Path(migrations.__file__).parent / "versions"
 MAX_BOOTSTRAP_BYTES = 1024 * 1024
+MAX_CHANGES = 64
 LOST_WRITE = 1
 REFUSED = 2
 
@@ -71,6 +75,13 @@ class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key: Key
     environments: list[Environment] = []
     seal_key: Annotated[bytes, Meta(min_length=32, max_length=32)] | None = None
+    models: list[KeyedModel] = []
+
+
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a later line changes: all models are replaced by these."""
+
+    models: list[KeyedModel]
 
 
 def read_bootstrap(descriptor: int) -> Bootstrap:
@@ -114,6 +125,8 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self.told: asyncio.Queue[list[KeyedModel]] = asyncio.Queue(MAX_CHANGES)
+        self._line = bytearray()
         self.status = 0
 
     def ask(self) -> None:
@@ -131,7 +144,10 @@ class _Stop:
             loop.add_signal_handler(number, self.ask)
 
         def readable() -> None:
-            if not os.read(descriptor, 4096):
+            data = os.read(descriptor, 65536)
+            if data:
+                self.hear(data)
+            else:
                 loop.remove_reader(descriptor)
                 self.ask()
 
@@ -139,6 +155,24 @@ class _Stop:
             loop.add_reader(descriptor, readable)
         except PermissionError:
             raise ConfigError("stdin must be a pipe that stays open while the brain runs") from None
+
+    def hear(self, data: bytes) -> None:
+        """Take what came on stdin; a line that is not valid changes nothing, and is told."""
+        *lines, rest = bytes(self._line + data).split(b"\n")
+        self._line = bytearray(rest)
+        if len(rest) > MAX_BOOTSTRAP_BYTES:
+            self._line.clear()
+            log.get("brain").error("change_too_long")
+        for line in lines:
+            try:
+                self.told.put_nowait(msgspec.json.decode(line, type=Change).models)
+            except (msgspec.DecodeError, asyncio.QueueFull) as error:
+                log.get("brain").error("change_refused", error=type(error).__name__)
+
+
+async def _replace_models(models: Models, told: asyncio.Queue[list[KeyedModel]]) -> None:
+    while True:
+        await models.replace(await told.get())
 
 
 async def _keyring(database: Database, bootstrap: Bootstrap, clock: Clock) -> Keyring:
@@ -162,12 +196,13 @@ async def _serve(
 ) -> None:
     clock, new_id = StrictClock(_now), ids(os.urandom)
     keyring = await _keyring(database, bootstrap, clock)
-    models: dict[str, Model] = {"scripted": ScriptedModel()}
+    models = Models()
+    await models.replace(bootstrap.models)
     work = WorkQueues(database, clock, new_id)
     webhooks = Webhooks(database, clock, new_id, os.urandom)
     journal = Journal(database, work, clock, new_id, stop.lost_write, webhooks)
     async with asyncio.TaskGroup() as tasks:
-        loop = Loop(journal, models, new_id, tasks)
+        loop = Loop(journal, models, new_id, tasks, Retries(chance=random.SystemRandom().random))
         catalog = Catalog(database, models, clock, new_id)
         services = Services(
             database=database,
@@ -192,6 +227,7 @@ async def _serve(
         server = Server(application(services), _tell_ready)
         leases = tasks.create_task(work.watch_leases())
         delivering = tasks.create_task(webhooks.run())
+        changes = tasks.create_task(_replace_models(models, stop.told))
         serving = tasks.create_task(server.serve(sockets=[listening]))
         stopping = tasks.create_task(stop.asked.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -201,7 +237,9 @@ async def _serve(
         loop.close()
         leases.cancel()
         delivering.cancel()
+        changes.cancel()
         stopping.cancel()
+    await models.close()
 
 
 def _tell_ready() -> None:

@@ -27,6 +27,7 @@ from handiwork.brains.local.tables import (
     PROGRESS,
     SESSIONS,
 )
+from handiwork.brains.local.transcript import COMPACTED, TYPES
 from handiwork.brains.local.turn import Event, Outcome, ended
 from handiwork.brains.local.webhook_rules import types_of
 from handiwork.brains.local.webhooks import Webhooks, keep_deliveries
@@ -36,6 +37,8 @@ from handiwork.store.database import Database
 
 CACHED_SESSIONS = 1000
 MAX_SUBSCRIBERS = 1000
+CONVERSATION_EVENTS = 20_000
+CONVERSATION_BYTES = 128 * 1024 * 1024
 _RESULTS = {"user.tool_result": "tool_use_id", "user.custom_tool_result": "custom_tool_use_id"}
 
 
@@ -67,7 +70,7 @@ class Journal:
             return [row.session_id for row in rows]
 
         sessions = [await self.get(session_id) for session_id in await self._database.read(ids)]
-        self._work.open_turns.update(session.id for session in sessions)
+        self._work.open_turns.update(each.id for each in sessions if each.turn.needs_hands)
         return sessions
 
     async def get(self, session_id: str) -> Session:
@@ -172,9 +175,9 @@ class Journal:
         self.close_streams(session)
         self._sessions.pop(session.id, None)
 
-    def subscribe(self, session: Session) -> Subscriber:
+    def subscribe(self, session: Session, *, previews: bool = False) -> Subscriber:
         """Open a stream of what happens from now on."""
-        subscriber = Subscriber()
+        subscriber = Subscriber(previews=previews)
         session.subscribers.add(subscriber)
         return subscriber
 
@@ -183,6 +186,15 @@ class Journal:
         for each in [session] if session else list(self._sessions.values()):
             for subscriber in each.subscribers:
                 subscriber.close()
+
+    async def conversation(
+        self, session: Session
+    ) -> tuple[list[tuple[int, Event]], tuple[int, str] | None]:
+        """Return the events of the conversation by position, and where it was last shortened."""
+        if session.writes:
+            # What memory knows and the disk does not yet: writes take effect in their order.
+            await self._database.write(lambda _: None)
+        return await self._database.read(lambda connection: _conversation(connection, session.id))
 
     async def earlier_result(self, session: Session, call_id: str) -> Event | None:
         """Return the result that settled a call before, if one did."""
@@ -231,7 +243,7 @@ class Journal:
 
     def _work_for(self, session: Session, *, archived: bool) -> list[WorkItem]:
         environment_id = session.body.environment_id
-        if session.turn.open:
+        if session.turn.needs_hands:
             self._work.open_turns.add(session.id)
             return self._work.offer(environment_id, session.id)
         self._work.open_turns.discard(session.id)
@@ -272,6 +284,26 @@ class Journal:
         for session in list(self._sessions.values())[: max(0, excess)]:
             if session.evictable:
                 del self._sessions[session.id]
+
+
+def _conversation(
+    connection: Connection, session_id: str
+) -> tuple[list[tuple[int, Event]], tuple[int, str] | None]:
+    """Read from the last compaction on, the newest first, within limits."""
+    columns = select(EVENTS.c.position, EVENTS.c.body).where(EVENTS.c.session_id == session_id)
+    newest = columns.order_by(EVENTS.c.position.desc())
+    row = connection.execute(newest.where(EVENTS.c.type == COMPACTED).limit(1)).first()
+    shortened: Event = msgspec.json.decode(row.body) if row else {"kept_from": 0}
+    marker = (int(row.position), str(shortened["summary"])) if row else None
+    chosen = newest.where(EVENTS.c.type.in_(TYPES), EVENTS.c.position >= shortened["kept_from"])
+    found: list[tuple[int, Event]] = []
+    size = 0
+    for position, body in connection.execute(chosen.limit(CONVERSATION_EVENTS)):
+        size += len(body)
+        if size > CONVERSATION_BYTES:
+            break
+        found.append((position, msgspec.json.decode(body)))
+    return found[::-1], marker
 
 
 def _body_change(session: Session) -> dict[str, Any]:

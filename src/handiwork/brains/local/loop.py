@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handiwork.brains.local import turn as rules
+from handiwork.brains.local.asking import Asking
 from handiwork.brains.local.clock import NewId
-from handiwork.brains.local.errors import invalid
+from handiwork.brains.local.errors import WireError, invalid
 from handiwork.brains.local.journal import Journal
-from handiwork.brains.local.models import Model, ModelFailedError, ModelResponse
+from handiwork.brains.local.models import Model
+from handiwork.brains.local.retries import Retries
 from handiwork.brains.local.session import Session
 from handiwork.brains.local.shapes import (
+    Budget,
     UserCustomToolResult,
     UserEvent,
     UserInterrupt,
@@ -21,27 +24,33 @@ from handiwork.brains.local.shapes import (
     text_of,
     wire_event,
 )
-from handiwork.brains.local.turn import Event, EventRefusedError, Outcome, Turn, UnknownCallError
-from handiwork.observe import log
-
-QUICK_SECONDS = 0.002
-"""A model that answers sooner has its request's start told together with its answer."""
-
-_log = log.get("loop")
+from handiwork.brains.local.turn import (
+    Event,
+    EventRefusedError,
+    Outcome,
+    Turn,
+    UnknownCallError,
+    cents,
+)
 
 
 class Loop:
     """Runs the turns of all sessions; its tasks live in the group it is given."""
 
     def __init__(
-        self, journal: Journal, models: Mapping[str, Model], new_id: NewId, tasks: asyncio.TaskGroup
+        self,
+        journal: Journal,
+        models: Mapping[str, Model],
+        new_id: NewId,
+        tasks: asyncio.TaskGroup,
+        retries: Retries | None = None,
     ) -> None:
         self._journal = journal
         self._models = models
         self._new_id = new_id
         self._tasks = tasks
         self._closing = False
-        self._requests: dict[str, asyncio.Task[ModelResponse | ModelFailedError]] = {}
+        self._asking = Asking(journal, models, new_id, tasks, retries or Retries())
 
     async def send(self, session: Session, events: Sequence[UserEvent]) -> list[Event]:
         """Take a user's events, all or none; they are durable when this returns.
@@ -50,6 +59,11 @@ class Loop:
         """
         if session.body.archived_at:
             raise invalid(f"session {session.id} is terminated: it accepts no events")
+        if session.over_budget and any(isinstance(event, UserMessage) for event in events):
+            raise invalid(
+                f"session {session.id} reached its budget: it accepts results, confirmations and"
+                " interrupts only, until the budget is raised or removed"
+            )
         earlier = await self._earlier_results(session, events)
         outcome, echoed, repeated = self._combined(session.turn, events, earlier)
         if any(isinstance(event, UserInterrupt) for event in events):
@@ -65,17 +79,53 @@ class Loop:
             session.asking = True
             self._tasks.create_task(self._ask_until_it_waits(session))
 
+    def budget_of(self, agent: Mapping[str, Any], budget: Budget | None) -> int | None:
+        """Return a budget's cents; 400 when the agent's model has no price to measure it by."""
+        if budget is None:
+            return None
+        name = agent["model"]["id"]
+        model = self._models.get(name)
+        if model is None or model.profile.prices is None:
+            raise WireError(
+                400,
+                f"budget: the model {name!r} has no list price",
+                {"reason": "model_not_budgetable"},
+            )
+        return int(budget.max_list_cost.amount)
+
+    def budget_after(self, session: Session, budget: Budget | None) -> int | None:
+        """Return what a session's budget is changed to: one can be raised or removed, not added."""
+        if budget is None:
+            return None
+        if session.body.budget_cents is None:
+            raise WireError(
+                400,
+                "budget: a session that was created without one takes none",
+                {"reason": "budget_create_only"},
+            )
+        most = self.budget_of(session.body.agent, budget)
+        if most is not None and most <= cents(session.turn.cost or 0):
+            raise WireError(
+                400,
+                f"budget: the session cost {cents(session.turn.cost or 0)} cents already",
+                {"reason": "budget_not_raised"},
+            )
+        return most
+
+    async def reconsider(self, session: Session) -> None:
+        """Go on with a turn that its budget stopped, if the budget permits it by now."""
+        if session.turn.paused and not session.over_budget:
+            await self._journal.apply(session, rules.resume(session.turn))
+            self.advance(session)
+
     def cancel(self, session: Session) -> None:
         """Drop the request that is under way."""
-        request = self._requests.get(session.id)
-        if request is not None:
-            request.cancel()
+        self._asking.cancel(session)
 
     def close(self) -> None:
         """Drop the requests that are under way; a restart asks again."""
         self._closing = True
-        for request in self._requests.values():
-            request.cancel()
+        self._asking.cancel_all()
 
     async def _earlier_results(
         self, session: Session, events: Sequence[UserEvent]
@@ -129,60 +179,9 @@ class Loop:
     async def _ask_until_it_waits(self, session: Session) -> None:
         try:
             while session.turn.model_due and not self._closing:
-                await self._ask(session)
+                await self._asking.ask(session)
         finally:
             session.asking = False
-
-    async def _ask(self, session: Session) -> None:
-        """Make one request of the model and take over its answer, unless it came too late."""
-        generation = session.turn.generation
-        agent = session.body.agent
-        span = self._new_id("sevt")
-        start: list[Event] = [{"type": "span.model_request_start", "id": span}]
-        request = self._tasks.create_task(self._respond(session))
-        self._requests[session.id] = request
-        try:
-            done, _ = await asyncio.wait({request}, timeout=QUICK_SECONDS)
-            if not done:
-                await self._journal.apply(session, Outcome(session.turn, start))
-                start = []
-                await asyncio.wait({request})
-        finally:
-            del self._requests[session.id]
-        if request.cancelled() or session.turn.generation != generation:
-            end = rules.span_end(span, 0, 0, is_error=True)
-            if not start:
-                await self._journal.apply(session, Outcome(session.turn, [end]))
-            return
-        outcome = self._answered(session, request, span, agent["tools"])
-        told = Outcome(outcome.turn, [*start, *outcome.events], outcome.released)
-        await self._journal.apply(session, told)
-
-    def _answered(
-        self,
-        session: Session,
-        request: asyncio.Task[ModelResponse | ModelFailedError],
-        span: str,
-        tools: Sequence[Mapping[str, Any]],
-    ) -> Outcome:
-        response = request.result()
-        if isinstance(response, ModelFailedError):
-            end = rules.span_end(span, 0, 0, is_error=True)
-            outcome = rules.fail(session.turn, str(response))
-            return Outcome(outcome.turn, [end, *outcome.events], outcome.released)
-        return rules.answer(session.turn, response, tools, span, lambda: self._new_id("sevt"))
-
-    async def _respond(self, session: Session) -> ModelResponse | ModelFailedError:
-        """Ask; a failure is returned, for raising it would end the group of all tasks."""
-        agent = session.body.agent
-        model = self._models[agent["model"]["id"]]
-        try:
-            return await model.respond(rules.request(session.turn, agent["system"] or ""))
-        except ModelFailedError as failed:
-            return failed
-        except Exception as error:  # noqa: BLE001  a defect of one session must not end the others
-            _log.exception("model_defect", session_id=session.id)
-            return ModelFailedError(f"the model failed: {type(error).__name__}")
 
 
 def _call_id(event: UserEvent) -> str | None:

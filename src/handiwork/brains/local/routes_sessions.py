@@ -60,17 +60,19 @@ async def create_session(request: AnyRequest) -> Answer:
     wanted = [attachment_of(each, body.environment_id) for each in body.resources]
     given = await attached(services.memories, wanted, (), services.new_id)
     await services.vaults.check(body.vault_ids)
+    agent = await services.catalog.snapshot(body.agent)
     now = services.clock()
     session = Session(
         body=Body(
             id=services.new_id("sesn"),
             environment_id=body.environment_id,
-            agent=await services.catalog.snapshot(body.agent),
+            agent=agent,
             title=body.title,
             metadata=body.metadata,
             created_at=now,
             resources=given,
             vault_ids=body.vault_ids,
+            budget_cents=services.loop.budget_of(agent, body.budget),
         ),
         progress=Progress(turn=Turn(), updated_at=now),
         next_position=0,
@@ -148,10 +150,18 @@ async def update_session(request: AnyRequest) -> Answer:
         raise invalid(f"session {session.id} is archived")
     if change.agent is not None and change.agent.tools is not None and session.turn.open:
         raise invalid(f"session {session.id} has an open turn: its tools cannot change now")
+    loop = services_of(request).loop
+    most = session.body.budget_cents
+    if not isinstance(change.budget, msgspec.UnsetType):
+        most = loop.budget_after(session, change.budget)
     told = _changed(session.body, change)
+    if most != session.body.budget_cents:
+        session.body.budget_cents = most
+        told["budget"] = session.budget
     if len(told) > 1:
         updated = Outcome(session.turn, [told])
         await services_of(request).journal.apply(session, updated, keep_body=True)
+    await loop.reconsider(session)
     return answer(view(session.body, session.progress))
 
 
@@ -238,11 +248,12 @@ async def stream_events(request: AnyRequest) -> ASGIApp:
 def stream_of(request: AnyRequest, session: Session) -> ASGIApp:
     """Return the answer that streams a session; 429 where too many do."""
     services = services_of(request)
+    previews = "agent.message" in every(query_of(request), "event_deltas")
     if len(session.subscribers) >= MAX_STREAMS:
         raise WireError(429, f"session {session.id} has {MAX_STREAMS} open streams")
 
     async def stream(_scope: Scope, receive: Receive, send: Send) -> None:
-        subscriber = services.journal.subscribe(session)
+        subscriber = services.journal.subscribe(session, previews=previews)
         try:
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(_close_when_left(receive, subscriber))

@@ -7,6 +7,8 @@ from handiwork.brains.local.models import (
     ModelRefusedError,
     ModelRequest,
     ModelResponse,
+    Profile,
+    Tell,
 )
 from handiwork.brains.local.script import Program, Run, ScriptError, ScriptFailedError, parse
 
@@ -16,11 +18,13 @@ _program = lru_cache(maxsize=256)(parse)
 class ScriptedModel:
     """Plays the script that stands in the agent's `system`; reads the real results of its calls."""
 
+    profile = Profile()
+
     def check(self, system: str) -> None:
         """Refuse an agent whose script is malformed, with the step named."""
         self._program(system, ModelRefusedError)
 
-    async def respond(self, request: ModelRequest) -> ModelResponse:
+    async def respond(self, request: ModelRequest, tell: Tell) -> ModelResponse:
         """Play on until the script calls tools or the turn ends."""
         run = Run(self._program(request.system, ModelFailedError), request.scratch)
         if request.message is not None:
@@ -32,6 +36,9 @@ class ScriptedModel:
         except ScriptFailedError as error:
             raise ModelFailedError(str(error)) from None
         return ModelResponse(blocks=tuple(run.blocks), scratch=run.scratch())
+
+    async def close(self) -> None:
+        """Do nothing: it has no connection."""
 
     def _program(self, system: str, refusal: type[Exception]) -> Program:
         try:

@@ -7,7 +7,7 @@ import msgspec
 
 from handiwork.brains.local.queue import timestamp
 from handiwork.brains.local.streams import Subscriber
-from handiwork.brains.local.turn import Event, Turn
+from handiwork.brains.local.turn import Event, Turn, cents, usage_of
 from handiwork.model.ids import DEFAULT_TENANT
 
 RECENT_RESULTS = 256
@@ -26,6 +26,7 @@ class Body(msgspec.Struct, kw_only=True):
     archived_at: datetime | None = None
     resources: list[dict[str, Any]] = []
     vault_ids: list[str] = []
+    budget_cents: int | None = None
 
     def store(self, store_id: str) -> dict[str, Any] | None:
         """Return the resource that attaches a memory store."""
@@ -76,6 +77,17 @@ class Session(msgspec.Struct, kw_only=True):
         return status(self.body, self.progress)
 
     @property
+    def budget(self) -> dict[str, Any] | None:
+        """Its budget in the protocol's words."""
+        return budget(self.body)
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether its cost reached its budget."""
+        most = self.body.budget_cents
+        return most is not None and cents(self.turn.cost or 0) >= most
+
+    @property
     def evictable(self) -> bool:
         """Whether nothing needs it in memory."""
         return not (self.subscribers or self.writes or self.asking or self.turn.open)
@@ -90,6 +102,11 @@ class Session(msgspec.Struct, kw_only=True):
         elif not turn.model_due and progress.running_since is not None:
             progress.active_seconds += (now - progress.running_since) / timedelta(seconds=1)
             progress.running_since = None
+
+    def preview(self, event_id: str, data: bytes, starts: bool) -> None:
+        """Show a piece of a preview to the streams that asked for previews."""
+        for subscriber in self.subscribers:
+            subscriber.preview(event_id, data, starts)
 
     def remember_result(self, call_id: str, event: Event) -> None:
         """Keep a result at hand for the case that it is posted twice."""
@@ -132,14 +149,17 @@ def loaded(body: bytes, state: bytes, next_position: int) -> Session:
     )
 
 
+def budget(body: Body) -> dict[str, Any] | None:
+    """Return the budget in the protocol's words, None where there is none."""
+    if body.budget_cents is None:
+        return None
+    amount = {"amount": str(body.budget_cents), "currency": "USD"}
+    return {"type": "limit", "max_list_cost": amount}
+
+
 def view(body: Body, progress: Progress) -> dict[str, Any]:
     """Return the session as the protocol shows it."""
-    usage = {
-        "input_tokens": progress.turn.input_tokens,
-        "output_tokens": progress.turn.output_tokens,
-        "cache_read_input_tokens": 0,
-        "active_seconds": progress.active_seconds,
-    }
+    usage = {**usage_of(progress.turn), "active_seconds": progress.active_seconds}
     seconds = (progress.updated_at - body.created_at) / timedelta(seconds=1)
     return {
         "id": body.id,
@@ -154,7 +174,7 @@ def view(body: Body, progress: Progress) -> dict[str, Any]:
         "outcome_evaluations": [],
         "stats": {"active_seconds": progress.active_seconds, "duration_seconds": seconds},
         "usage": usage,
-        "budget": None,
+        "budget": budget(body),
         "deployment_id": None,
         "created_at": timestamp(body.created_at),
         "updated_at": timestamp(progress.updated_at),

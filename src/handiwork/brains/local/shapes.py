@@ -269,6 +269,20 @@ class EventsSend(Body, frozen=True):
     events: Annotated[list[UserEvent | Unserved], Meta(min_length=1, max_length=50)]
 
 
+class Money(Body, frozen=True):
+    """An amount in whole cents."""
+
+    amount: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,14})$")]
+    currency: Literal["USD"]
+
+
+class Budget(Body, frozen=True):
+    """The most that a session may cost."""
+
+    type: Literal["limit"]
+    max_list_cost: Money
+
+
 class SessionCreate(Body, frozen=True):
     """POST /v1/sessions."""
 
@@ -279,7 +293,7 @@ class SessionCreate(Body, frozen=True):
     resources: Annotated[list[msgspec.Raw], Meta(max_length=100)] = []
     vault_ids: Annotated[list[str], Meta(max_length=20)] = []
     initial_events: Annotated[list[UserMessage | UserDefineOutcome], Meta(max_length=50)] = []
-    budget: None = None
+    budget: Budget | None = None
 
 
 class SessionAgentPatch(Body, frozen=True):
@@ -296,7 +310,7 @@ class SessionUpdate(Body, frozen=True):
     metadata: MetadataPatch | None = None
     agent: SessionAgentPatch | None = None
     vault_ids: Annotated[list[str], Meta(max_length=0)] | None = None
-    budget: None = None
+    budget: Budget | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Nothing(Body, frozen=True):

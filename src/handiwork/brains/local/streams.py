@@ -18,9 +18,11 @@ def frame(event: Event) -> bytes:
 
 
 class Subscriber:
-    """One open stream."""
+    """One open stream; with `previews` it is also shown messages that are still being said."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, previews: bool = False) -> None:
+        self._previews = previews
+        self._previewed = ""
         self._frames: list[bytes] = []
         self._wake = asyncio.Event()
         self._closed = False
@@ -33,6 +35,20 @@ class Subscriber:
         if not self._closed:
             self._frames.append(data)
         self._wake.set()
+
+    def preview(self, event_id: str, data: bytes, starts: bool) -> None:
+        """Add a piece of a preview, which may stop early but has no gaps.
+
+        One that this stream did not see begin is left out; one that it is too slow for stops.
+        """
+        if starts:
+            self._previewed = event_id
+        if not self._previews or self._previewed != event_id:
+            return
+        if len(self._frames) >= BUFFERED_FRAMES // 2:
+            self._previewed = ""
+        else:
+            self.send(data)
 
     def close(self) -> None:
         """End the stream after what it still holds."""

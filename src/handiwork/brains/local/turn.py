@@ -13,7 +13,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from handiwork.brains.local.models import ModelRequest, ModelResponse, Text, ToolCall, ToolResult
+from handiwork.brains.local.models import (
+    ModelFailedError,
+    ModelRequest,
+    ModelResponse,
+    Prices,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 
 Event = dict[str, Any]
 
@@ -22,6 +31,19 @@ CLIENT_TOOLS = ("bash", "read", "write", "edit", "glob", "grep")
 TOOLSET = "agent_toolset_20260401"
 MAX_RESULT_TEXT = 100_000
 """Characters of a result that the model is shown."""
+MAX_FRUITLESS = 10
+"""Answers in a row that neither end the turn nor call a tool that may run."""
+MAX_NAME = 128
+NANODOLLARS_OF_A_CENT = 10_000_000
+
+ERRORS = {
+    "overloaded": "model_overloaded_error",
+    "rate_limited": "model_rate_limited_error",
+    "request_failed": "model_request_failed_error",
+    "billing": "billing_error",
+    "context": "compaction_limit_reached_error",
+}
+"""The protocol's names for how a model fails; other failures are unknown errors."""
 
 
 class EventRefusedError(Exception):
@@ -54,7 +76,11 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a session stands. `generation` tells the answer to an older question from the due one."""
+    """Where a session stands. `generation` tells the answer to an older question from the due one.
+
+    `paused`: the turn is open and goes on when the budget is raised. `rescheduled`: the last request
+    failed and is made again. `cost` is in nanodollars, None where no price is known.
+    """
 
     open: bool = False
     generation: int = 0
@@ -64,6 +90,12 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     scratch: dict[str, Any] = {}
     input_tokens: int = 0
     output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost: int | None = None
+    fruitless: int = 0
+    paused: bool = False
+    rescheduled: bool = False
 
     @property
     def pending(self) -> list[Call]:
@@ -73,11 +105,18 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def model_due(self) -> bool:
         """Whether the model is to be asked now."""
-        return self.open and not self.pending
+        return self.open and not self.paused and not self.pending
+
+    @property
+    def needs_hands(self) -> bool:
+        """Whether a work item must be there for it."""
+        return self.open and not self.paused
 
     @property
     def status(self) -> str:
         """The session's status in the protocol's words."""
+        if self.rescheduled:
+            return "rescheduling"
         return "running" if self.model_due else "idle"
 
 
@@ -118,7 +157,7 @@ def _toolset_verdict(toolset: Mapping[str, Any], name: str) -> Verdict:
 
 
 def request(turn: Turn, system: str) -> ModelRequest:
-    """Return what the model is asked now."""
+    """Return what the model is asked now, without the conversation."""
     results = tuple(call.settled for call in turn.calls if call.settled is not None)
     return ModelRequest(system=system, message=turn.message, results=results, scratch=turn.scratch)
 
@@ -173,61 +212,153 @@ def interrupt(turn: Turn, event: Event) -> Outcome:
 def ended(turn: Turn) -> Turn:
     """Return the turn of a session that is over: nothing is open, nothing waits."""
     return _with(
-        turn, open=False, generation=turn.generation + 1, message=None, calls=(), waiting=()
+        turn,
+        open=False,
+        generation=turn.generation + 1,
+        message=None,
+        calls=(),
+        waiting=(),
+        fruitless=0,
+        paused=False,
+        rescheduled=False,
     )
 
 
-def fail(turn: Turn, text: str) -> Outcome:
+def fail(turn: Turn, error: ModelFailedError) -> Outcome:
     """End the turn because the model cannot go on."""
-    error = {"type": "unknown_error", "message": text, "retry_status": {"type": "exhausted"}}
-    told = {"type": "session.error", "error": error}
-    return _closed(turn, [told], {"type": "retries_exhausted"})
+    return _closed(turn, [_told_error(error, "exhausted")], {"type": "retries_exhausted"})
+
+
+def reschedule(turn: Turn, error: ModelFailedError) -> Outcome:
+    """Note that the request failed and will be made again."""
+    told = [_told_error(error, "retrying"), {"type": "session.status_rescheduled"}]
+    return Outcome(_with(turn, rescheduled=True), told)
+
+
+def resume(turn: Turn) -> Outcome:
+    """Go on after a failure, or with a budget that was raised."""
+    after = _with(turn, rescheduled=False, paused=False)
+    return Outcome(after, [{"type": "session.status_running"}] if after.model_due else [])
+
+
+def pause(turn: Turn) -> Outcome:
+    """Stop asking the model because the budget is used up; the turn stays open."""
+    return Outcome(_with(turn, paused=True), [_idle({"type": "budget_reached"})])
+
+
+def used(turn: Turn, usage: Usage, prices: Prices | None) -> Turn:
+    """Add what a request used."""
+    return _with(
+        turn,
+        input_tokens=turn.input_tokens + usage.input_tokens,
+        output_tokens=turn.output_tokens + usage.output_tokens,
+        cache_read_tokens=turn.cache_read_tokens + usage.cache_read_tokens,
+        cache_write_tokens=turn.cache_write_tokens + usage.cache_write_tokens,
+        cost=turn.cost if prices is None else (turn.cost or 0) + cost(usage, prices),
+    )
+
+
+def cost(usage: Usage, prices: Prices) -> int:
+    """Return the list price in nanodollars; a dollar a million tokens is 1000 of them a token."""
+    dollars = (
+        usage.input_tokens * prices.input
+        + usage.output_tokens * prices.output
+        + usage.cache_read_tokens * prices.cache_read
+        + usage.cache_write_tokens * prices.cache_write
+    )
+    return round(dollars * 1000)
+
+
+def cents(nanodollars: int) -> int:
+    """Return whole cents, rounded up, so that a budget is reached rather early."""
+    return -(-nanodollars // NANODOLLARS_OF_A_CENT)
+
+
+def usage_of(turn: Turn) -> dict[str, Any]:
+    """Return the session's usage in the protocol's words."""
+    amount = None if turn.cost is None else {"amount": str(cents(turn.cost)), "currency": "USD"}
+    return {
+        "input_tokens": turn.input_tokens,
+        "output_tokens": turn.output_tokens,
+        "cache_read_input_tokens": turn.cache_read_tokens,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": turn.cache_write_tokens,
+            "ephemeral_1h_input_tokens": 0,
+        },
+        "list_cost": amount,
+    }
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of the model with what is needed to tell it."""
+
+    response: ModelResponse
+    span: str
+    tools: Sequence[Mapping[str, Any]]
+    prices: Prices | None = None
+    budget: Mapping[str, Any] | None = None
 
 
 def answer(
-    turn: Turn,
-    response: ModelResponse,
-    tools: Sequence[Mapping[str, Any]],
-    span: str,
-    new_id: Callable[[], str],
+    turn: Turn, given: Answer, message_id: Callable[[int], str], new_id: Callable[[], str]
 ) -> Outcome:
-    """Take the model's answer: text is told, tools are called or denied, without one the turn ends."""
+    """Take the model's answer: text is told, tools are called or denied, without one the turn ends.
+
+    `message_id` gives the id of the event that tells the text of a block.
+    """
+    response = given.response
     events: list[Event] = []
     calls: list[Call] = []
-    for block in response.blocks:
+    for number, block in enumerate(response.blocks):
         if isinstance(block, Text):
             content = [{"type": "text", "text": block.text}]
-            events.append({"type": "agent.message", "content": content})
+            told = {"type": "agent.message", "id": message_id(number), "content": content}
+            events.append(told)
         else:
-            call, told = _called(block, tools, new_id())
+            call, called = _called(block, given.tools, new_id())
             calls.append(call)
-            events += told
-    events.append(span_end(span, response.input_tokens, response.output_tokens))
-    after = _with(
-        turn,
-        message=None,
-        calls=tuple(calls),
-        scratch=response.scratch,
-        input_tokens=turn.input_tokens + response.input_tokens,
-        output_tokens=turn.output_tokens + response.output_tokens,
+            events += called
+    events.append(span_end(given.span, response.usage))
+    after = used(turn, response.usage, given.prices)
+    after = _with(after, message=None, calls=tuple(calls), scratch=response.scratch)
+    if not calls and response.stop != "pause":
+        return _closed(after, [*events, _usage(after, given.budget)], *_reason(response))
+    return _going_on(after, events)
+
+
+def _going_on(turn: Turn, events: list[Event]) -> Outcome:
+    """Wait for the calls, or ask again at once: a bounded number of times in a row."""
+    if turn.pending:
+        return Outcome(_with(turn, fruitless=0), [*events, *_awaited(turn)])
+    after = _with(turn, fruitless=turn.fruitless + 1)
+    if after.fruitless < MAX_FRUITLESS:
+        return Outcome(after, events)
+    error = ModelFailedError(
+        f"the model answered {MAX_FRUITLESS} times in a row with nothing that can be done",
+        kind="request_failed",
     )
-    if not calls:
-        return _closed(after, [*events, _usage(after)], {"type": "end_turn"})
-    return Outcome(after, [*events, *_awaited(after)])
+    failed = fail(after, error)
+    return Outcome(failed.turn, [*events, *failed.events], failed.released)
 
 
-def span_end(span: str, input_tokens: int, output_tokens: int, *, is_error: bool = False) -> Event:
+def _reason(response: ModelResponse) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    if response.stop != "refusal":
+        return {"type": "end_turn"}, None
+    details = {"category": None, "explanation": None, **(response.refusal or {})}
+    return {"type": "refusal"}, {"type": "refusal", **details}
+
+
+def span_end(span: str, usage: Usage, *, is_error: bool = False) -> Event:
     """Tell that the model's request which `span` began is over."""
-    usage = {
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-    }
     return {
         "type": "span.model_request_end",
         "model_request_start_id": span,
-        "model_usage": usage,
+        "model_usage": {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cache_creation_input_tokens": usage.cache_write_tokens,
+            "cache_read_input_tokens": usage.cache_read_tokens,
+        },
         "is_error": is_error,
     }
 
@@ -235,22 +366,23 @@ def span_end(span: str, input_tokens: int, output_tokens: int, *, is_error: bool
 def _called(
     block: ToolCall, tools: Sequence[Mapping[str, Any]], call_id: str
 ) -> tuple[Call, list[Event]]:
-    judged = verdict(tools, block.name)
+    name = block.name[:MAX_NAME]
+    judged = Verdict("tool", "deny") if block.fault else verdict(tools, name)
     told: Event = {
         "type": f"agent.{'custom_' if judged.kind == 'custom' else ''}tool_use",
         "id": call_id,
-        "name": block.name,
+        "name": name,
         "input": block.input,
         "session_thread_id": None,
     }
     if judged.kind == "tool":
         told["evaluated_permission"] = judged.permission
         told["evaluation"] = _evaluation(judged)
-    call = Call(id=call_id, kind=judged.kind, name=block.name, held=judged.permission == "ask")
+    call = Call(id=call_id, kind=judged.kind, name=name, held=judged.permission == "ask")
     if judged.permission != "deny":
         return call, [told]
-    text = f"The tool {block.name!r} is not enabled for this agent."
-    denied = msgspec.structs.replace(call, settled=ToolResult(block.name, text, is_error=True))
+    text = block.fault or f"The tool {name!r} is not enabled for this agent."
+    denied = msgspec.structs.replace(call, settled=ToolResult(name, text, is_error=True))
     return denied, [told, _told_result(call_id, text)]
 
 
@@ -266,9 +398,14 @@ def _evaluation(judged: Verdict) -> dict[str, Any] | None:
     }
 
 
-def _closed(turn: Turn, events: list[Event], reason: Mapping[str, Any]) -> Outcome:
+def _closed(
+    turn: Turn,
+    events: list[Event],
+    reason: Mapping[str, Any],
+    details: Mapping[str, Any] | None = None,
+) -> Outcome:
     """End the turn; a message that waited opens the next one at once."""
-    idle = {"type": "session.status_idle", "stop_reason": reason, "stop_details": None}
+    idle = _idle(reason, details)
     after = ended(turn)
     if not turn.waiting:
         return Outcome(after, [*events, idle])
@@ -307,10 +444,20 @@ def _stand(turn: Turn) -> list[Event]:
 
 def _awaited(turn: Turn) -> list[Event]:
     ids = [call.id for call in turn.pending]
-    if not ids:
-        return []
-    reason = {"type": "requires_action", "event_ids": ids}
-    return [{"type": "session.status_idle", "stop_reason": reason, "stop_details": None}]
+    return [_idle({"type": "requires_action", "event_ids": ids})] if ids else []
+
+
+def _idle(reason: Mapping[str, Any], details: Mapping[str, Any] | None = None) -> Event:
+    return {"type": "session.status_idle", "stop_reason": reason, "stop_details": details}
+
+
+def _told_error(error: ModelFailedError, retry_status: str) -> Event:
+    told = {
+        "type": ERRORS.get(error.kind, "unknown_error"),
+        "message": str(error),
+        "retry_status": {"type": retry_status},
+    }
+    return {"type": "session.error", "error": told}
 
 
 def _told_result(call_id: str, text: str) -> Event:
@@ -323,9 +470,8 @@ def _told_result(call_id: str, text: str) -> Event:
     }
 
 
-def _usage(turn: Turn) -> Event:
-    usage = {"input_tokens": turn.input_tokens, "output_tokens": turn.output_tokens}
-    return {"type": "session.usage", "usage": usage, "budget": None}
+def _usage(turn: Turn, budget: Mapping[str, Any] | None) -> Event:
+    return {"type": "session.usage", "usage": usage_of(turn), "budget": budget}
 
 
 def _with(turn: Turn, **changes: Any) -> Turn:

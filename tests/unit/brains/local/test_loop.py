@@ -7,7 +7,7 @@ import pytest
 
 from handiwork.brains.local.errors import WireError
 from handiwork.brains.local.loop import Loop
-from handiwork.brains.local.models import ModelResponse, Text
+from handiwork.brains.local.models import ModelResponse, Profile, Text
 from handiwork.brains.local.shapes import TextBlock, UserInterrupt, UserMessage, UserToolResult
 
 GO = UserMessage(content=[TextBlock(text="go")])
@@ -17,13 +17,18 @@ CALL = json.dumps({"turns": [{"steps": [{"call": {"tool": "bash"}}, {"say": "${r
 class Slow:
     """A model that answers when it is let."""
 
+    profile = Profile()
+
     def __init__(self) -> None:
         self.let = asyncio.Event()
 
     def check(self, system: str) -> None:
         pass
 
-    async def respond(self, request) -> ModelResponse:
+    async def close(self) -> None:
+        pass
+
+    async def respond(self, request, tell) -> ModelResponse:
         await self.let.wait()
         return ModelResponse(blocks=(Text(request.message),))
 
@@ -31,7 +36,7 @@ class Slow:
 class Broken(Slow):
     """A model with a defect."""
 
-    async def respond(self, request) -> ModelResponse:
+    async def respond(self, request, tell) -> ModelResponse:
         raise ZeroDivisionError
 
 

@@ -19,14 +19,19 @@ SCRIPT = json.dumps(
 )
 
 
+def unheard(_block: int, _text: str) -> None:
+    raise AssertionError("a script is not said piece by piece")
+
+
 async def test_it_calls_then_reads_the_result():
     model = ScriptedModel()
-    first = await model.respond(ModelRequest(system=SCRIPT, message="go"))
+    first = await model.respond(ModelRequest(system=SCRIPT, message="go"), unheard)
     assert first.blocks == (ToolCall("bash", {}),)
     second = await model.respond(
         ModelRequest(
             system=SCRIPT, message=None, results=(ToolResult("bash", "42"),), scratch=first.scratch
-        )
+        ),
+        unheard,
     )
     assert second.blocks == (Text("got 42"),)
 
@@ -34,7 +39,7 @@ async def test_it_calls_then_reads_the_result():
 async def test_a_script_that_cannot_go_on_is_a_failure_of_the_model():
     failing = json.dumps({"turns": [{"steps": [{"fail": "no"}]}]})
     with pytest.raises(ModelFailedError, match="no"):
-        await ScriptedModel().respond(ModelRequest(system=failing, message="go"))
+        await ScriptedModel().respond(ModelRequest(system=failing, message="go"), unheard)
 
 
 def test_a_malformed_script_is_refused_before_it_runs():

@@ -5,8 +5,16 @@ import itertools
 import pytest
 
 from handiwork.brains.local import turn as rules
-from handiwork.brains.local.models import ModelResponse, Text, ToolCall, ToolResult
-from handiwork.brains.local.turn import EventRefusedError, Turn, UnknownCallError
+from handiwork.brains.local.models import (
+    ModelFailedError,
+    ModelResponse,
+    Prices,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from handiwork.brains.local.turn import Answer, EventRefusedError, Turn, UnknownCallError
 
 POLICY = {"enabled": True, "permission_policy": {"type": "always_allow"}}
 ASK = {"name": "write", "enabled": True, "permission_policy": {"type": "always_ask"}}
@@ -25,10 +33,15 @@ def opened(text: str = "go") -> Turn:
     return rules.message(Turn(), {"type": "user.message", "id": "m1"}, text).turn
 
 
+def answered(response: ModelResponse, new_id=lambda: "x", turn: Turn | None = None, **more):
+    given = Answer(response=response, span="span", tools=TOOLS, **more)
+    return rules.answer(turn or opened(), given, lambda number: f"text{number}", new_id)
+
+
 def called(*names: str):
     ids = (f"call{number}" for number in itertools.count(1))
     response = ModelResponse(blocks=tuple(ToolCall(name, {}) for name in names))
-    return rules.answer(opened(), response, TOOLS, "span", lambda: next(ids))
+    return answered(response, lambda: next(ids))
 
 
 def settle(turn: Turn, call_id: str, kind: str = "tool"):
@@ -42,8 +55,8 @@ def test_a_message_opens_a_turn_and_the_model_is_due():
 
 
 def test_an_answer_without_calls_ends_the_turn():
-    response = ModelResponse(blocks=(Text("hi"),), input_tokens=2, output_tokens=3)
-    outcome = rules.answer(opened(), response, TOOLS, "span", lambda: "x")
+    usage = Usage(input_tokens=2, output_tokens=3, cache_read_tokens=5, cache_write_tokens=7)
+    outcome = answered(ModelResponse(blocks=(Text("hi"),), usage=usage))
     assert told(outcome) == [
         "agent.message",
         "span.model_request_end",
@@ -51,7 +64,12 @@ def test_an_answer_without_calls_ends_the_turn():
         "session.status_idle",
     ]
     assert not outcome.turn.open
-    assert outcome.events[2]["usage"] == {"input_tokens": 2, "output_tokens": 3}
+    assert outcome.events[0]["id"] == "text0"
+    told_usage = outcome.events[2]["usage"]
+    assert (told_usage["input_tokens"], told_usage["output_tokens"]) == (2, 3)
+    assert told_usage["cache_read_input_tokens"] == 5
+    assert told_usage["cache_creation"]["ephemeral_5m_input_tokens"] == 7
+    assert told_usage["list_cost"] is None
 
 
 def test_calls_are_awaited_and_then_the_model_is_due_with_results_in_order():
@@ -118,7 +136,7 @@ def test_a_waiting_message_opens_the_next_turn():
 
 
 def test_a_failure_ends_the_turn_with_its_reason():
-    outcome = rules.fail(opened(), "broken")
+    outcome = rules.fail(opened(), ModelFailedError("broken"))
     assert told(outcome) == ["session.error", "session.status_idle"]
     assert outcome.events[1]["stop_reason"] == {"type": "retries_exhausted"}
 
@@ -133,7 +151,8 @@ def test_the_policy_auto_reaches_no_judgement_and_asks():
     auto = {"enabled": True, "permission_policy": {"type": "auto"}}
     tools = [{"type": rules.TOOLSET, "default_config": auto, "configs": []}]
     response = ModelResponse(blocks=(ToolCall("bash", {}),))
-    outcome = rules.answer(opened(), response, tools, "span", lambda: "call1")
+    given = Answer(response=response, span="span", tools=tools)
+    outcome = rules.answer(opened(), given, str, lambda: "call1")
     use = outcome.events[0]
     assert use["evaluated_permission"] == "ask"
     assert use["evaluation"] == {
@@ -141,3 +160,81 @@ def test_the_policy_auto_reaches_no_judgement_and_asks():
         "evaluated_permission": {"type": "ask", "reason_code": "indeterminate"},
     }
     assert outcome.turn.calls[0].held
+
+
+def test_a_failure_that_passes_is_told_and_the_turn_stays_open():
+    error = ModelFailedError("busy", kind="overloaded", retry=True)
+    outcome = rules.reschedule(opened(), error)
+    assert told(outcome) == ["session.error", "session.status_rescheduled"]
+    assert outcome.events[0]["error"] == {
+        "type": "model_overloaded_error",
+        "message": "busy",
+        "retry_status": {"type": "retrying"},
+    }
+    assert (outcome.turn.status, outcome.turn.model_due) == ("rescheduling", True)
+    again = rules.resume(outcome.turn)
+    assert (told(again), again.turn.status) == (["session.status_running"], "running")
+    gone = rules.interrupt(outcome.turn, {"type": "user.interrupt"}).turn
+    assert gone.status == "idle"
+
+
+def test_a_refusal_ends_the_turn_and_says_so():
+    refused = ModelResponse(blocks=(), stop="refusal", refusal={"category": "cyber"})
+    idle = answered(refused).events[-1]
+    assert idle["stop_reason"] == {"type": "refusal"}
+    assert idle["stop_details"] == {"type": "refusal", "category": "cyber", "explanation": None}
+
+
+def test_a_call_whose_input_cannot_be_read_is_answered_here():
+    outcome = answered(ModelResponse(blocks=(ToolCall("bash", {}, fault="not JSON"),)))
+    assert told(outcome) == ["agent.tool_use", "agent.tool_result", "span.model_request_end"]
+    assert outcome.events[0]["evaluated_permission"] == "deny"
+    assert "not JSON" in outcome.events[1]["content"][0]["text"]
+    assert outcome.turn.model_due
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        ModelResponse(blocks=(ToolCall("unheard_of", {}),)),
+        ModelResponse(blocks=(Text("hm"),), stop="pause"),
+    ],
+)
+def test_a_model_that_does_nothing_useful_is_not_asked_for_ever(response):
+    turn = opened()
+    for _ in range(rules.MAX_FRUITLESS - 1):
+        turn = answered(response, turn=turn).turn
+        assert turn.model_due
+    last = answered(response, turn=turn)
+    assert not last.turn.open
+    assert last.events[-1]["stop_reason"] == {"type": "retries_exhausted"}
+
+
+def test_a_call_that_can_run_forgives_the_fruitless_ones():
+    turn = answered(ModelResponse(blocks=(ToolCall("unheard_of", {}),))).turn
+    assert turn.fruitless == 1
+    assert answered(ModelResponse(blocks=(ToolCall("bash", {}),)), turn=turn).turn.fruitless == 0
+
+
+def test_a_paused_turn_waits_for_nothing_but_the_budget():
+    outcome = rules.pause(opened())
+    assert outcome.events[0]["stop_reason"] == {"type": "budget_reached"}
+    turn = outcome.turn
+    assert (turn.open, turn.model_due, turn.needs_hands, turn.status) == (
+        True,
+        False,
+        False,
+        "idle",
+    )
+    assert rules.resume(turn).turn.model_due
+    assert told(rules.interrupt(turn, {"type": "i"})) == ["i", "session.status_idle"]
+
+
+def test_costs_add_up_in_whole_cents_rounded_up():
+    prices = Prices(input=3, output=15, cache_read=0.3, cache_write=3.75)
+    usage = Usage(input_tokens=1000, output_tokens=100, cache_read_tokens=10, cache_write_tokens=4)
+    assert rules.cost(usage, prices) == 3_000_000 + 1_500_000 + 3_000 + 15_000
+    turn = rules.used(rules.used(Turn(), usage, prices), usage, prices)
+    assert turn.cost == 2 * 4_518_000
+    assert rules.usage_of(turn)["list_cost"] == {"amount": "1", "currency": "USD"}
+    assert rules.usage_of(rules.used(Turn(), usage, None))["list_cost"] is None
