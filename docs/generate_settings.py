@@ -20,6 +20,17 @@ MEANING = {
     "local_brain.host": "address that the local brain listens on",
     "local_brain.port": "its port; 0: any free one",
     "local_brain.environment_name": "the environment that it makes at its first start and that we serve",
+    "local_brain.models.name": "what agents write as their model",
+    "local_brain.models.kind": "its wire format: `anthropic` (Messages API) or `openai` (chat completions)",
+    "local_brain.models.base_url": "its provider; the local brain sends requests here and nowhere else",
+    "local_brain.models.model": "its provider's id; empty: the name (openai: or the only model that is served there)",
+    "local_brain.models.context_tokens": "its window; a conversation is shortened before it is full",
+    "local_brain.models.max_output_tokens": "its longest answer; at most half of the window",
+    "local_brain.models.input_price": "US dollars for a million tokens; without it and the next one cost is unknown",
+    "local_brain.models.output_price": "the same of what it writes",
+    "local_brain.models.cache_read_price": "the same of what its cache held; left out: the price of input",
+    "local_brain.models.cache_write_price": "the same of what its cache took in; left out: the price of input",
+    "local_brain.models.key_file": "file with its key alone, readable by us only; empty: it needs none, or `handiwork model add` stored it",
     "environments.id": "the environment whose queue is served",
     "environments.base_url": "the service that holds it",
     "environments.key_file": "file with the environment key alone, readable by us only; empty: the key that `handiwork init` stored",
@@ -65,6 +76,9 @@ MEANING = {
     "log.format": "json or text",
 }
 
+LISTS = ("environments", "local_brain.models")
+"""Sections of which there may be several."""
+
 _HEAD = f"""# Settings
 
 One file, `handiwork.toml`, given with `--config` or named by `{PREFIX}CONFIG`. Every key may be left out; a key that
@@ -92,7 +106,7 @@ def page() -> str:
 
 
 def _section(name: str, rows: list[_Row]) -> str:
-    brackets = "[[{}]]" if name == "environments" else "[{}]"
+    brackets = "[[{}]]" if name in LISTS else "[{}]"
     title = f"`{brackets.format(name)}`" if name else "At the top"
     lines = [
         f"## {title}",
@@ -137,7 +151,11 @@ def _part(kind: object) -> type[msgspec.Struct] | None:
 def _kind(kind: object) -> str:
     if typing.get_origin(kind) is tuple:
         return f"list of {_kind(typing.get_args(kind)[0])}"
-    if isinstance(kind, types.UnionType):
+    if typing.get_origin(kind) is typing.Annotated:
+        return _kind(typing.get_args(kind)[0])
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(str(each) for each in typing.get_args(kind))
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return " or ".join(_kind(each) for each in typing.get_args(kind))
     return kind.__name__ if isinstance(kind, type) else str(kind)
 

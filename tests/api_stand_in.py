@@ -273,6 +273,7 @@ class Served:
     stopped: list[str]
     not_ready: dict[str, str]
     indexed: list[int]
+    models_told: list[list[str]]
     woken: list[int]
 
     @property
@@ -302,6 +303,7 @@ async def served_api(
         not_ready={"egress": ""},
         indexed=[],
         woken=[],
+        models_told=[],
     )
 
     async def stop_session(session_id: str) -> None:
@@ -313,6 +315,9 @@ async def served_api(
     async def index_audit() -> None:
         served.indexed.append(1)
 
+    async def models_changed() -> None:
+        served.models_told.append([each.name for each in await store.models.list()])
+
     parts: dict[str, Any] = {
         "store": store,
         "sandboxes": served.sandboxes,
@@ -322,6 +327,7 @@ async def served_api(
         "environments": environments,
         "readiness": lambda: served.not_ready,
         "runs": Runs(store=store, talk=None, environment_id="", files=no_files, clock=lambda: NOW),
+        "models_changed": models_changed,
         "wake": lambda: served.woken.append(1),
         "now": lambda: NOW,
         "admin_key_hash": hashlib.sha256(ADMIN_KEY.encode()).digest(),

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from handiwork import config, process
 from handiwork.api.application import create_api
 from handiwork.api.control import Control
@@ -27,6 +29,7 @@ from handiwork.api.server import serving
 from handiwork.brains.anthropic import AnthropicBrain
 from handiwork.brains.conversation import conversation
 from handiwork.brains.holding import Records
+from handiwork.brains.model_settings import keyed_models
 from handiwork.brains.resources import AnthropicMemories, AnthropicSkills
 from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, StagingSettings
 from handiwork.egress.control import ProxySettings
@@ -34,6 +37,7 @@ from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
 from handiwork.model.errors import ConfigError, ConflictError
 from handiwork.model.ids import DEFAULT_TENANT
+from handiwork.model.language_model import KeyedModel
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
@@ -59,7 +63,15 @@ from handiwork.store.environment_keys import LocalKeys, environments_with_keys, 
 from handiwork.store.layout import Layout, read_or_create, read_private
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
-from handiwork.supervisor import EgressProxy, LocalBrain, OwnId, Program, Supervisor
+from handiwork.supervisor import (
+    EgressProxy,
+    LocalBrain,
+    OwnId,
+    Program,
+    Supervisor,
+    kept,
+    tasks,
+)
 from handiwork.tools.toolset import check_timeouts, stock
 
 KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 21, 24, 27, 31)
@@ -153,7 +165,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         keys = await local_keys(store) if settings.local_brain.enabled else None
         environments = await environments_with_keys(settings, keys, store)
         drivers = _drivers(settings, layout, environments)
-        parts = _Parts(settings, layout, ports, store, keys, environments, drivers)
+        models = await _models(settings, store)
+        parts = _Parts(settings, layout, ports, store, keys, environments, drivers, models)
         yield await _start(parts, stack)
 
 
@@ -180,6 +193,7 @@ class _Parts:
     keys: LocalKeys | None
     environments: Sequence[tuple[EnvironmentSettings, str]]
     drivers: Mapping[str, Driver]
+    models: Sequence[KeyedModel]
     metrics: Metrics = field(default_factory=Metrics)
 
     @property
@@ -193,16 +207,16 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     supervisor = Supervisor()
     registry = await stack.enter_async_context(_registry(parts.settings, parts.layout))
     proxy = EgressProxy(registry, _own_id(parts.settings.process.egress_id, parts.layout.egress))
-    await stack.enter_async_context(_programs(supervisor, [proxy]))
+    await stack.enter_async_context(kept(supervisor, [proxy]))
     brain = await _local_brain(parts, registry)
-    await stack.enter_async_context(_programs(supervisor, brain))
+    await stack.enter_async_context(kept(supervisor, brain))
     live, policies = await _sandboxes(parts, registry, stack)
     engine = await _engine(parts, live, policies, stack)
     dispatchers = engine.dispatchers
     served = {one.id: by for (one, _), by in zip(parts.environments, dispatchers, strict=True)}
     index = AuditIndex(parts.layout.audit, parts.store.audit)
     await stack.enter_async_context(
-        _tasks([index.run(), *(dispatcher.run() for dispatcher in dispatchers)])
+        tasks([index.run(), *(dispatcher.run() for dispatcher in dispatchers)])
     )
     runs = await _runs(parts, live, stack)
     control = Control(
@@ -215,6 +229,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         readiness=lambda: _readiness(registry, dispatchers),
         wake=lambda: _wake(dispatchers),
         environments=engine.environments.status,
+        models_changed=_models_changed(parts, brain),
         webhook_keys=await _webhook_keys(parts.settings, parts.store),
         now=now,
         admin_key_hash=_admin_key_hash(parts.layout),
@@ -441,6 +456,7 @@ async def _local_brain(parts: _Parts, registry: EgressRegistry) -> list[Program]
         "listen_fd": ports.brain.fileno(),
         "api_key": keys.api_key,
         "environments": [environment],
+        "models": msgspec.to_builtins(parts.models),
         "seal_key": base64.b64encode(await registry.seal_key(DEFAULT_TENANT)).decode(),
     }
     layout.local_brain_key.unlink(missing_ok=True)
@@ -448,51 +464,31 @@ async def _local_brain(parts: _Parts, registry: EgressRegistry) -> list[Program]
     return [LocalBrain(bootstrap, ports.brain.fileno(), own)]
 
 
+async def _models(settings: Settings, store: Store) -> list[KeyedModel]:
+    def key_of(path: str, where: str) -> str:
+        return read_private(Path(path), f"{where} {path}")
+
+    return await keyed_models(settings.local_brain.models, store, key_of)
+
+
+def _models_changed(
+    parts: _Parts, programs: Sequence[Program]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return what tells the local brain of its models; of two changes the later is told last."""
+    one_at_a_time = asyncio.Lock()
+
+    async def tell() -> None:
+        async with one_at_a_time:
+            models = await _models(parts.settings, parts.store)
+            for program in programs:
+                if isinstance(program, LocalBrain):
+                    program.tell_models(models)
+
+    return tell
+
+
 def _own_id(user: int, home: Path) -> OwnId | None:
     return OwnId(user, home) if process.is_root() else None
-
-
-@asynccontextmanager
-async def _programs(supervisor: Supervisor, programs: Sequence[Program]) -> AsyncIterator[None]:
-    """Keep the programs while the body runs; the body starts when all serve."""
-    events = [asyncio.Event() for _ in programs]
-    kept = [
-        supervisor.keep(program, started) for program, started in zip(programs, events, strict=True)
-    ]
-    async with _tasks(kept) as ended:
-        for started in events:
-            await _either(started, ended)
-        yield
-
-
-async def _either(started: asyncio.Event, ended: asyncio.Event) -> None:
-    """Wait for a start; an end that comes first is told by the task group."""
-    async with asyncio.TaskGroup() as group:
-        waits = [group.create_task(event.wait()) for event in (started, ended)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-
-
-@asynccontextmanager
-async def _tasks(bodies: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[asyncio.Event]:
-    """Own the bodies while ours runs; yields an event that is set when one of them failed."""
-    failed = asyncio.Event()
-
-    async def owned(body: Coroutine[Any, Any, None]) -> None:
-        try:
-            await body
-        except Exception:
-            failed.set()
-            raise
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(owned(body)) for body in bodies]
-        try:
-            yield failed
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 def _brain(

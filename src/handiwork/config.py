@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from handiwork.model.errors import ConfigError
+from handiwork.model.language_model import ModelSettings
 from handiwork.model.sandbox import TIERS, Limits
 
 PREFIX = "HANDIWORK_"
@@ -31,6 +32,12 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     port: int = 8787
 
 
+class BrainModelSettings(ModelSettings, frozen=True, kw_only=True):
+    """One model of the local brain; `key_file` holds its key, alone, readable by us only."""
+
+    key_file: str = ""
+
+
 class LocalBrainSettings(Section, frozen=True, kw_only=True):
     """The CMA-compatible server that we can run ourselves."""
 
@@ -38,6 +45,7 @@ class LocalBrainSettings(Section, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8788
     environment_name: str = "local"
+    models: tuple[BrainModelSettings, ...] = ()
 
 
 class EnvironmentSettings(Section, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ import msgspec
 
 from handiwork.egress.registry import EgressRegistry
 from handiwork.model.errors import ConfigError, HandiworkError
+from handiwork.model.language_model import KeyedModel
 from handiwork.observe import log
 
 READY_SECONDS = 20.0
@@ -171,9 +172,23 @@ class LocalBrain:
         self._bootstrap = bootstrap
         self._listener = listener
         self._own = own
+        self._process: asyncio.subprocess.Process | None = None
+        self._launched: list[Any] = []
+
+    def tell_models(self, models: Sequence[KeyedModel]) -> None:
+        """Have it ask these models and no others: at once, and after every later start."""
+        self._bootstrap = {**self._bootstrap, "models": msgspec.to_builtins(models)}
+        if self._process is not None:
+            self._write_models(self._process)
+
+    def _write_models(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin and not process.stdin.is_closing():
+            line = msgspec.json.encode({"models": self._bootstrap["models"]})
+            process.stdin.write(line + b"\n")
 
     def launch(self) -> Launch:
         """Its keys go over standard input, never by argument or environment."""
+        self._launched = self._bootstrap.get("models", [])
         return Launch(
             module="handiwork.brains.local",
             arguments=_arguments(self._own),
@@ -186,9 +201,56 @@ class LocalBrain:
         line = await process.stdout.readline() if process.stdout else b""
         if b'"ready"' not in line:
             raise OSError("it ended before it served; its log line says why")
+        self._process = process
+        if self._bootstrap.get("models", []) != self._launched:
+            self._write_models(process)
 
     def down(self) -> None:
         """Nothing holds on to it: clients see a refused connection."""
+        self._process = None
+
+
+@asynccontextmanager
+async def kept(supervisor: Supervisor, programs: Sequence[Program]) -> AsyncIterator[None]:
+    """Keep the programs while the body runs; the body starts when all serve."""
+    events = [asyncio.Event() for _ in programs]
+    keeping = [
+        supervisor.keep(program, started) for program, started in zip(programs, events, strict=True)
+    ]
+    async with tasks(keeping) as ended:
+        for started in events:
+            await _either(started, ended)
+        yield
+
+
+async def _either(started: asyncio.Event, ended: asyncio.Event) -> None:
+    """Wait for a start; an end that comes first is told by the task group."""
+    async with asyncio.TaskGroup() as group:
+        waits = [group.create_task(event.wait()) for event in (started, ended)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+
+@asynccontextmanager
+async def tasks(bodies: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[asyncio.Event]:
+    """Own the bodies while ours runs; yields an event that is set when one of them failed."""
+    failed = asyncio.Event()
+
+    async def owned(body: Coroutine[Any, Any, None]) -> None:
+        try:
+            await body
+        except Exception:
+            failed.set()
+            raise
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(owned(body)) for body in bodies]
+        try:
+            yield failed
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 def _arguments(own: OwnId | None) -> tuple[str, ...]:

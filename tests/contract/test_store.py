@@ -17,6 +17,7 @@ from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
 from handiwork.model.environment import KeptLease
 from handiwork.model.errors import ConflictError, NotFoundError
+from handiwork.model.language_model import ModelSettings
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import AllowRule, DenyRule, Match, Policy
 from handiwork.model.run import Cost, OutputFile, Run, RunState
@@ -409,6 +410,30 @@ class TestControlSecrets:
         await store.control_secrets.put("environment/env_1", "sk-2 ü")
         assert await store.control_secrets.get("environment/env_1") == "sk-2 ü"
         assert await store.control_secrets.get("none") is None
+
+    async def test_delete(self, store: Store) -> None:
+        await store.control_secrets.put("a", "1")
+        await store.control_secrets.put("b", "2")
+        for _ in range(2):
+            await store.control_secrets.delete("a")
+        assert await store.control_secrets.get("a") is None
+        assert await store.control_secrets.get("b") == "2"
+
+
+class TestModels:
+    async def test_put_get_list_delete(self, store: Store) -> None:
+        small = ModelSettings(name="b", kind="openai", base_url="http://x", input_price=0.5)
+        large = ModelSettings(name="a", kind="anthropic", base_url="http://y")
+        for each in (small, large, msgspec.structs.replace(small, model="m")):
+            await store.models.put(each)
+        assert [each.name for each in await store.models.list()] == ["a", "b"]
+        kept = await store.models.get("b")
+        assert kept is not None
+        assert (kept.model, kept.input_price) == ("m", 0.5)
+        await store.models.delete("b")
+        assert await store.models.get("b") is None
+        with pytest.raises(NotFoundError):
+            await store.models.delete("b")
 
 
 def lease(work_id: str = "work_1", secret: str | None = "s3cret", **fields: Any) -> KeptLease:

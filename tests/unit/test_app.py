@@ -189,7 +189,7 @@ class Keeping:
 async def test_programs_run_as_long_as_the_body() -> None:
     supervisor: Any = Keeping()
     programs: Any = ["one", "two"]
-    async with app._programs(supervisor, programs):
+    async with app.kept(supervisor, programs):
         assert supervisor.ended == []
     assert sorted(supervisor.ended) == ["one", "two"]
 
@@ -199,7 +199,7 @@ async def test_a_program_that_does_not_start_ends_the_others() -> None:
     programs: Any = ["one", "fails"]
     entered = False
     with pytest.raises(ExceptionGroup) as caught:
-        async with app._programs(supervisor, programs):
+        async with app.kept(supervisor, programs):
             entered = True
     assert caught.group_contains(ConfigError, match="did not start")
     assert (entered, supervisor.ended) == (False, ["one"])
@@ -211,7 +211,7 @@ async def test_a_task_that_fails_ends_the_body() -> None:
         raise ConfigError("broken")
 
     with pytest.raises(ExceptionGroup) as caught:
-        async with app._tasks([failing()]):
+        async with app.tasks([failing()]):
             await asyncio.sleep(30)
     assert caught.group_contains(ConfigError, match="broken")
 

@@ -1,6 +1,7 @@
 """Real processes: Python's own web server stands for a program of ours (it says when it serves)."""
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from handiwork import supervisor
 from handiwork.model.errors import ConfigError
+from handiwork.model.language_model import KeyedModel, ModelSettings
 from handiwork.supervisor import Launch, Supervisor
 
 
@@ -100,3 +102,36 @@ async def test_a_program_that_ends_again_and_again_is_started_ever_later() -> No
     with pytest.raises(asyncio.CancelledError):
         await Supervisor(sleep).keep(ShortLived(), asyncio.Event())
     assert delays == [*supervisor.BACKOFF_SECONDS, 5.0, 5.0]
+
+
+class Piped:
+    """What the local brain's process is to who tells it things."""
+
+    def __init__(self) -> None:
+        self.stdout = asyncio.StreamReader()
+        self.stdout.feed_data(b'{"ready": true}\n')
+        self.lines: list[bytes] = []
+        self.stdin = self
+
+    def write(self, data: bytes) -> None:
+        self.lines.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_models_reach_a_running_brain_and_every_later_one() -> None:
+    settings = ModelSettings(name="m", kind="openai", base_url="http://x")
+    told = [KeyedModel(settings=settings, key="sk-1")]
+    brain, process = supervisor.LocalBrain({"models": []}, 3, None), Piped()
+    assert json.loads(brain.launch().stdin_line) == {"models": []}
+    brain.tell_models(told)
+    await brain.up(process)  # type: ignore[arg-type]  # it has what is used of a process
+    [line] = process.lines
+    assert json.loads(line)["models"][0]["key"] == "sk-1"
+    brain.tell_models([])
+    assert json.loads(process.lines[1]) == {"models": []}
+    brain.down()
+    brain.tell_models(told)
+    assert len(process.lines) == 2
+    assert json.loads(brain.launch().stdin_line)["models"][0]["settings"]["name"] == "m"

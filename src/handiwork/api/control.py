@@ -23,6 +23,7 @@ class Control:
 
     `readiness` maps each part to why it is not ready (empty: it is). `admin_key_hash` is the
     SHA-256 of the key that TCP callers must show. `wake` makes every dispatcher poll at once.
+    `models_changed` tells the local brain what models the store holds.
     `webhook_keys` prove who sent a webhook; without one none is taken.
     """
 
@@ -35,6 +36,7 @@ class Control:
     readiness: Callable[[], Mapping[str, str]]
     wake: Callable[[], None]
     environments: Callable[[], Awaitable[Sequence[EnvironmentStatus]]]
+    models_changed: Callable[[], Awaitable[None]]
     now: Callable[[], datetime]
     admin_key_hash: bytes
     settings: Settings

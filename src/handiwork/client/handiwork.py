@@ -8,6 +8,7 @@ from typing import Self
 import msgspec
 
 from handiwork.client.link import Link
+from handiwork.client.models import Models
 from handiwork.client.runs import Runs
 from handiwork.client.sandboxes import Sandboxes
 from handiwork.client.sessions import Sessions
@@ -38,6 +39,7 @@ class Handiwork:
         self.agents = Agents(link)
         self.policies = Policies(link)
         self.secrets = Secrets(link)
+        self.models = Models(link)
         self.audit = Audit(link)
         self.environments = Environments(link)
         self.runs = Runs(link)

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from handiwork.model import errors
 from handiwork.model.errors import GuestError, HandiworkError, PolicyDeniedError
+from handiwork.model.language_model import Dollars, ModelSettings, Tokens
 from handiwork.model.policy import Decision, Policy
 from handiwork.model.sandbox import ExecResult
 
@@ -110,6 +111,30 @@ class RunBody(_Body, frozen=True, kw_only=True):
     policy: str = ""
     timeout_seconds: Annotated[float, Meta(gt=0, le=MAX_RUN_SECONDS)] = 600.0
     wait_seconds: Annotated[float, Meta(ge=0, le=MAX_RUN_SECONDS)] = 600.0
+
+
+class ModelBody(_Body, frozen=True, kw_only=True):
+    """A model of the local brain; without `key` the one before stays, an empty one is none."""
+
+    kind: Literal["anthropic", "openai"]
+    base_url: str
+    key: str | None = None
+    model: str = ""
+    context_tokens: Tokens = 200_000
+    max_output_tokens: Tokens = 8_192
+    input_price: Dollars | None = None
+    output_price: Dollars | None = None
+    cache_read_price: Dollars | None = None
+    cache_write_price: Dollars | None = None
+
+    def __repr__(self) -> str:
+        return f"ModelBody({self.kind} at {self.base_url!r})"
+
+    def settings(self, name: str) -> ModelSettings:
+        """Return the model without its key."""
+        fields = msgspec.structs.asdict(self)
+        del fields["key"]
+        return ModelSettings(name=name, **fields)
 
 
 class PolicyTestBody(_Body, frozen=True, kw_only=True):

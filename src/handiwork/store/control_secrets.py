@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from handiwork.store import envelope, rows
 from handiwork.store.database import Database
@@ -48,6 +48,13 @@ class SqliteControlSecrets:
         if sealed is None:
             return None
         return self.unseal(sealed, f"secret/{name}")
+
+    async def delete(self, name: str) -> None:
+        """Forget one."""
+        query = delete(control_secrets).where(
+            control_secrets.c.tenant == self._tenant, control_secrets.c.name == name
+        )
+        await self._database.write(lambda to: to.execute(query))
 
     def seal(self, value: str, place: str) -> bytes:
         """Seal a secret that another table keeps; it opens at this place of the tenant only."""

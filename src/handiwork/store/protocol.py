@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
 from handiwork.model.environment import KeptLease
+from handiwork.model.language_model import ModelSettings
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
 from handiwork.model.run import Run
@@ -202,6 +203,30 @@ class ControlSecrets(Protocol):
         """The value, or None."""
         ...
 
+    async def delete(self, name: str) -> None:
+        """Forget one. Idempotent."""
+        ...
+
+
+class Models(Protocol):
+    """Models that operators wrote over the API; their keys are control secrets."""
+
+    async def put(self, settings: ModelSettings) -> None:
+        """Insert or replace."""
+        ...
+
+    async def get(self, name: str) -> ModelSettings | None:
+        """None when there is none."""
+        ...
+
+    async def list(self) -> list[ModelSettings]:
+        """By name."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """NotFoundError when there is none."""
+        ...
+
 
 class Webhooks(Protocol):
     """Webhooks that were received: what a second delivery of the same id is known by."""
@@ -293,6 +318,11 @@ class Store(Protocol):
     @property
     def placeholders(self) -> Placeholders:
         """Placeholders."""
+        ...
+
+    @property
+    def models(self) -> Models:
+        """Models of the local brain."""
         ...
 
     @property

@@ -14,6 +14,7 @@ from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
 from handiwork.model.environment import KeptLease
 from handiwork.model.errors import ConflictError, NotFoundError
+from handiwork.model.language_model import ModelSettings
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
 from handiwork.model.run import Run
@@ -307,6 +308,30 @@ class MemoryPlaceholders:
         self._kept.pop(session_id, None)
 
 
+class MemoryModels:
+    """Models of the local brain."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, ModelSettings] = {}
+
+    async def put(self, settings: ModelSettings) -> None:
+        """Insert or replace."""
+        self._models[settings.name] = settings
+
+    async def get(self, name: str) -> ModelSettings | None:
+        """Return it, or None."""
+        return self._models.get(name)
+
+    async def list(self) -> list[ModelSettings]:
+        """Return all, by name."""
+        return [self._models[name] for name in sorted(self._models)]
+
+    async def delete(self, name: str) -> None:
+        """Forget it, or raise NotFoundError."""
+        if self._models.pop(name, None) is None:
+            raise NotFoundError(f"there is no model {name!r}")
+
+
 class MemoryControlSecrets:
     """Secrets of our own, in clear: only for tests."""
 
@@ -320,6 +345,10 @@ class MemoryControlSecrets:
     async def get(self, name: str) -> str | None:
         """Return the value, or None."""
         return self._values.get(name)
+
+    async def delete(self, name: str) -> None:
+        """Forget one."""
+        self._values.pop(name, None)
 
 
 class MemoryWebhooks:
@@ -402,6 +431,7 @@ class MemoryStore:
         self.placeholders = MemoryPlaceholders()
         self.webhooks = MemoryWebhooks()
         self.runs = MemoryRuns()
+        self.models = MemoryModels()
         self.control_secrets = MemoryControlSecrets()
         self.leases = MemoryLeases()
 
