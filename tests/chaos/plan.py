@@ -42,10 +42,16 @@ class Fault:
 
 
 class Plan:
-    """All faults of one run. `calm` has none: what fails then is not the chaos."""
+    """All faults of one run. `calm` has none: what fails then is not the chaos.
 
-    def __init__(self, seed: str, *, calm: bool = False, deaths: float = DEATHS) -> None:
+    `stock`: the stories have stock tools alone.
+    """
+
+    def __init__(
+        self, seed: str, *, calm: bool = False, deaths: float = DEATHS, stock: bool = False
+    ) -> None:
         self.seed = seed
+        self.stock = stock
         self.deaths = 0.0 if calm else deaths
         self._calm = calm
 
@@ -98,8 +104,8 @@ def story(plan: Plan, index: int) -> Story:
     """Return the n-th session: mostly plain ones, some that ask, some that are interrupted."""
     name = f"s{index}"
     dice = plan.dice("story", name)
-    kind = dice.choices(("plain", "ask", "interrupt"), (76, 12, 12))[0]
-    steps = [_step(dice, f"{name}.{number}", plan.deaths) for number in range(dice.randint(2, 4))]
+    kind = dice.choices(("plain", "ask", "interrupt"), (76, 12, 0 if plan.stock else 12))[0]
+    steps = [_step(dice, f"{name}.{number}", plan) for number in range(dice.randint(2, 4))]
     if kind == "ask":
         steps.insert(1, _calls([_bash(f"{name}.asked")]))
     if kind == "interrupt":
@@ -109,16 +115,16 @@ def story(plan: Plan, index: int) -> Story:
     return Story(name, kind, tuple(steps), turns, dice.random() < 0.6)
 
 
-def _step(dice: random.Random, key: str, deaths: float) -> dict[str, Any]:
+def _step(dice: random.Random, key: str, plan: Plan) -> dict[str, Any]:
     count = dice.choices((1, 2, 4), (60, 25, 15))[0]
     calls = []
     for number in range(count):
-        if dice.random() < 0.35:
+        if dice.random() < 0.35 or plan.stock:
             calls.append(_bash(f"{key}.{number}"))
         else:
             given: dict[str, Any] = {"key": f"{key}.{number}"}
             given["seconds"] = round(dice.choice((0.0, 0.02, 0.3)), 3)
-            if dice.random() < deaths / 3:
+            if dice.random() < plan.deaths / 3:
                 given["die_at"] = dice.choice(("begin", "end"))
             calls.append(_call("count", given))
     return _calls(calls)

@@ -108,7 +108,7 @@ class Chaos:
         link = Link(self, reader, writer)
         try:
             await link.serve()
-        except (Gone, ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (Gone, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)

@@ -12,7 +12,7 @@ import pytest
 
 from chaos.judge import judge
 from chaos.plan import DIE, Plan, story
-from chaos.world import play
+from chaos.world import ControlPlane, play
 
 
 @pytest.fixture
@@ -34,6 +34,13 @@ async def _problems(plan: Plan, count: int, place: Path, **more: object) -> list
 @pytest.mark.timeout(120)
 async def test_fifteen_sessions_end_and_nothing_runs_twice(place: Path) -> None:
     assert await _problems(Plan("fifteen", deaths=0.1), 15, place) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_whole_control_plane_that_is_killed_serves_every_session(place: Path) -> None:
+    plan = Plan("control plane", deaths=0.08, stock=True)
+    assert await _problems(plan, 8, place, engines=ControlPlane) == []
 
 
 @pytest.mark.slow

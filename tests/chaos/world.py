@@ -76,19 +76,9 @@ class Engine:
     async def run(self) -> None:
         """Keep it running until it is told to stop."""
         while not self._stopping:
-            with self.log.open("ab") as log:
-                self._process = process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    engine_child.__file__,
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=log,
-                    env={"PATH": "/usr/bin:/bin", "PYTHONPATH": _path()},
-                )
-            process.stdin.write(json.dumps(self._told).encode() + b"\n")
-            await process.stdin.drain()
+            self._process = process = await self._started()
             if self._stopping:
-                process.stdin.close()
+                self._ask_to_end(process)
             code = await process.wait()
             self.stored |= await asyncio.to_thread(self._ledger)
             self.deaths += 1
@@ -113,8 +103,24 @@ class Engine:
         """Let it end by itself."""
         self._stopping = True
         if self._process is not None and self._process.returncode is None:
-            self._process.stdin.close()
+            self._ask_to_end(self._process)
             await asyncio.wait_for(self._process.wait(), START_SECONDS)
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        with self.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                engine_child.__file__,
+                stdin=asyncio.subprocess.PIPE,
+                stderr=log,
+                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": _path()},
+            )
+        process.stdin.write(json.dumps(self._told).encode() + b"\n")
+        await process.stdin.drain()
+        return process
+
+    def _ask_to_end(self, process: asyncio.subprocess.Process) -> None:
+        process.stdin.close()
 
     def _ledger(self) -> dict[str, str]:
         """Return the results that are on disk."""
@@ -130,6 +136,37 @@ class Engine:
             except sqlite3.OperationalError:
                 return {}
         return {call: json.loads(result)["content"][0]["text"] for call, result in rows}
+
+
+class ControlPlane(Engine):
+    """The same with a whole `handiwork up`, as an operator starts it."""
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        place, reach = Path(self._told["place"]), self._told["brain"]
+        key_file, config = place / "environment-key", place / "handiwork.toml"
+        key_file.touch(mode=0o600)
+        key_file.write_text(reach["environment_key"])
+        config.write_text(
+            "[api]\nport = 0\n[local_brain]\nenabled = false\n"
+            "[sessions]\nidle_seconds = 1.0\nlease_seconds = 3\n[[environments]]\n"
+            f'id = "{reach["environment_id"]}"\nbase_url = "{reach["base_url"]}"\n'
+            f'key_file = "{key_file}"\n'
+        )
+        with self.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "handiwork", "--config", config, "up"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={
+                    "PATH": "/usr/sbin:/usr/bin:/bin",
+                    "HOME": str(place),
+                    "HANDIWORK_DATA_DIR": self._told["data"],
+                },
+            )
+
+    def _ask_to_end(self, process: asyncio.subprocess.Process) -> None:
+        process.terminate()
 
 
 def _path() -> str:
@@ -151,7 +188,13 @@ class Run:
 
 
 async def play(
-    plan: Plan, count: int, place: Path, *, sabotage: str = "", session_seconds: float = 300.0
+    plan: Plan,
+    count: int,
+    place: Path,
+    *,
+    sabotage: str = "",
+    session_seconds: float = 300.0,
+    engines: type[Engine] = Engine,
 ) -> Run:
     """Let so many sessions happen on a brain and an engine of their own."""
     began = time.monotonic()
@@ -165,7 +208,7 @@ async def play(
                 "environment_id": brain.environment_id,
                 "environment_key": brain.environment_key,
             }
-            engine = Engine(place, reach, sabotage)
+            engine = engines(place, reach, sabotage)
             user = await stack.enter_async_context(
                 anthropic.AsyncAnthropic(
                     api_key=brain.api_key, base_url=brain.base_url, max_retries=5
@@ -306,6 +349,6 @@ def _runs(place: Path) -> list[list[str]]:
 def _lines(place: Path) -> Counter[str]:
     """Return how often each command left its line in its sandbox."""
     counted: Counter[str] = Counter()
-    for file in place.glob("data/sandboxes/*/upper/workspace/runs"):
+    for file in place.glob("data/**/upper/workspace/runs"):
         counted.update(line.split()[0] for line in file.read_text().splitlines())
     return counted
