@@ -1,0 +1,60 @@
+"""The soak: what grows is seen to grow, and two minutes of it are flat."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+_spec = importlib.util.spec_from_file_location("samples", BENCH / "parts" / "samples.py")
+samples = importlib.util.module_from_spec(_spec)
+sys.modules["samples"] = samples
+_spec.loader.exec_module(samples)
+
+
+def test_the_slope_tells_growth_from_noise() -> None:
+    noisy = [(float(at), {"x mib": 100.0 + at % 3, "x descriptors": 40.0}) for at in range(100)]
+    growing = [(at, {**found, "x mib": found["x mib"] + at / 5}) for at, found in noisy]
+    allowed = {"mib": 6.0, "descriptors": 6.0}
+    assert [one.flat for one in samples.judge(noisy, allowed)] == [True, True]
+    by_name = {one.name: one for one in samples.judge(growing, allowed)}
+    assert not by_name["x mib"].flat
+    assert by_name["x mib"].growth == pytest.approx(10, abs=1)
+    assert by_name["x descriptors"].flat
+
+
+def test_a_warm_up_that_grows_is_not_held_against_the_rest() -> None:
+    settled = [(float(at), {"x mib": min(at, 50.0)}) for at in range(100)]
+    assert samples.judge(settled, {"mib": 1.0})[0].flat
+
+
+def test_descriptors_memory_and_processes_are_seen() -> None:
+    before = samples.sample(os.getpid())
+    kept = bytearray(os.urandom(32 << 20))
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        after = samples.sample(os.getpid())
+    finally:
+        child.kill()
+        child.wait()
+        for one in opened:
+            os.close(one)
+    gained = {name: after[name] - before[name] for name in before}
+    assert gained["control plane descriptors"] >= 50
+    assert gained["control plane mib"] > 20
+    assert gained["processes"] >= 1
+    del kept
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_minutes_of_sessions_are_flat() -> None:
+    told = subprocess.run(
+        [sys.executable, BENCH / "soak.py", "--minutes", "2"], capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert " tasks " in told.stdout
