@@ -273,6 +273,12 @@ def _check_tools(tools: ToolSettings, where: str) -> None:
             raise ConfigError(f"{where}: tools.{key} = {count}; use 1-4096")
 
 
+def provider_key(kind: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return the key of a provider of models by the variable that its own tools read, or empty."""
+    variables = os.environ if environ is None else environ
+    return variables.get(f"{kind.upper()}_API_KEY", "").strip()
+
+
 def data_dir(settings: Settings, *, is_root: bool, home: Path) -> Path:
     """Return where state lives."""
     if settings.data_dir:

@@ -16,6 +16,7 @@ from brain_process import call, script
 from command_line import handiwork
 from control_plane_process import ControlPlane
 from process_tree import all_gone, descendants
+from provider_stand_in import Provider, anthropic_reply, openai_reply
 
 Verb = Callable[..., CompletedProcess[str]]
 WORK = script(
@@ -26,9 +27,9 @@ WORK = script(
 
 @pytest.fixture
 def verb(shared_plane: ControlPlane, tmp_path: Path) -> Verb:
-    def run(*arguments: str) -> CompletedProcess[str]:
+    def run(*arguments: str, **variables: str) -> CompletedProcess[str]:
         data = str(shared_plane.data)
-        return handiwork("run", *arguments, cwd=tmp_path, HANDIWORK_DATA_DIR=data)
+        return handiwork("run", *arguments, cwd=tmp_path, HANDIWORK_DATA_DIR=data, **variables)
 
     (tmp_path / "work.json").write_text(WORK)
     return run
@@ -76,6 +77,25 @@ def test_exit_codes(verb: Verb, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done
 
 
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_a_model_of_either_kind_from_its_address_and_key(verb: Verb, kind: str) -> None:
+    reply = {"openai": openai_reply, "anthropic": anthropic_reply}[kind]
+    with Provider(key="sk-of-the-test") as provider:
+        url = {"openai": provider.openai_url, "anthropic": provider.anthropic_url}[kind]
+        provider.replies.append(reply(calls=[("call_1", "bash", {"command": "echo from-bash"})]))
+        provider.replies.append(reply("it said from-bash"))
+        options = ("--model", kind, "--base-url", url, "--json")
+        done = verb("go", *options, **{f"{kind.upper()}_API_KEY": "sk-of-the-test"})
+        assert done.returncode == 0, done
+        record = json.loads(done.stdout)
+        assert (record["message"], record["stop_reason"]) == ("it said from-bash", "end_turn")
+        assert record["usage"]["input_tokens"] > 0
+        last = json.dumps(provider.requests[-1].body)
+        assert "from-bash" in last
+        assert "sk-of-the-test" not in done.stdout + done.stderr
+
+
+@pytest.mark.timeout(150)
 def test_without_a_control_plane_one_is_made_for_the_run(tmp_path: Path) -> None:
     (tmp_path / "work.json").write_text(WORK)
     told = handiwork("run", "go", *options(), cwd=tmp_path)

@@ -74,3 +74,9 @@ def test_where_data_lives(tmp_path: Path) -> None:
     settings = config.load(None, {})
     assert config.data_dir(settings, is_root=True, home=tmp_path) == Path("/var/lib/handiwork")
     assert tmp_path in config.data_dir(settings, is_root=False, home=tmp_path).parents
+
+
+def test_a_providers_key_is_its_own_variable() -> None:
+    variables = {"OPENAI_API_KEY": " sk-1\n", "ANTHROPIC_API_KEY": "sk-2"}
+    found = [config.provider_key(kind, variables) for kind in ("openai", "anthropic", "other")]
+    assert found == ["sk-1", "sk-2", ""]

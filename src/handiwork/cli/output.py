@@ -48,6 +48,11 @@ def say(text: str, style: str = "") -> None:
     console.print(plain(text), style=style or None)
 
 
+def warn(text: str) -> None:
+    """Print one line on standard error: what is done, but not as somebody may expect."""
+    print(f"handiwork: {plain(' '.join(text.split()))}", file=sys.stderr)
+
+
 def marked(ok: bool, text: str, style: str = "red") -> None:
     """Print a text behind a green tick, or behind a cross of the style."""
     mark = Text("✓ ", "green") if ok else Text("✗ ", style)

@@ -19,6 +19,7 @@ import uvloop
 
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import EXIT_DENIED, EXIT_FAILED, say, show_one
+from handiwork.cli.run_model import DEFAULT_KEY, Provider, define
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import ConfigError, HandiworkError, NotFoundError
 from handiwork.model.run import Run, RunEvent, RunState
@@ -34,9 +35,14 @@ def run_task(  # noqa: PLR0913, PLR0917  each is an option that a person types
     context: typer.Context,
     task: Annotated[str, typer.Argument(help="What the agent is told.")],
     agent: Annotated[str, typer.Option(help="An agent's id at the brain.")] = "",
-    model: Annotated[str, typer.Option(help="A model's name at the local brain.")] = "",
+    model: Annotated[
+        str, typer.Option(help="A model's name; or anthropic or openai, defined on the way.")
+    ] = "",
+    base_url: Annotated[str, typer.Option(help="Of the model's API; default: its own.")] = "",
+    model_id: Annotated[str, typer.Option(help="The provider's name of the model.")] = "",
     key_file: Annotated[
-        Path | None, typer.Option(help="File with the API key of the agent's brain.")
+        Path | None,
+        typer.Option(help=f"File with the model's key ({DEFAULT_KEY}), or the brain's."),
     ] = None,
     system_file: Annotated[
         Path | None, typer.Option(help="What an agent made for the model is told.")
@@ -58,6 +64,8 @@ def run_task(  # noqa: PLR0913, PLR0917  each is an option that a person types
     if agent and (environment or key_file):
         _directly(invocation, task, agent, environment, key_file)
         return
+    if agent and (base_url or model_id):
+        raise ConfigError("--base-url and --model-id define a model; an agent has one")
     if environment:
         raise ConfigError("--environment needs --agent, an agent of that brain, and --key-file")
     body = RunBody(
@@ -69,8 +77,9 @@ def run_task(  # noqa: PLR0913, PLR0917  each is an option that a person types
         policy=policy,
         timeout_seconds=timeout,
     )
+    provider = Provider(kind=model, base_url=base_url, model_id=model_id, key_file=key_file)
     try:
-        ended, refused = uvloop.run(_served(invocation, body, as_json=as_json))
+        ended, refused = uvloop.run(_served(invocation, body, provider, as_json=as_json))
     except asyncio.CancelledError:
         say("stopped before the run ended", "red")
         raise typer.Exit(EXIT_FAILED) from None
@@ -82,9 +91,12 @@ def run_task(  # noqa: PLR0913, PLR0917  each is an option that a person types
         raise typer.Exit(EXIT_FAILED)
 
 
-async def _served(invocation: Invocation, body: RunBody, *, as_json: bool) -> tuple[Run, str]:
+async def _served(
+    invocation: Invocation, body: RunBody, provider: Provider, *, as_json: bool
+) -> tuple[Run, str]:
     """Return the run as it ended, and why its session was refused, if it was."""
     async with _control_plane(invocation, as_json=as_json) as (client, is_ours):
+        body = msgspec.structs.replace(body, model=await define(client, provider))
         ended = await _followed(client, body, is_ours=is_ours, as_json=as_json)
         return ended, await _refusal(client, ended)
 
