@@ -227,6 +227,10 @@ class PretendSandboxes:
             raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
         return self.live[sandbox_id]
 
+    @asynccontextmanager
+    async def lend(self, sandbox_id: str) -> AsyncIterator[PretendSandbox]:
+        yield await self.use(sandbox_id)
+
     async def sleep(self, sandbox_id: str) -> SandboxRecord:
         return await self._moved(sandbox_id, SandboxState.SLEEPING)
 

@@ -15,7 +15,7 @@ from handiwork.model.wire import MAX_FILE_BYTES, MAX_LIST, DirectoryBody, Listin
 
 FilePath = Annotated[str, QueryParameter(min_length=1, max_length=4096)]
 
-_DOWNLOAD = {
+DOWNLOAD = {
     "content-disposition": "attachment",
     "content-security-policy": "sandbox",
 }
@@ -32,7 +32,7 @@ async def read_file(
     """Read a file, or the part of it from `offset` of at most `limit_bytes`."""
     sandbox = await control.sandboxes.use(sandbox_id)
     content = await sandbox.files.read(path, offset=offset, limit_bytes=limit_bytes)
-    return Response(content, media_type="application/octet-stream", headers=_DOWNLOAD)
+    return Response(content, media_type="application/octet-stream", headers=DOWNLOAD)
 
 
 @put("/", status_code=204, request_max_body_size=MAX_FILE_BYTES)

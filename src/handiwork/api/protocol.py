@@ -1,5 +1,6 @@
 """The port of live sandboxes, as the API sees them."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from handiwork.model.sandbox import SandboxRecord
@@ -16,6 +17,10 @@ class LiveSandboxes(Protocol):
 
     async def use(self, sandbox_id: str) -> Sandbox:
         """Return it running, woken if it sleeps; NotFoundError, or ConflictError when it is gone."""
+        ...
+
+    def lend(self, sandbox_id: str) -> AbstractAsyncContextManager[Sandbox]:
+        """Yield it running, to look at; one that slept sleeps again after. Errors as of `use`."""
         ...
 
     async def sleep(self, sandbox_id: str) -> SandboxRecord:

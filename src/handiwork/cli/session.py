@@ -1,5 +1,6 @@
 """`handiwork session …`: sessions of the brains we serve."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,6 +47,23 @@ def events(
     invocation: Invocation = context.obj
     rows = invocation.call(verb)
     show(rows, ("sequence", "at", "kind", "data"), as_json=as_json)
+
+
+@app.command()
+def outputs(
+    context: typer.Context,
+    session_id: str,
+    to: Annotated[Path | None, typer.Option(help="Copy them into this directory.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List what the agent left in /workspace/outputs, or copy it."""
+    invocation: Invocation = context.obj
+    if to is None:
+        rows = invocation.call(lambda client: client.sessions.outputs(session_id))
+        show(list(rows), ("path", "size"), as_json=as_json)
+    else:
+        copied = invocation.call(lambda client: client.sessions.download_outputs(session_id, to))
+        show_one(copied, as_json=as_json)
 
 
 @app.command()

@@ -1,18 +1,22 @@
 """Sessions as their operator sees them."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
 
 import msgspec
 
 from handiwork.client.link import Link, lines, part
+from handiwork.client.transfer import Transfer, write_below
 from handiwork.model.errors import HandiworkError
 from handiwork.model.session import Session, SessionEvent
-from handiwork.model.wire import Listing
+from handiwork.model.wire import Listing, OutputFile
 
 FOLLOW_SECONDS = 60.0
 """A followed session is told of at least this often, if only that nothing happened."""
 STOP_SECONDS = 120.0
+OUTPUT_SECONDS = 120.0
 PAGE = 1000
 
 
@@ -53,6 +57,34 @@ class Sessions:
             if len(page) < PAGE:
                 return
             after = page[-1].sequence
+
+    async def outputs(self, session_id: str) -> tuple[OutputFile, ...]:
+        """List what the agent left in `/workspace/outputs`. A sleeping sandbox is woken for it."""
+        path = f"/api/sessions/{part(session_id)}/outputs"
+        return (await self._link.get(path, Listing[OutputFile])).data
+
+    async def output(self, session_id: str, path: str) -> bytes:
+        """Read one of them; NotFoundError."""
+        parts = "/".join(map(part, path.split("/")))
+        return await self._link.raw(
+            "GET", f"/api/sessions/{part(session_id)}/outputs/{parts}", seconds=OUTPUT_SECONDS
+        )
+
+    async def download_outputs(self, session_id: str, target: Path) -> Transfer:
+        """Copy all of them beneath a directory, which is made where it is missing.
+
+        What they are named is the agent's choice: a path that is not one of plain names is left out.
+        """
+        target.mkdir(parents=True, exist_ok=True)
+        files, size = 0, 0
+        skipped: tuple[str, ...] = ()
+        for one in await self.outputs(session_id):
+            data = await self.output(session_id, one.path)
+            if await asyncio.to_thread(write_below, target, one.path, data):
+                files, size = files + 1, size + len(data)
+            else:
+                skipped = (*skipped, one.path)
+        return Transfer(files=files, bytes=size, skipped=skipped)
 
     async def stop(self, session_id: str) -> Session:
         """Stop one: its processes end."""

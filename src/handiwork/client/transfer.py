@@ -65,6 +65,21 @@ def is_name(text: str) -> bool:
     return 0 < size <= MAX_NAME_BYTES and text not in (".", "..") and not set(text) & {"/", "\0"}
 
 
+def write_below(target: Path, path: str, data: bytes) -> bool:
+    """Write one file beneath a directory of ours; False when its path is not one of plain names."""
+    *above, name = path.split("/")
+    if len(above) > MAX_DEPTH or not all(map(is_name, (*above, name))):
+        return False
+    with contextlib.ExitStack() as stack:
+        place = os.open(target, _DIRECTORY & ~os.O_NOFOLLOW)
+        stack.callback(os.close, place)
+        for one in above:
+            place = stack.enter_context(_subdirectory(one, place))
+        with os.fdopen(_new_file(name, place, 0o644), "wb") as file:
+            file.write(data)
+    return True
+
+
 class Download:
     """Copies one directory of a guest beneath one of ours, which is made where it is missing."""
 

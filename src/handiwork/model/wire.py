@@ -56,6 +56,14 @@ class ExecBody(_Body, frozen=True, kw_only=True):
     merge_stderr: bool = False
 
 
+class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that an agent left for its user; `path` is relative to the outputs directory."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
 class DirectoryBody(_Body, frozen=True, kw_only=True):
     """A directory to make."""
 

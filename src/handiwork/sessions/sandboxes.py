@@ -87,6 +87,7 @@ class LiveSandboxes:
         self._live: dict[str, _Live] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = 0
+        self._loans: dict[str, int] = {}
         self._group = asyncio.TaskGroup()
         self._log = log.get("sandboxes")
 
@@ -140,22 +141,57 @@ class LiveSandboxes:
 
     async def use(self, sandbox_id: str) -> Sandbox:
         """Return it running, waking it first when it sleeps. NotFoundError, ConflictError."""
+        self._loans.pop(sandbox_id, None)
         live = self._live.get(sandbox_id)
         if live is None:
-            await self.wake(sandbox_id)
+            await self._wake(sandbox_id)
             live = self._live[sandbox_id]
         return live.sandbox
 
+    @contextlib.asynccontextmanager
+    async def lend(self, sandbox_id: str) -> AsyncIterator[Sandbox]:
+        """Yield it running, to look at. One that slept sleeps again after its last loan.
+
+        It stays awake when somebody else wakes or uses it meanwhile.
+        """
+        if sandbox_id not in self._live and await self._wake(sandbox_id):
+            self._loans[sandbox_id] = 0
+        lent = sandbox_id in self._loans
+        if lent:
+            self._loans[sandbox_id] += 1
+        try:
+            yield self._live[sandbox_id].sandbox
+        finally:
+            if lent:
+                await self._returned(sandbox_id)
+
+    async def _returned(self, sandbox_id: str) -> None:
+        async with self._locked(sandbox_id):
+            left = self._loans.get(sandbox_id, 0) - 1
+            if left > 0:
+                self._loans[sandbox_id] = left
+            elif self._loans.pop(sandbox_id, None) is not None and sandbox_id in self._live:
+                record = await self._store.sandboxes.get(sandbox_id)
+                await self._take_down(sandbox_id)
+                await self._save(record, SandboxState.SLEEPING)
+
     async def wake(self, sandbox_id: str) -> SandboxRecord:
         """Restore a sleeping one under today's policies. A failure leaves its files as they are."""
+        self._loans.pop(sandbox_id, None)
+        await self._wake(sandbox_id)
+        return await self._store.sandboxes.get(sandbox_id)
+
+    async def _wake(self, sandbox_id: str) -> bool:
+        """Bring it up; False when it was up already."""
         async with self._locked(sandbox_id):
             record = await self._store.sandboxes.get(sandbox_id)
             if sandbox_id in self._live:
-                return record
+                return False
             if record.state not in _HAS_FILES:
                 raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
             await self._bring_up(record, fresh=False)
-            return await self._save(record, SandboxState.RUNNING)
+            await self._save(record, SandboxState.RUNNING)
+            return True
 
     async def sleep(self, sandbox_id: str) -> SandboxRecord:
         """End its processes and its way out, keep its files. No-op when it sleeps."""

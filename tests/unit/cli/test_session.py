@@ -3,7 +3,10 @@
 import json
 from datetime import UTC, datetime
 
+import msgspec
+
 from handiwork.model.session import Session, SessionState
+from handiwork.sessions.sandboxes import SandboxRequest
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 SESSION = Session(
@@ -38,3 +41,23 @@ def test_stop(api, handiwork) -> None:
     api(api.served.store.sessions.save(SESSION))
     assert handiwork("session", "stop", "sesn_1").code == 0
     assert api.served.stopped == ["sesn_1"]
+
+
+def test_outputs(api, handiwork, tmp_path) -> None:
+    sandboxes = api.served.sandboxes
+    record = api(sandboxes.create(SandboxRequest()))
+    files = sandboxes.live[record.id].files
+    api(files.write("/workspace/outputs/sub/report.md", b"done"))
+    api(files.write("/workspace/outputs/..%2Fescape", b"x"))
+    api(api.served.store.sessions.save(msgspec.structs.replace(SESSION, sandbox_id=record.id)))
+    rows = json.loads(handiwork("session", "outputs", "sesn_1", "--json").out)
+    assert {"path": "sub/report.md", "size": 4, "mtime_ns": 0} in rows
+    target = tmp_path / "below" / "target"
+    assert handiwork("session", "outputs", "sesn_none", "--to", str(target)).code == 2
+    api(files.remove("/workspace/outputs/..%2Fescape"))
+    copied = json.loads(
+        handiwork("session", "outputs", "sesn_1", "--to", str(target), "--json").out
+    )
+    assert (copied["files"], copied["bytes"], copied["skipped"]) == (1, 4, [])
+    assert (target / "sub/report.md").read_bytes() == b"done"
+    assert not (tmp_path / "below" / "escape").exists()

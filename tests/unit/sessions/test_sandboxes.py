@@ -229,3 +229,43 @@ async def test_changes_of_one_sandbox_never_overlap(world: World) -> None:
                 group.create_task(change(turns))
         assert most == 1
         assert not list(world.sandboxes._locks)
+
+
+async def test_one_that_slept_sleeps_again_after_its_last_loan(world: World) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        await world.sandboxes.sleep(record.id)
+        async with world.sandboxes.lend(record.id) as box:
+            assert box is world.driver.live[record.id]
+            async with world.sandboxes.lend(record.id) as same:
+                assert same is box
+            assert await _is(world, record.id, SandboxState.RUNNING)
+        assert await _is(world, record.id, SandboxState.SLEEPING)
+        assert not world.driver.live
+
+
+@pytest.mark.parametrize("how", ["wake", "use"])
+async def test_a_loan_does_not_put_to_sleep_what_somebody_uses(world: World, how: str) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        async with world.sandboxes.lend(record.id):
+            pass
+        assert await _is(world, record.id, SandboxState.RUNNING)
+        await world.sandboxes.sleep(record.id)
+        async with world.sandboxes.lend(record.id):
+            await getattr(world.sandboxes, how)(record.id)
+        assert await _is(world, record.id, SandboxState.RUNNING)
+
+
+async def test_two_loans_at_once_wake_it_once(world: World) -> None:
+    async def look() -> None:
+        async with world.sandboxes.lend(record.id):
+            await asyncio.sleep(0.05)
+            assert record.id in world.driver.live
+
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        await world.sandboxes.sleep(record.id)
+        await asyncio.gather(look(), look(), look())
+        assert len(world.driver.specs) == 2
+        assert await _is(world, record.id, SandboxState.SLEEPING)

@@ -1,0 +1,39 @@
+"""What an agent left for its user in `/workspace/outputs`, read through the sandbox's own agent."""
+
+import errno
+
+from handiwork.model.errors import GuestError, NotFoundError
+from handiwork.model.sandbox import FileKind
+from handiwork.model.wire import OutputFile
+from handiwork.sandboxes.protocol import Files
+from handiwork.sessions.walk import walk
+
+OUTPUTS = "/workspace/outputs"
+
+
+async def list_outputs(files: Files) -> tuple[OutputFile, ...]:
+    """Return every plain file with a name that is text, by path; none without the directory."""
+    found = await walk(files, OUTPUTS) or []
+    return tuple(
+        OutputFile(path=one.path, size=one.info.size, mtime_ns=one.info.mtime_ns)
+        for one in sorted(found, key=lambda one: one.path)
+        if one.info.kind is FileKind.FILE and one.is_named
+    )
+
+
+async def read_output(files: Files, path: str) -> bytes:
+    """Return one file's bytes; NotFoundError for all that `list_outputs` does not tell."""
+    missing = NotFoundError(f"the session has no output {path[:200]!r}")
+    if any(part in ("", ".", "..") for part in path.split("/")) or "\0" in path:
+        raise missing
+    place = f"{OUTPUTS}/{path}"
+    try:
+        if await files.realpath(place) != place:
+            raise missing  # a link leads elsewhere
+        if (await files.stat(place, follow=False)).kind is not FileKind.FILE:
+            raise missing
+        return await files.read(place)
+    except GuestError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise missing from None
+        raise
