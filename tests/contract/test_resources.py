@@ -1,12 +1,18 @@
 """The suite that every source of skills and memory stores passes, the fake included."""
 
+import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Protocol
 
+import anthropic
 import pytest
 
+from brain_process import BrainProcess, script
 from handiwork.brains.access import Access
+from handiwork.brains.anthropic import AnthropicBrain
 from handiwork.brains.protocol import Memories, Skills
 from handiwork.brains.resources import AnthropicMemories, AnthropicSkills
 from handiwork.model.attachment import Memory, SkillRef
@@ -14,6 +20,7 @@ from handiwork.model.errors import BrainRefusedError, ConflictError, NotFoundErr
 from handiwork.model.session import WorkItem
 from handiwork.testing.resources import FakeMemories, FakeSkills
 from resources_server import KEY, WORK, ResourcesServer
+from skill_uploads import MANIFEST
 
 STORE = "memstore_1"
 ARCHIVE = b"an archive\0" * 1000
@@ -27,14 +34,15 @@ class Side(Protocol):
     work: WorkItem
     store_id: str
     skill: SkillRef
+    archive: bytes
 
     async def put(self, path: str, content: str) -> None: ...
 
 
 class FakeSide:
     def __init__(self) -> None:
-        self.skills, self.memories = FakeSkills(), FakeMemories(STORE)
-        self.skills.put("skill_1", "demo", ARCHIVE)
+        self.skills, self.memories, self.archive = FakeSkills(), FakeMemories(STORE), ARCHIVE
+        self.skills.put("skill_1", "demo-skill", ARCHIVE)
         self.work, self.store_id, self.skill = WORK, STORE, SkillRef(skill_id="skill_1")
 
     async def put(self, path: str, content: str) -> None:
@@ -45,12 +53,53 @@ class StandInSide:
     def __init__(self, server: ResourcesServer, access: Access) -> None:
         self._server = server
         server.stores[STORE] = {}
-        server.skills["skill_1"] = ("skillver_9", "demo", ARCHIVE)
+        self.archive = ARCHIVE
+        server.skills["skill_1"] = ("skillver_9", "demo-skill", ARCHIVE)
         self.skills, self.memories = AnthropicSkills(access), AnthropicMemories(access)
         self.work, self.store_id, self.skill = WORK, STORE, SkillRef(skill_id="skill_1")
 
     async def put(self, path: str, content: str) -> None:
         self._server.put(STORE, path, content)
+
+
+class LocalSide:
+    """The local brain: the store is mounted by a session, whose work item brings the token."""
+
+    def __init__(self, brain: AnthropicBrain, client: anthropic.AsyncAnthropic) -> None:
+        self._client = client
+        self.skills, self.memories = AnthropicSkills(brain.access), AnthropicMemories(brain.access)
+
+    async def prepare(self, brain: AnthropicBrain) -> None:
+        beta = self._client.beta
+        made = await beta.skills.create(files=[("demo-skill/SKILL.md", MANIFEST.encode())])
+        self.skill = SkillRef(skill_id=made.id)
+        content = await beta.skills.versions.download("latest", skill_id=made.id)
+        self.archive = await content.read()
+        self.store_id = (await beta.memory_stores.create(name="notes")).id
+        agent = await beta.agents.create(name="t", model="scripted", system=script({"say": "hi"}))
+        session = await beta.sessions.create(
+            agent=agent.id,
+            environment_id=brain.environment_id,
+            resources=[{"type": "memory_store", "memory_store_id": self.store_id}],
+        )
+        message = {"type": "user.message", "content": [{"type": "text", "text": "go"}]}
+        await beta.sessions.events.send(session.id, events=[message])
+        work = None
+        async with asyncio.timeout(20):
+            while work is None:
+                work = await brain.claim()
+        self.work = work
+        (declared,) = (await brain.describe(work)).memory_stores
+        assert (declared.store_id, declared.mount_path) == (self.store_id, "/mnt/memory/notes")
+        brain.access.open(work)
+
+    async def put(self, path: str, content: str) -> None:
+        memories = self._client.beta.memory_stores.memories
+        found = [one async for one in memories.list(self.store_id) if one.path == path]
+        if found:
+            await memories.update(found[0].id, memory_store_id=self.store_id, content=content)
+        else:
+            await memories.create(self.store_id, path=path, content=content)
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +116,30 @@ async def _stand_in() -> AsyncIterator[Side]:
         await access.close()
 
 
-@pytest.fixture(params=[_fake, _stand_in], ids=["fake", "sdk on a stand-in"])
+@contextlib.asynccontextmanager
+async def _local() -> AsyncIterator[Side]:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        BrainProcess.start(Path(directory) / "brain.db") as process,
+    ):
+        brain = AnthropicBrain(
+            environment_id=process.environment_id,
+            environment_key=process.environment_key,
+            base_url=process.base_url,
+        )
+        async with anthropic.AsyncAnthropic(
+            api_key=process.api_key, base_url=process.base_url
+        ) as client:
+            side = LocalSide(brain, client)
+            await side.prepare(brain)
+            yield side
+            await brain.close()
+
+
+@pytest.fixture(
+    params=[_fake, _stand_in, _local],
+    ids=["fake", "sdk on a stand-in", "sdk on the local brain"],
+)
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     make: Callable[[], contextlib.AbstractAsyncContextManager[Side]] = request.param
     async with make() as made:
@@ -82,18 +154,18 @@ async def listed(side: Side, *, contents: bool = False) -> dict[str, Memory]:
 
 async def test_a_skill_is_resolved_and_downloaded(side: Side) -> None:
     version = await side.skills.version(side.work, side.skill)
-    assert (version.skill_id, version.name) == (side.skill.skill_id, "demo")
+    assert (version.skill_id, version.name) == (side.skill.skill_id, "demo-skill")
     exact = SkillRef(skill_id=side.skill.skill_id, version=version.id)
     assert await side.skills.version(side.work, exact) == version
-    assert await side.skills.archive(side.work, version, 1 << 20) == ARCHIVE
+    assert await side.skills.archive(side.work, version, 1 << 20) == side.archive
 
 
 async def test_a_skill_that_is_not_there_or_too_large(side: Side) -> None:
     with pytest.raises(NotFoundError):
-        await side.skills.version(side.work, SkillRef(skill_id="skill_none"))
+        await side.skills.version(side.work, SkillRef(skill_id="skill_01none"))
     version = await side.skills.version(side.work, side.skill)
-    with pytest.raises(BrainRefusedError, match="larger than 1000 bytes"):
-        await side.skills.archive(side.work, version, 1000)
+    with pytest.raises(BrainRefusedError, match="larger than 100 bytes"):
+        await side.skills.archive(side.work, version, 100)
 
 
 async def test_memories_are_created_changed_listed_and_deleted(side: Side) -> None:
@@ -123,7 +195,7 @@ async def test_a_lost_race_changes_nothing(side: Side) -> None:
 
 
 async def test_what_is_not_there_or_never_taken(side: Side) -> None:
-    gone = Memory(id="mem_none", path="/x", sha256="0" * 64)
+    gone = Memory(id="mem_01none", path="/x", sha256="0" * 64)
     with pytest.raises(NotFoundError):
         await side.memories.update(side.work, side.store_id, gone, "x")
     with pytest.raises(NotFoundError):
