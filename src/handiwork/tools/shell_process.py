@@ -44,6 +44,7 @@ builtin printf 'umask %s\ncd -- %q\n%s\n# all of it\n' "$(builtin umask)" "$PWD"
 
 _KILL = 9
 _NONCE_BYTES = 16
+_CODE = re.compile(rb"(\d{1,3})\n")
 _LONGEST_MARKER = 2 * _NONCE_BYTES + len("\n255\n")
 
 # Descriptor 198 keeps the shell's own output, whatever a command does to 1 and 2; it is made anew
@@ -214,9 +215,8 @@ class Shell:
 
     async def _exchange(self, live: _Live, nonce: bytes, output: Sink) -> int:
         """Read until the line with the nonce, or until the shell has ended."""
-        marker = re.compile(rb"\n%b(\d{1,3})\n" % nonce)
         async for _, chunk in live.chunks:
-            code = await self._take(chunk, marker, output)
+            code = await self._take(chunk, b"\n" + nonce, output)
             if code is not None:
                 return code
         held, self._held = self._held, b""
@@ -225,20 +225,34 @@ class Shell:
         self._live = None
         return result.exit_code
 
-    async def _take(self, chunk: bytes, marker: re.Pattern[bytes], output: Sink) -> int | None:
+    async def _take(self, chunk: bytes, marker: bytes, output: Sink) -> int | None:
         """Pass a chunk on; return the exit code once its line is whole.
 
         The last bytes are held back, for they may be the beginning of that line.
         """
         data = self._held + chunk
-        found = marker.search(data)
+        found = _marked(data, marker)
         if found:
             self._held = data[found.end() :]
-            await output.take(data[: found.start()])
+            await output.take(data[: found.start() - len(marker)])
             return int(found[1])
         self._held = data[-_LONGEST_MARKER:]
         await output.take(data[:-_LONGEST_MARKER])
         return None
+
+
+def _marked(data: bytes, marker: bytes) -> re.Match[bytes] | None:
+    """Find the exit code behind the marker.
+
+    An expression that holds the marker would be compiled anew for every command.
+    """
+    at = data.find(marker)
+    while at >= 0:
+        found = _CODE.match(data, at + len(marker))
+        if found:
+            return found
+        at = data.find(marker, at + 1)
+    return None
 
 
 def _script(command: str, nonce: bytes) -> bytes:

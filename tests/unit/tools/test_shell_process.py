@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from handiwork.model.errors import ToolFailedError
+from handiwork.tools import shell_process as module
 from handiwork.tools.excerpt import TEXT_LIMIT
 from handiwork.tools.shell_process import CommandEnd, Shell
 from handiwork.tools.spool import Collector, Spool
@@ -168,3 +169,10 @@ async def test_one_write_a_command(box: HostSandbox) -> None:
     await run(shell, "true")
     await run(shell, "true")
     assert len(box.started[0].written) == 2
+
+
+def test_a_marker_counts_only_with_an_exit_code_behind_it() -> None:
+    found = module._marked(b"out\nN\nNx\nN1234\nN12\nrest", b"\nN")
+    assert found is not None
+    assert (found[1], found.string[found.end() :]) == (b"12", b"rest")
+    assert module._marked(b"out\nN12", b"\nN") is None
