@@ -126,6 +126,7 @@ class BrainProcess:
                 "environments": [
                     {"id": self.environment_id, "name": "test", "key": self.environment_key}
                 ],
+                "webhook_hosts": ["127.0.0.1"],
                 **self._bootstrap,
             }
         assert process.stdin is not None

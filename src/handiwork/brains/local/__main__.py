@@ -28,6 +28,7 @@ from sqlalchemy.exc import IntegrityError
 
 from handiwork import process
 from handiwork.brains.local import migrations
+from handiwork.brains.local.callbacks import Callbacks
 from handiwork.brains.local.catalog import Catalog, ensure_environments
 from handiwork.brains.local.clock import Clock, StrictClock, ids
 from handiwork.brains.local.environment_keys import EnvironmentKeys
@@ -76,6 +77,8 @@ class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     environments: list[Environment] = []
     seal_key: Annotated[bytes, Meta(min_length=32, max_length=32)] | None = None
     models: list[KeyedModel] = []
+    exit_fd: int | None = None
+    webhook_hosts: list[str] = []
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -199,7 +202,7 @@ async def _serve(
     models = Models()
     await models.replace(bootstrap.models)
     work = WorkQueues(database, clock, new_id)
-    webhooks = Webhooks(database, clock, new_id, os.urandom)
+    webhooks = Webhooks(database, clock, new_id, os.urandom, _callbacks(bootstrap))
     journal = Journal(database, work, clock, new_id, stop.lost_write, webhooks)
     async with asyncio.TaskGroup() as tasks:
         loop = Loop(journal, models, new_id, tasks, Retries(chance=random.SystemRandom().random))
@@ -240,6 +243,11 @@ async def _serve(
         changes.cancel()
         stopping.cancel()
     await models.close()
+
+
+def _callbacks(bootstrap: Bootstrap) -> Callbacks:
+    way = None if bootstrap.exit_fd is None else f"/proc/self/fd/{bootstrap.exit_fd}"
+    return Callbacks(way, frozenset(bootstrap.webhook_hosts))
 
 
 def _tell_ready() -> None:

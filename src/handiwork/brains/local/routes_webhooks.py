@@ -16,7 +16,7 @@ from handiwork.brains.local.services import (
     services_of,
 )
 from handiwork.brains.local.shapes import WebhookCreate
-from handiwork.brains.local.webhook_rules import TYPES, check_url
+from handiwork.brains.local.webhook_rules import TYPES
 
 PATH = "/v1/webhook_endpoints"
 
@@ -31,7 +31,7 @@ async def create_endpoint(request: AnyRequest) -> Answer:
         if kind not in TYPES:
             raise invalid(f"event_types: {kind[:100]!r} is none of {', '.join(sorted(TYPES))}")
     try:
-        url = check_url(body.url)
+        url = services_of(request).webhooks.callbacks.check(body.url)
     except ValueError as refused:
         raise invalid(str(refused)) from None
     return answer(await services_of(request).webhooks.create(url, sorted(wanted)))

@@ -1,7 +1,6 @@
 """What is told by webhooks, where to, and how often one delivery is tried. Pure."""
 
-import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -65,8 +64,8 @@ def types_of(events: Iterable[Mapping[str, Any]]) -> list[str]:
     return told
 
 
-def check_url(url: str) -> str:
-    """Return the URL; ValueError unless it is https, or http to this machine itself."""
+def check_url(url: str, direct: Collection[str] = ()) -> str:
+    """Return the URL's host; ValueError unless it is https, or of a `direct` host."""
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError(f"url: must be plain ASCII of at most {MAX_URL} characters")
     try:
@@ -76,17 +75,9 @@ def check_url(url: str) -> str:
         raise ValueError("url: is not a URL") from None
     if not host or parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError("url: must have a host, and neither user, password nor fragment")
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
-        return url
-    raise ValueError("url: must be https, or http to a loopback address")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine, by its address or the one name that stands for it."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    if parts.scheme == "https" or (parts.scheme == "http" and host in direct):
+        return host
+    raise ValueError("url: must be https, or http to a host of local_brain.webhook_hosts")
 
 
 def delay_seconds(attempts: int, jitter: float) -> float:

@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-import httpx2
 import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
 from standardwebhooks import Webhook
 
 from handiwork.brains.local import documents
+from handiwork.brains.local.callbacks import MAX_CONNECTIONS, Callbacks, Calls
 from handiwork.brains.local.clock import Clock, NewId
 from handiwork.brains.local.documents import Document
 from handiwork.brains.local.errors import invalid, missing
@@ -40,10 +40,9 @@ from handiwork.store.database import Database
 MAX_ENDPOINTS = 20
 MAX_WAITING = 1000
 """Deliveries that may wait for one endpoint."""
-CONCURRENT = 8
+CONCURRENT = MAX_CONNECTIONS
 CONCURRENT_EACH = 2
 """Attempts at one endpoint, so that a slow one leaves room for the others."""
-ATTEMPT_SECONDS = 10.0
 KEY_BYTES = 32
 JITTER_STEPS = 256
 
@@ -70,7 +69,9 @@ class Webhooks:
         clock: Clock,
         new_id: NewId,
         entropy: Callable[[int], bytes],
+        callbacks: Callbacks,
     ) -> None:
+        self.callbacks = callbacks
         self._database = database
         self._clock = clock
         self._new_id = new_id
@@ -188,19 +189,13 @@ class Webhooks:
 
     async def run(self) -> None:
         """Deliver, for as long as the server runs."""
-        limits = httpx2.Limits(max_connections=CONCURRENT)
-        async with (
-            httpx2.AsyncClient(
-                timeout=ATTEMPT_SECONDS, follow_redirects=False, trust_env=False, limits=limits
-            ) as client,
-            asyncio.TaskGroup() as tasks,
-        ):
+        async with self.callbacks.open() as calls, asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
                 now = self._clock()
                 for each in self._due(now):
                     self._under_way[each.id] = each.endpoint_id
-                    tasks.create_task(self._deliver(client, each))
+                    tasks.create_task(self._deliver(calls, each))
                 await self._sleep(now)
 
     def _due(self, now: datetime) -> Sequence[Delivery]:
@@ -228,22 +223,20 @@ class Webhooks:
         except TimeoutError:
             return
 
-    async def _deliver(self, client: httpx2.AsyncClient, each: Delivery) -> None:
+    async def _deliver(self, calls: Calls, each: Delivery) -> None:
         try:
             endpoint = self._endpoints.get(each.endpoint_id)
             if endpoint is None:
                 self._release(each)
             else:
-                status = await self._attempt(client, endpoint, each)
+                status = await self._attempt(calls, endpoint, each)
                 await self._settle(each, status)
         finally:
             self._under_way.pop(each.id, None)
             self._wake.set()
 
-    async def _attempt(
-        self, client: httpx2.AsyncClient, endpoint: Document, each: Delivery
-    ) -> int | None:
-        """Post once; the status of the answer, whose body is not read; None without one."""
+    async def _attempt(self, calls: Calls, endpoint: Document, each: Delivery) -> int | None:
+        """Post once; the status of the answer; None without one."""
         now = self._clock()
         headers = {
             "content-type": "application/json",
@@ -254,15 +247,7 @@ class Webhooks:
                 each.event_id, now, each.body.decode()
             ),
         }
-        try:
-            async with (
-                asyncio.timeout(ATTEMPT_SECONDS),
-                client.stream("POST", endpoint["url"], content=each.body, headers=headers) as told,
-            ):
-                return told.status_code
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            _log.info("no_answer", endpoint=each.endpoint_id, error=type(error).__name__)
-            return None
+        return await calls.post(endpoint["url"], each.body, headers)
 
     async def _settle(self, each: Delivery, status: int | None) -> None:
         """Write what follows from an attempt."""

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from handiwork.brains.local import migrations
+from handiwork.brains.local.callbacks import Callbacks
 from handiwork.brains.local.catalog import Catalog, ensure_environments
 from handiwork.brains.local.clock import StrictClock
 from handiwork.brains.local.environment_keys import EnvironmentKeys
@@ -80,7 +81,9 @@ async def services(database, hand, new_id, lost):
     clock = StrictClock(hand)
     models = {"scripted": ScriptedModel()}
     work = WorkQueues(database, clock, new_id)
-    webhooks = Webhooks(database, clock, new_id, os.urandom)
+    webhooks = Webhooks(
+        database, clock, new_id, os.urandom, Callbacks("/nowhere", frozenset({"127.0.0.1"}))
+    )
     journal = Journal(database, work, clock, new_id, lost.append, webhooks)
     async with asyncio.TaskGroup() as tasks:
         loop = Loop(journal, models, new_id, tasks)

@@ -130,7 +130,9 @@ async def test_what_waits_survives_a_restart(services, webhooks, hand, new_id):
     async with receiving() as receiver:
         await webhooks.create(receiver.url, [KIND])
         await tell(services, webhooks)
-        later = Webhooks(services.database, StrictClock(hand), new_id, bytes)
+        later = Webhooks(
+            services.database, StrictClock(hand), new_id, bytes, services.webhooks.callbacks
+        )
         await later.load()
         async with running(later):
             [told] = await receiver.heard(1)
@@ -144,7 +146,9 @@ async def test_a_delivery_of_a_deleted_endpoint_is_dropped(services, webhooks, h
     await webhooks.delete(made["id"])
     await services.database.write(lambda each: keep_deliveries(each, staged))
     webhooks.offer(staged)
-    later = Webhooks(services.database, StrictClock(hand), new_id, bytes)
+    later = Webhooks(
+        services.database, StrictClock(hand), new_id, bytes, services.webhooks.callbacks
+    )
     await later.load()
     assert await kept(services) == 0
 
