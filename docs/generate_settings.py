@@ -20,6 +20,7 @@ MEANING = {
     "local_brain.host": "address that the local brain listens on",
     "local_brain.port": "its port; 0: any free one",
     "local_brain.environment_name": "the environment that it makes at its first start and that we serve",
+    "local_brain.webhook_hosts": "hosts that its webhooks may go to directly, http too (an address or a name, without a port); any other goes through the egress proxy, to public https only",
     "local_brain.models.name": "what agents write as their model",
     "local_brain.models.kind": "its wire format: `anthropic` (Messages API) or `openai` (chat completions)",
     "local_brain.models.base_url": "its provider; the local brain sends requests here and nowhere else",

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import secrets
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from handiwork import config, process
+from handiwork import config, listeners, process
 from handiwork.api.application import create_api
 from handiwork.api.control import Control
 from handiwork.api.server import serving
@@ -35,9 +34,11 @@ from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, Sta
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
+from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.errors import ConfigError, ConflictError
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.model.language_model import KeyedModel
+from handiwork.model.policy import AllowRule, Match, Policy, PolicyLayer
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
@@ -78,11 +79,22 @@ KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 21, 24, 27, 31)
 """chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_admin
 (mounts, id maps), sys_resource (limits), mknod, setfcap (the launcher's map of inside root)."""
 
-MAX_EXITS_BYTES = 80
-"""Of a directory of sockets: an address holds 107, and names take some."""
-
 NEEDED = ("userns", "pidns", "overlay", "nftables", "seccomp")
 """Findings of the probe without which no sandbox of the namespace tier starts."""
+
+CALLBACKS = EgressBinding(id="local-brain", kind="hook", ca_id="local-brain")
+CALLBACKS_GRANT = EgressGrant(
+    layers=(
+        PolicyLayer(
+            scope="global",
+            policy=Policy(
+                name="local-brain-callbacks",
+                rules=(AllowRule(id="https", match=Match(hosts=("*",), methods=("POST",))),),
+            ),
+        ),
+    )
+)
+"""Webhooks go to whatever public host an endpoint names; the proxy refuses every other address."""
 
 GUEST_AGENT = Path(__file__).with_name("guest_agent")
 
@@ -137,14 +149,6 @@ async def _hurry(asked: asyncio.Event, drain: Drain) -> None:
     drain.hurry()
 
 
-@dataclass(frozen=True)
-class _Ports:
-    """The TCP listeners, bound before anything else starts."""
-
-    api: socket.socket
-    brain: socket.socket | None
-
-
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Start everything, serve while the body runs, stop cleanly at its end.
@@ -159,7 +163,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             egress_id=ids.egress_id if ids else None, brain_id=ids.brain_id if ids else None
         )
         stack.callback(os.close, layout.lock())
-        ports = _bind(settings, stack)
+        ports = listeners.bind(settings, stack)
         _harden()
         store = await stack.enter_async_context(opened_store(layout))
         keys = await local_keys(store) if settings.local_brain.enabled else None
@@ -188,7 +192,7 @@ class _Parts:
 
     settings: Settings
     layout: Layout
-    ports: _Ports
+    ports: listeners.Ports
     store: Store
     keys: LocalKeys | None
     environments: Sequence[tuple[EnvironmentSettings, str]]
@@ -199,7 +203,7 @@ class _Parts:
     @property
     def brain_url(self) -> str:
         """Where the local brain listens; empty when it is not enabled."""
-        return _url(self.ports.brain) if self.ports.brain else ""
+        return listeners.url(self.ports.brain) if self.ports.brain else ""
 
 
 async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
@@ -208,7 +212,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     registry = await stack.enter_async_context(_registry(parts.settings, parts.layout))
     proxy = EgressProxy(registry, _own_id(parts.settings.process.egress_id, parts.layout.egress))
     await stack.enter_async_context(kept(supervisor, [proxy]))
-    brain = await _local_brain(parts, registry)
+    brain = await _local_brain(parts, registry, stack)
     await stack.enter_async_context(kept(supervisor, brain))
     live, policies = await _sandboxes(parts, registry, stack)
     engine = await _engine(parts, live, policies, stack)
@@ -236,11 +240,11 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         settings=parts.settings,
         metrics=parts.metrics,
     )
-    listeners = [parts.ports.api, _unix_listener(parts.layout, stack)]
-    await stack.enter_async_context(serving(create_api(control), listeners))
+    serves = [parts.ports.api, listeners.unix(parts.layout, stack)]
+    await stack.enter_async_context(serving(create_api(control), serves))
     result = Running(
         layout=parts.layout,
-        api_url=_url(parts.ports.api),
+        api_url=listeners.url(parts.ports.api),
         brain_url=parts.brain_url,
         environment_id=parts.keys.environment_id if parts.keys else "",
         supervisor=supervisor,
@@ -339,42 +343,6 @@ def _layout(settings: Settings) -> Layout:
     return Layout(config.data_dir(settings, is_root=process.is_root(), home=Path.home()))
 
 
-def _bind(settings: Settings, stack: AsyncExitStack) -> _Ports:
-    api = _listen(settings.api.host, settings.api.port, "api.port", stack)
-    local = settings.local_brain
-    brain = _listen(local.host, local.port, "local_brain.port", stack) if local.enabled else None
-    return _Ports(api, brain)
-
-
-def _listen(host: str, port: int, setting: str, stack: AsyncExitStack) -> socket.socket:
-    try:
-        listener = socket.create_server((host, port), backlog=512)
-    except OSError as error:
-        raise ConfigError(
-            f"{host}:{port} cannot be listened on ({error.strerror}): it is in use or not ours;"
-            f" stop what uses it, or set {setting} in handiwork.toml"
-        ) from None
-    stack.callback(listener.close)
-    return listener
-
-
-def _unix_listener(layout: Layout, stack: AsyncExitStack) -> socket.socket:
-    """The socket's directory is 0700, so that only our own user and root can name it."""
-    layout.api_socket.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    stack.callback(layout.api_socket.unlink, missing_ok=True)
-    stack.callback(listener.close)
-    # Bound by way of a descriptor: the path may be longer than a socket's address holds.
-    directory = os.open(layout.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        listener.bind(f"/proc/self/fd/{directory}/{layout.api_socket.name}")
-    finally:
-        os.close(directory)
-    layout.api_socket.chmod(0o600)
-    listener.listen(128)
-    return listener
-
-
 def _admin_key_hash(layout: Layout) -> bytes:
     key = read_or_create(layout.admin_key, f"hw_{secrets.token_urlsafe(32)}\n".encode())
     return hashlib.sha256(key.strip()).digest()
@@ -437,11 +405,13 @@ async def _registry(settings: Settings, layout: Layout) -> AsyncIterator[EgressR
         connect_seconds=settings.egress.connect_timeout_seconds,
         idle_seconds=settings.egress.idle_timeout_seconds,
     )
-    async with EgressRegistry(_exits(layout), proxy) as registry:
+    async with EgressRegistry(listeners.exits(layout), proxy) as registry:
         yield registry
 
 
-async def _local_brain(parts: _Parts, registry: EgressRegistry) -> list[Program]:
+async def _local_brain(
+    parts: _Parts, registry: EgressRegistry, stack: AsyncExitStack
+) -> list[Program]:
     layout, ports, keys = parts.layout, parts.ports, parts.keys
     if keys is None or ports.brain is None:
         return []
@@ -451,17 +421,20 @@ async def _local_brain(parts: _Parts, registry: EgressRegistry) -> list[Program]
         "name": parts.settings.local_brain.environment_name,
         "key": keys.environment_key,
     }
+    way_out = await stack.enter_async_context(registry.bind_tool(CALLBACKS, CALLBACKS_GRANT))
     bootstrap = {
         "database": f"{process.HOME if own else layout.local_brain}/brain.db",
         "listen_fd": ports.brain.fileno(),
         "api_key": keys.api_key,
         "environments": [environment],
         "models": msgspec.to_builtins(parts.models),
+        "exit_fd": way_out,
+        "webhook_hosts": parts.settings.local_brain.webhook_hosts,
         "seal_key": base64.b64encode(await registry.seal_key(DEFAULT_TENANT)).decode(),
     }
     layout.local_brain_key.unlink(missing_ok=True)
     read_or_create(layout.local_brain_key, keys.api_key.encode() + b"\n")
-    return [LocalBrain(bootstrap, ports.brain.fileno(), own)]
+    return [LocalBrain(bootstrap, (ports.brain.fileno(), way_out), own)]
 
 
 async def _models(settings: Settings, store: Store) -> list[KeyedModel]:
@@ -534,19 +507,6 @@ def _readiness(registry: EgressRegistry, dispatchers: Sequence[Dispatcher]) -> d
         refused = dispatcher.state == "refused"
         states[f"brain {number}"] = dispatcher.reason if refused else ""
     return states
-
-
-def _exits(layout: Layout) -> Path:
-    """A directory for egress sockets near enough to the root for a socket's address."""
-    if len(os.fsencode(layout.exits)) < MAX_EXITS_BYTES:
-        return layout.exits
-    name = hashlib.sha256(os.fsencode(layout.root)).hexdigest()[:12]
-    return Path("/run" if process.is_root() else "/tmp") / f"handiwork-{os.geteuid()}-{name}"  # noqa: S108  a name of our own below it, made 0700
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"
 
 
 def _tell_addresses(layout: Layout, result: Running, stack: AsyncExitStack) -> None:

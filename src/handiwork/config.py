@@ -39,12 +39,16 @@ class BrainModelSettings(ModelSettings, frozen=True, kw_only=True):
 
 
 class LocalBrainSettings(Section, frozen=True, kw_only=True):
-    """The CMA-compatible server that we can run ourselves."""
+    """The CMA-compatible server that we can run ourselves.
+
+    Its webhooks leave through the egress proxy, but for `webhook_hosts`, which are called directly.
+    """
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = 8788
     environment_name: str = "local"
+    webhook_hosts: tuple[str, ...] = ()
     models: tuple[BrainModelSettings, ...] = ()
 
 

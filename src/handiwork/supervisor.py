@@ -168,9 +168,12 @@ class LocalBrain:
 
     name = "local brain"
 
-    def __init__(self, bootstrap: dict[str, Any], listener: int, own: OwnId | None) -> None:
+    def __init__(
+        self, bootstrap: dict[str, Any], descriptors: tuple[int, ...], own: OwnId | None
+    ) -> None:
+        """`descriptors` are those that the bootstrap names: its listener and its way out."""
         self._bootstrap = bootstrap
-        self._listener = listener
+        self._descriptors = descriptors
         self._own = own
         self._process: asyncio.subprocess.Process | None = None
         self._launched: list[Any] = []
@@ -192,7 +195,7 @@ class LocalBrain:
         return Launch(
             module="handiwork.brains.local",
             arguments=_arguments(self._own),
-            descriptors=(self._listener,),
+            descriptors=self._descriptors,
             stdin_line=msgspec.json.encode(self._bootstrap),
         )
 

@@ -5,8 +5,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import os
-import socket
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,42 +54,6 @@ def test_the_admin_key_is_made_once(layout: Layout) -> None:
     ) * 2
     assert stat.S_IMODE(layout.admin_key.stat().st_mode) == 0o600
     assert len(key) > 40
-
-
-async def test_a_port_in_use_names_its_setting() -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        taken = app._listen("127.0.0.1", 0, "api.port", stack)
-        port = taken.getsockname()[1]
-        assert app._url(taken) == f"http://127.0.0.1:{port}"
-        with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port} .* set api\.port"):
-            app._listen("127.0.0.1", port, "api.port", stack)
-    with socket.create_server(("127.0.0.1", port)):
-        pass
-
-
-@pytest.mark.parametrize("depth", [1, 30])
-async def test_the_unix_socket_is_ours_alone_however_long_its_path(
-    depth: int, tmp_path: Path
-) -> None:
-    layout = Layout(tmp_path.joinpath(*["folder"] * depth))
-    layout.root.mkdir(parents=True)
-    layout.api_socket.touch()
-    async with contextlib.AsyncExitStack() as stack:
-        app._unix_listener(layout, stack)
-        mode = layout.api_socket.stat().st_mode
-        assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
-        directory = os.open(layout.root, os.O_PATH)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(f"/proc/self/fd/{directory}/api.sock")
-        os.close(directory)
-    assert not layout.api_socket.exists()
-
-
-def test_exits_have_addresses_that_a_socket_can_hold(tmp_path: Path) -> None:
-    near, far = Layout(Path("/srv/handiwork")), Layout(tmp_path / ("long" * 25))
-    assert app._exits(near) == near.exits
-    assert len(os.fsencode(app._exits(far))) < app.MAX_EXITS_BYTES
-    assert app._exits(far) != app._exits(Layout(far.root / "other"))
 
 
 @pytest.mark.parametrize("where", ["sandbox", "environments"])

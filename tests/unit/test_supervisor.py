@@ -123,7 +123,7 @@ class Piped:
 async def test_models_reach_a_running_brain_and_every_later_one() -> None:
     settings = ModelSettings(name="m", kind="openai", base_url="http://x")
     told = [KeyedModel(settings=settings, key="sk-1")]
-    brain, process = supervisor.LocalBrain({"models": []}, 3, None), Piped()
+    brain, process = supervisor.LocalBrain({"models": []}, (3,), None), Piped()
     assert json.loads(brain.launch().stdin_line) == {"models": []}
     brain.tell_models(told)
     await brain.up(process)  # type: ignore[arg-type]  # it has what is used of a process
