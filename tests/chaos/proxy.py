@@ -155,6 +155,7 @@ class Link:
         self._reader = reader
         self._writer = writer
         self._brain: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._ended = False
 
     async def serve(self) -> None:
         """Serve requests until somebody ends it."""
@@ -268,7 +269,7 @@ class Link:
         return self._brain
 
     def write_chunk(self, data: bytes) -> None:
-        if self._writer.is_closing():
+        if self._ended or self._writer.is_closing():
             raise Gone
         self._writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
@@ -282,6 +283,7 @@ class Link:
 
     async def _half_close(self) -> None:
         """End our direction and go on reading, as a proxy that is being drained does."""
+        self._ended = True
         self._writer.write_eof()
         await asyncio.sleep(QUIET_SECONDS)
         raise Gone

@@ -193,7 +193,7 @@ async def play(
     place: Path,
     *,
     sabotage: str = "",
-    session_seconds: float = 300.0,
+    session_seconds: float = 600.0,
     engines: type[Engine] = Engine,
 ) -> Run:
     """Let so many sessions happen on a brain and an engine of their own."""
