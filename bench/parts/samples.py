@@ -58,12 +58,12 @@ def growth(values: Sequence[tuple[float, float]]) -> float:
 def judge(
     samples: Sequence[tuple[float, Mapping[str, float]]], tolerances: Mapping[str, float]
 ) -> list[Verdict]:
-    """Judge the second half of a run; a name's tolerance stands under its last word."""
+    """Judge the second half of a run; a tolerance stands under a name, or its last word."""
     half = samples[len(samples) // 2 :]
     verdicts = []
     for name in sorted({name for _, found in half for name in found}):
         values = [(at, found[name]) for at, found in half if name in found]
-        tolerance = tolerances[name.rpartition(" ")[2]]
+        tolerance = tolerances.get(name) or tolerances[name.rpartition(" ")[2]]
         grown = growth(values)
         verdicts.append(Verdict(name, values[0][1], values[-1][1], grown, tolerance))
     return verdicts
