@@ -24,7 +24,6 @@ from handiwork.egress.protocol import EgressSocket
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.errors import ConflictError, GuestError, NotFoundError
-from handiwork.model.run import OutputFile
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
@@ -33,6 +32,7 @@ from handiwork.model.sandbox import (
     SandboxRecord,
     SandboxState,
 )
+from handiwork.model.wire import OutputFile
 from handiwork.sandboxes.protocol import Stream
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import SandboxRequest

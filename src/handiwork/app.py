@@ -48,11 +48,11 @@ from handiwork.sessions.audit import AuditIndex
 from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.drain import Drain, drained
 from handiwork.sessions.environments import Environments, Served
+from handiwork.sessions.outputs import outputs_of
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.reaper import adopt_sessions, reap
 from handiwork.sessions.room import Room
-from handiwork.sessions.run_files import left_files
 from handiwork.sessions.runner import Hands
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import LiveSandboxes
@@ -324,7 +324,7 @@ async def _runs(parts: _Parts, live: LiveSandboxes, stack: AsyncExitStack) -> Ru
         store=parts.store,
         talk=talk,
         environment_id=parts.keys.environment_id if parts.keys else "",
-        files=lambda session_id: left_files(parts.store, live, session_id),
+        files=lambda session_id: outputs_of(parts.store, live, session_id),
         clock=now,
     )
     return await stack.enter_async_context(runs)
@@ -502,10 +502,11 @@ def _wake(dispatchers: Sequence[Dispatcher]) -> None:
 
 
 def _readiness(registry: EgressRegistry, dispatchers: Sequence[Dispatcher]) -> dict[str, str]:
+    """One brain that refuses us, shown among the environments, does not stop the others."""
     states = {"egress": "" if registry.attached else "no proxy runs"}
+    refused = [dispatcher.state == "refused" for dispatcher in dispatchers]
     for number, dispatcher in enumerate(dispatchers, 1):
-        refused = dispatcher.state == "refused"
-        states[f"brain {number}"] = dispatcher.reason if refused else ""
+        states[f"brain {number}"] = dispatcher.reason if all(refused) else ""
     return states
 
 

@@ -20,12 +20,13 @@ from handiwork.model.errors import ConflictError, NotFoundError
 from handiwork.model.language_model import ModelSettings
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import AllowRule, DenyRule, Match, Policy
-from handiwork.model.run import Cost, OutputFile, Run, RunState
+from handiwork.model.run import Cost, Run, RunState
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret
 from handiwork.model.session import Session, SessionState, WorkItem
 from handiwork.model.tool import ToolCall, text_result
 from handiwork.model.webhook import ReceivedWebhook
+from handiwork.model.wire import OutputFile
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
 from handiwork.testing.store import MemoryStore
@@ -392,7 +393,7 @@ class TestRuns:
             "run_a",
             state=RunState.ENDED,
             message="done",
-            files=(OutputFile(path="a.txt", size=3),),
+            files=(OutputFile(path="a.txt", size=3, mtime_ns=4),),
             list_cost=Cost(amount="0.01", currency="USD"),
         )
         await store.runs.save(ended)

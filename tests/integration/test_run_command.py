@@ -46,7 +46,7 @@ def test_what_the_agent_does_says_and_leaves(verb: Verb) -> None:
     assert lines[0].startswith("session sesn_")
     assert lines[1].startswith("→ bash {")
     assert "made [b]hi[/b]" in lines
-    assert "file  /workspace/outputs/a.txt  10 bytes" in lines
+    assert "file  a.txt  10 bytes" in lines
     assert "cost not known" in lines[-1]
 
 

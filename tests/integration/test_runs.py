@@ -38,7 +38,7 @@ async def test_a_task_and_its_answer(hw: Handiwork) -> None:
     run = await hw.runs.start(task())
     assert (run.state, run.stop_reason, run.reason) == (RunState.ENDED, "end_turn", "")
     assert run.message == "made hi"
-    assert [(file.path, file.size) for file in run.files] == [("/workspace/outputs/a/b.txt", 3)]
+    assert [(file.path, file.size) for file in run.files] == [("a/b.txt", 3)]
     assert run.list_cost is None
     assert run.duration_seconds > 0
     assert (await hw.sessions.get(run.session_id)).id == run.session_id

@@ -124,10 +124,11 @@ def test_readiness_names_what_is_missing() -> None:
     fine: Any = SimpleNamespace(state="polling", reason="")
     refused: Any = SimpleNamespace(state="refused", reason="the key is not valid")
     assert app._readiness(registry, [fine]) == {"egress": "", "brain 1": ""}
+    assert app._readiness(registry, [fine, refused]) == {"egress": "", "brain 1": "", "brain 2": ""}
     registry.attached = False
-    assert app._readiness(registry, [fine, refused]) == {
+    assert app._readiness(registry, [refused, refused]) == {
         "egress": "no proxy runs",
-        "brain 1": "",
+        "brain 1": "the key is not valid",
         "brain 2": "the key is not valid",
     }
 

@@ -10,17 +10,13 @@ from handiwork.api.control import Injected
 from handiwork.api.files import DOWNLOAD
 from handiwork.model.errors import NotFoundError
 from handiwork.model.wire import Listing, OutputFile
-from handiwork.sessions.outputs import list_outputs, read_output
+from handiwork.sessions.outputs import outputs_of, read_output
 
 
 @get("/")
 async def list_all(control: Injected, session_id: FromPath[str]) -> Listing[OutputFile]:
     """List the files by path. A sleeping sandbox is woken, and sleeps again."""
-    session = await control.store.sessions.get(session_id)
-    if not session.sandbox_id:
-        return Listing(data=())
-    async with control.sandboxes.lend(session.sandbox_id) as sandbox:
-        return Listing(data=await list_outputs(sandbox.files))
+    return Listing(data=await outputs_of(control.store, control.sandboxes, session_id))
 
 
 @get("/{path:path}", media_type="application/octet-stream")

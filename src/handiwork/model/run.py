@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from handiwork.model.ids import DEFAULT_TENANT
+from handiwork.model.wire import OutputFile
 
 PREFIX = "run_"
 
@@ -21,13 +22,6 @@ class RunState(enum.Enum):
     CANCELLED = "cancelled"
     FAILED = "failed"
     LOST = "lost"
-
-
-class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that the agent left in `/workspace/outputs`."""
-
-    path: str
-    size: int
 
 
 class RunUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,12 +1,15 @@
 """What an agent left for its user in `/workspace/outputs`, read through the sandbox's own agent."""
 
 import errno
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from handiwork.model.errors import GuestError, NotFoundError
 from handiwork.model.sandbox import FileKind
 from handiwork.model.wire import OutputFile
-from handiwork.sandboxes.protocol import Files
+from handiwork.sandboxes.protocol import Files, Sandbox
 from handiwork.sessions.walk import walk
+from handiwork.store.protocol import Store
 
 OUTPUTS = "/workspace/outputs"
 
@@ -19,6 +22,23 @@ async def list_outputs(files: Files) -> tuple[OutputFile, ...]:
         for one in sorted(found, key=lambda one: one.path)
         if one.info.kind is FileKind.FILE and one.is_named
     )
+
+
+class Lender(Protocol):
+    """Where a sandbox is borrowed from, to look at."""
+
+    def lend(self, sandbox_id: str) -> AbstractAsyncContextManager[Sandbox]:
+        """Yield it running; one that slept sleeps again."""
+        ...
+
+
+async def outputs_of(store: Store, sandboxes: Lender, session_id: str) -> tuple[OutputFile, ...]:
+    """Return a session's outputs. A sleeping sandbox is woken, and sleeps again."""
+    session = await store.sessions.get(session_id)
+    if not session.sandbox_id:
+        return ()
+    async with sandboxes.lend(session.sandbox_id) as sandbox:
+        return await list_outputs(sandbox.files)
 
 
 async def read_output(files: Files, path: str) -> bytes:

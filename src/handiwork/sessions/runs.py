@@ -22,9 +22,9 @@ from handiwork.model.errors import (
     HandiworkError,
     NotFoundError,
 )
-from handiwork.model.run import OutputFile, Run, RunEvent, RunState, run_id_of
+from handiwork.model.run import Run, RunEvent, RunState, run_id_of
 from handiwork.model.sandbox import TIERS
-from handiwork.model.wire import RunBody
+from handiwork.model.wire import OutputFile, RunBody
 from handiwork.observe import log
 from handiwork.store.protocol import Store
 
@@ -324,6 +324,8 @@ class Runs:
         try:
             async with asyncio.timeout(GRACE_SECONDS):
                 files = tuple(await self._files(run.session_id))
+        except NotFoundError:
+            files = ()  # it was never served here
         except (HandiworkError, TimeoutError) as error:
             missing.append(f"its files are not known: {error}")
         await self._store.runs.save(

@@ -9,8 +9,8 @@ import pytest
 from brain_process import BrainProcess, script
 from handiwork.brains.conversation import Conversation, conversation
 from handiwork.model.errors import ConfigError, ConflictError, SandboxUnavailableError
-from handiwork.model.run import OutputFile, Run, RunEvent, RunState
-from handiwork.model.wire import RunBody
+from handiwork.model.run import Run, RunEvent, RunState
+from handiwork.model.wire import OutputFile, RunBody
 from handiwork.sessions import runs
 from handiwork.sessions.runs import Runs, Turn
 from handiwork.testing.store import MemoryStore
@@ -54,7 +54,7 @@ def test_what_is_kept_of_an_answer_has_a_limit() -> None:
 
 
 async def files(_session_id: str) -> tuple[OutputFile, ...]:
-    return (OutputFile(path="/workspace/outputs/a", size=1),)
+    return (OutputFile(path="a", size=1, mtime_ns=2),)
 
 
 def runs_of(

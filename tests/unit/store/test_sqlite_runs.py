@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from handiwork.model.run import Cost, OutputFile, Run, RunState, RunUsage
+from handiwork.model.run import Cost, Run, RunState, RunUsage
+from handiwork.model.wire import OutputFile
 from handiwork.store.sqlite import SqliteStore, open_sqlite_store
 
 NOW = datetime(2026, 3, 1, 12, 30, 0, 654321, tzinfo=UTC)
@@ -35,7 +36,7 @@ async def test_every_field_survives(tmp_path: Path) -> None:
         reason="why",
         stop_reason="end_turn",
         message="done",
-        files=(OutputFile(path="a", size=1),),
+        files=(OutputFile(path="a", size=1, mtime_ns=2),),
         usage=RunUsage(input_tokens=1, output_tokens=2),
         list_cost=Cost(amount="0.01", currency="USD"),
         duration_seconds=1.5,
