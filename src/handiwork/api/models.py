@@ -44,7 +44,8 @@ async def put_model(control: Injected, name: FromPath[str], data: JSONBody[Model
     _refuse_those_of_the_file(control, name)
     if data.key is not None:
         check_model_key(name, data.key)
-    if len(await control.store.models.list()) >= MAX_MODELS:
+    others = [each for each in await control.store.models.list() if each.name != name]
+    if len(others) >= MAX_MODELS:
         raise ConflictError(f"there are {MAX_MODELS} models; delete one first")
     if data.key is not None:
         await control.store.control_secrets.put(secret_name(name), data.key)

@@ -204,7 +204,10 @@ def _tell_end(run: Run, *, as_json: bool) -> None:
 
 def _checked(task: str) -> str:
     try:
+        task.encode()
         return msgspec.convert({"task": task}, RunBody).task
+    except UnicodeEncodeError:
+        raise ConfigError("the task is not valid UTF-8") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"the task: {error}") from None
 

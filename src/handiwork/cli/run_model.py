@@ -1,5 +1,6 @@
 """`handiwork run --model anthropic|openai`: the model defined on the way, from its address and key."""
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import msgspec
 from handiwork import config
 from handiwork.cli.output import warn
 from handiwork.client.handiwork import Handiwork
-from handiwork.model.errors import ConfigError
+from handiwork.model.errors import ConfigError, HandiworkError, UnauthorizedError
+from handiwork.model.language_model import check_model, check_model_key
 from handiwork.model.wire import ModelBody
 from handiwork.store.layout import read_private
 
@@ -53,6 +55,9 @@ async def define(client: Handiwork, given: Provider) -> str:
         raise ConfigError(
             f"{base_url} needs a key: set {given.kind.upper()}_API_KEY, or give --key-file"
         )
+    # Before the address is asked anything: what cannot be an address or a key must not be tried.
+    check_model(_body(given.kind, base_url, given.model_id, key).settings(given.kind))
+    check_model_key(given.kind, key)
     model_id = given.model_id or await _id_of(given, base_url, key)
     name = _name(given.kind, base_url, model_id)
     await client.models.put(name, _body(given.kind, base_url, model_id, key))
@@ -92,22 +97,42 @@ async def _listed(kind: str, base_url: str, key: str) -> list[str]:
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"} if kind == "anthropic" else {}
     if key and kind == "openai":
         headers = {"authorization": " ".join(("Bearer", key))}
-    is_local = urlsplit(base_url).hostname in ("127.0.0.1", "::1", "localhost")
-    async with httpx2.AsyncClient(trust_env=not is_local, timeout=LIST_SECONDS) as http:
-        try:
-            answer = await http.get(base_url + path, headers=headers)
-        except (httpx2.HTTPError, httpx2.InvalidURL):
-            return []
-    if not answer.is_success or len(answer.content) > MAX_LIST_BYTES:
+    try:
+        async with asyncio.timeout(LIST_SECONDS):
+            answer = await _fetched(base_url + path, {**headers, "accept-encoding": "identity"})
+    except httpx2.ConnectError as error:
+        raise HandiworkError(
+            f"nothing answers at {base_url}: {error}; see that the model is served there"
+        ) from None
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError):
         return []
     try:
-        data = msgspec.json.decode(answer.content, type=dict[str, Any]).get("data")
-    except msgspec.DecodeError:
+        data = msgspec.json.decode(answer, type=dict[str, Any]).get("data")
+    except (ValueError, RecursionError):
         return []
     ids = [one.get("id") for one in data if isinstance(one, dict)] if isinstance(data, list) else []
     return [
         one for one in ids if isinstance(one, str) and 0 < len(one) <= 256 and one.isprintable()
     ]
+
+
+async def _fetched(url: str, headers: dict[str, str]) -> bytes:
+    """Return the body of a good answer, else or where it grows too long nothing."""
+    is_local = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
+    gathered = bytearray()
+    async with (
+        httpx2.AsyncClient(trust_env=not is_local, timeout=LIST_SECONDS) as http,
+        http.stream("GET", url, headers=headers) as answer,
+    ):
+        if answer.status_code == 401:
+            raise UnauthorizedError(f"{url} refused the key (401); see that it is the right one")
+        if not answer.is_success:
+            return b""
+        async for piece in answer.aiter_raw():
+            gathered += piece
+            if len(gathered) > MAX_LIST_BYTES:
+                return b""
+    return bytes(gathered)
 
 
 def _name(kind: str, base_url: str, model_id: str) -> str:

@@ -46,6 +46,8 @@ def status(
 ) -> None:
     """Show environments, sessions by state, and what is stuck and why."""
     invocation: Invocation = context.obj
+    # Settings that are wrong are a usage error; that nothing runs is what a status may find.
+    _ = invocation.settings
     try:
         found = invocation.call(_look)
     except ConfigError as error:

@@ -62,3 +62,13 @@ async def test_one_of_the_file_is_shown_and_changed_there(tmp_path) -> None:
         assert "key_file" not in shown["settings"]
         assert (await http.put("/api/models/m", json=BODY)).status_code == 409
         assert (await http.delete("/api/models/m")).status_code == 409
+
+
+async def test_one_that_is_there_is_replaced_where_no_more_fit(
+    served: Served, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handiwork.api.models.MAX_MODELS", 1)
+    assert (await http.put("/api/models/m", json=BODY)).status_code == 200
+    assert (await http.put("/api/models/n", json=BODY)).status_code == 409
+    again = await http.put("/api/models/m", json=BODY | {"model": "other"})
+    assert again.json()["settings"]["model"] == "other"

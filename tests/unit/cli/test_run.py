@@ -94,3 +94,8 @@ def test_a_brain_that_is_gone(by_key, handiwork, tmp_path: Path) -> None:
     (tmp_path / "addresses.json").write_text(json.dumps(addresses))
     done = handiwork("run", "go", "--agent", "agent_1", *by_key)
     assert (done.code, "cannot be reached" in done.err) == (1, True)
+
+
+def test_a_task_that_is_no_text(handiwork) -> None:
+    done = handiwork("run", "go \udcff", "--model", "scripted")
+    assert (done.code, done.err) == (2, "handiwork: the task is not valid UTF-8\n")

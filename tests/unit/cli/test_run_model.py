@@ -1,5 +1,7 @@
 """The model that `handiwork run` defines on the way: its address, id and key."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -9,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from handiwork.cli.run_model import DEFAULT_IDS, Provider, define
-from handiwork.model.errors import ConfigError
+from handiwork.model.errors import ConfigError, HandiworkError, UnauthorizedError
 from handiwork.model.wire import ModelBody
 
 
@@ -115,6 +117,9 @@ async def test_a_key_file_of_ours_alone_outranks_the_variable(
         (b'{"data":[1,{"id":2},{"id":"a\\u001bb"}]}', "openai"),
         (b"[]", "openai"),
         (b"<html>", "openai"),
+        (b'{"data":[{"id":"\xff"}]}', "openai"),
+        (b"[" * 200_000, "openai"),
+        (b'{"data":' + b"[" * 200_000, "openai"),
     ],
 )
 async def test_an_endpoint_is_asked_what_it_has(
@@ -138,10 +143,72 @@ async def test_what_is_named_is_not_asked_for(client, endpoint: Endpoint) -> Non
 async def test_each_kind_is_asked_with_its_own_header(
     client, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoint.status = 401
+    endpoint.status = 403
     for kind in ("openai", "anthropic"):
         monkeypatch.setenv(f"{kind.upper()}_API_KEY", "sk-1")
         await define(client, Provider(kind=kind, base_url=endpoint.url))
     (_, openai), (_, anthropic) = endpoint.asked
     assert openai["authorization"] == "Bearer sk-1"
     assert anthropic["x-api-key"] == "sk-1"
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "foo", "http://127.0.0.1:99999", "http://u:p@h"])
+async def test_what_is_no_address_is_not_asked(client, url: str) -> None:
+    with pytest.raises(ConfigError, match="base_url"):
+        await define(client, Provider(kind="openai", base_url=url))
+
+
+@pytest.mark.parametrize("key", ["sch\u00fcssel", "a b", "a\nb"])
+async def test_what_is_no_key_is_not_sent_and_not_told(
+    client, endpoint: Endpoint, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ConfigError, match="printable ASCII") as refused:
+        await define(client, Provider(kind="openai", base_url=endpoint.url))
+    assert key not in str(refused.value)
+    assert endpoint.asked == []
+
+
+async def test_a_closed_port_and_a_wrong_key_are_told_at_once(
+    client, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(HandiworkError, match="nothing answers at"):
+        await define(client, Provider(kind="openai", base_url="http://127.0.0.1:1/v1"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-key")
+    endpoint.status = 401
+    with pytest.raises(UnauthorizedError, match="refused the key") as refused:
+        await define(client, Provider(kind="openai", base_url=endpoint.url))
+    assert "sk-wrong-key" not in str(refused.value)
+    assert client.written == {}
+
+
+async def test_a_list_without_end_is_left_and_so_is_one_that_drips(
+    client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handiwork.cli.run_model.LIST_SECONDS", 0.5)
+    for piece, pause in ((b"x" * 65536, 0.0), (b" ", 0.05)):
+        left = asyncio.Event()
+
+        async def stream(
+            reader: asyncio.StreamReader,
+            writer: asyncio.StreamWriter,
+            piece: bytes = piece,
+            pause: float = pause,
+            left: asyncio.Event = left,
+        ) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                while not writer.is_closing():
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(pause)
+            writer.close()
+            left.set()
+
+        async with asyncio.timeout(20), await asyncio.start_server(stream, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            url = f"http://127.0.0.1:{port}/v1"
+            await define(client, Provider(kind="openai", base_url=url))
+            await left.wait()
+    assert [body.model for body in client.written.values()] == ["openai", "openai"]

@@ -88,3 +88,9 @@ def test_status(api, handiwork) -> None:
 def test_when_nothing_runs(handiwork) -> None:
     done = handiwork("status")
     assert (done.code, "handiwork up" in done.out + done.err) == (1, True)
+
+
+def test_settings_that_cannot_be_read_are_a_usage_error(handiwork) -> None:
+    done = handiwork("--config", "/nonexistent.toml", "status")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("handiwork: /nonexistent.toml")

@@ -340,7 +340,8 @@ def decode(body: bytes, shape: type[T]) -> T:
     """Return the checked body, or a 400 that names the field."""
     try:
         return msgspec.json.decode(body or b"{}", type=shape)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # ValueError: msgspec's own errors, and UnicodeDecodeError for what is no UTF-8.
         raise invalid(str(error)) from None
 
 

@@ -21,6 +21,8 @@ from handiwork.brains.local.shapes import AgentCreate, EventsSend, SessionCreate
         (EventsSend, b'{"events": [{"type": "agent.message"}]}', "agent.message"),
         (EventsSend, b'{"events": [{"type": "user.message", "content": []}]}', "content"),
         (EventsSend, b"[" * 100_000, r"\w"),
+        (AgentCreate, b'{"name": "\xff", "model": "m"}', "utf-8"),
+        (AgentCreate, b'{"\xff": 1}', "utf-8"),
     ],
 )
 def test_a_wrong_body_is_a_400_that_names_the_field(shape, body, named):
