@@ -14,6 +14,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _PDF_WITHIN = 1024
+_MOST_PARTS = 65_536
+"""Chunks or segments walked: a file of nothing but empty ones would hold up everything else."""
 
 
 class Media(NamedTuple):
@@ -57,7 +59,9 @@ def _little(data: bytes, at: int, size: int) -> int:
 def _png(data: bytes) -> tuple[bool, int, int]:
     """Walk the chunks to the last: length, name, that many bytes, checksum."""
     at = len(_PNG)
-    while at + 12 <= len(data):
+    for _ in range(_MOST_PARTS):
+        if at + 12 > len(data):
+            break
         if data[at + 4 : at + 8] == b"IEND":
             return True, _big(data, 16, 4), _big(data, 20, 4)
         at += 12 + _big(data, at, 4)
@@ -67,7 +71,9 @@ def _png(data: bytes) -> tuple[bool, int, int]:
 def _jpeg(data: bytes) -> tuple[bool, int, int]:
     """Walk the segments to the frame header, which has the sides; the rest ends with a marker."""
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    for _ in range(_MOST_PARTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            break
         kind = data[at + 1]
         if kind in _JPEG_FRAMES:
             is_whole = data.rfind(b"\xff\xd9") > at

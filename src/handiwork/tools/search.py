@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from typing import NamedTuple
 
 from handiwork.model.errors import GuestError, ToolFailedError
@@ -13,6 +14,10 @@ from handiwork.tools.spool import Collector
 
 GLOB_RESULTS = 200
 WALK_ENTRIES = 50_000
+PATTERN_LIMIT = 1024
+_MATCHING_SECONDS = 0.01
+"""How long names are matched at a stretch: the other sessions are served between."""
+
 _LISTING_LIMIT_BYTES = 16 << 20
 _COMPLAINT_BYTES = 1000
 _KILL = 9
@@ -22,6 +27,7 @@ _GREP = (
     ' exec rg --no-config -n --no-heading --with-filename -e "$1" -- "$2"; fi\n'
     'exec grep -rnHIP --exclude-dir=.git --exclude-dir=node_modules -e "$1" -- "$2"'
 )
+_DIRECTORIES = "(?:[^/]++/)"
 _FIND = "find \"$@\" -printf '%T@ %y %p\\0' 2>/dev/null | head -zn " + str(WALK_ENTRIES)
 
 
@@ -44,12 +50,18 @@ async def glob(context: ToolContext, pattern: str, path: str | None = None) -> s
     if not parts or "\0" in pattern:
         raise ToolFailedError("glob: the pattern is empty")
     root = await confined(context.sandbox.files, "glob", path) if path else ROOT
-    wanted = re.compile(_expression(parts), re.DOTALL)
-    found = [
-        entry
-        for entry in await _walk(context, root, parts)
-        if wanted.fullmatch(entry.path.removeprefix(root).lstrip("/"))
-    ]
+    if len(pattern) > PATTERN_LIMIT:
+        raise ToolFailedError(f"glob: the pattern has over {PATTERN_LIMIT} characters")
+    try:
+        wanted = re.compile(_expression(parts), re.DOTALL)
+    except re.error as error:
+        raise ToolFailedError(f"glob: the pattern is malformed: {error.msg}") from None
+    entries = await _walk(context, root, parts)
+    try:
+        async with asyncio.timeout(context.timeout_seconds):
+            found = await _matching(entries, wanted, root)
+    except TimeoutError:
+        raise _late(context) from None
     found.sort(key=lambda entry: entry.changed, reverse=True)
     shown: list[str] = []
     for entry in found:
@@ -114,11 +126,28 @@ async def _walk(context: ToolContext, root: str, parts: list[str]) -> list[_Entr
         )
     )
     if result.timed_out:
-        raise ToolFailedError(f"glob: timed out after {context.timeout_seconds:g}s, its limit here")
+        raise _late(context)
     if result.exit_code:
         raise ToolFailedError(f"glob: {_complaint(result)}")
     lines = result.stdout.decode("utf-8", "replace").split("\0")[:-1]
     return [_entry(line) for line in lines]
+
+
+def _late(context: ToolContext) -> ToolFailedError:
+    return ToolFailedError(f"glob: timed out after {context.timeout_seconds:g}s, its limit here")
+
+
+async def _matching(entries: list[_Entry], wanted: re.Pattern[str], root: str) -> list[_Entry]:
+    """Return the entries that the expression matches, letting others run now and then."""
+    found: list[_Entry] = []
+    since = time.monotonic()
+    for entry in entries:
+        if wanted.fullmatch(entry.path.removeprefix(root).lstrip("/")):
+            found.append(entry)
+        if time.monotonic() - since > _MATCHING_SECONDS:
+            await asyncio.sleep(0)
+            since = time.monotonic()
+    return found
 
 
 def _entry(line: str) -> _Entry:
@@ -138,33 +167,57 @@ async def _stays(context: ToolContext, entry: _Entry, root: str) -> bool:
 
 
 def _expression(parts: list[str]) -> str:
-    """Return the regular expression of a glob's parts; `**` stands for any directories."""
-    out = ""
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
+    """Return the regular expression of a glob's parts; `**` stands for any directories.
+
+    What lies before a star is matched at the first place where it fits and never tried again, as
+    in `fnmatch`: a pattern made to be slow takes no more than its length times that of the path.
+    """
+    groups: list[list[str]] = [[]]
+    for part in parts:
         if part == "**":
-            out += r".+" if last else r"(?:[^/]+/)*"
+            groups.append([])
         else:
-            out += _part_expression(part) + ("" if last else "/")
-    return out
+            groups[-1].append(_part_expression(part))
+    *before, last = groups
+    if not before:
+        return "/".join(last)
+    out = "".join(f"{part}/" for part in before[0])
+    for group in before[1:]:
+        out += f"(?>{_DIRECTORIES}*?{''.join(f'{part}/' for part in group)})"
+    return out + (f"{_DIRECTORIES}*{'/'.join(last)}" if last else ".+")
 
 
 def _part_expression(part: str) -> str:
-    out, index = "", 0
+    first, *others = _between_stars(part)
+    if not others:
+        return first
+    *middle, last = others
+    return first + "".join(f"(?>[^/]*?{one})" for one in middle if one) + "[^/]*" + last
+
+
+def _between_stars(part: str) -> list[str]:
+    """Return the expressions of what lies before, between and after the stars of a part."""
+    out, index = [""], 0
     while index < len(part):
         letter = part[index]
         index += 1
         if letter == "*":
-            out += "[^/]*"
+            out.append("")
         elif letter == "?":
-            out += "[^/]"
+            out[-1] += "[^/]"
         elif letter == "[" and (end := part.find("]", index + 1)) > 0:
-            chosen = part[index:end].replace("\\", r"\\").replace("[", r"\[")
-            out += f"[^/{chosen[1:]}]" if chosen.startswith("!") else f"[{chosen}]"
+            out[-1] += _class_expression(part[index:end])
             index = end + 1
         else:
-            out += re.escape(letter)
+            out[-1] += re.escape(letter)
     return out
+
+
+def _class_expression(chosen: str) -> str:
+    """Return a class of letters; ranges stand, whatever else means something in one does not."""
+    negated = chosen.startswith("!")
+    letters = re.escape(chosen[negated:]).replace(r"\-", "-").replace("--", r"-\-")
+    return f"[^/{letters}]" if negated else f"[{letters}]"
 
 
 def _complaint(result: ExecResult) -> str:

@@ -85,6 +85,22 @@ def test_other_kinds(data: bytes, media: str) -> None:
     assert examined(data) == Media(media)
 
 
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (b"\xff\xd8", b"\xff"),
+        (b"\xff\xd8", b"\xff\xd0"),
+        (png()[:33], b"\0\0\0\0nullcrc!"),
+    ],
+)
+def test_a_file_of_empty_parts_is_not_walked_to_its_end(head: bytes, part: bytes) -> None:
+    """An image before its end, so that walking to it would find one."""
+    few, many = (head + count * part for count in (10, 70_000))
+    end = jpeg()[2:] if head.startswith(b"\xff") else png()[33:]
+    assert examined(few + end).problem == ""
+    assert examined(many + end).problem == "it is cut short"
+
+
 HEADS = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"RIFF\x20\0\0\0WEBPVP8", b""]
 
 

@@ -52,6 +52,10 @@ async def told(tool: Tool, context: ToolContext, **given: Any) -> str:
         ("*.md", ["again.md"]),
         ("*.none", []),
         ("out/*", []),
+        ("[a-e]*", ["c.txt", "again.md"]),
+        ("**/**/d*/*b*.*y", ["src/deep/b.py"]),
+        ("**/deep/**", ["src/deep/b.py"]),
+        ("*[--/&&^]*", []),
     ],
 )
 async def test_glob(context: ToolContext, work: Path, pattern: str, expected: list[str]) -> None:
@@ -76,6 +80,8 @@ async def test_glob_is_newest_first_and_limited(
         ({"pattern": "/etc/*"}, "glob: absolute pattern not permitted"),
         ({"pattern": "../*"}, "glob: '..' is not permitted in the pattern"),
         ({"pattern": ""}, "glob: the pattern is empty"),
+        ({"pattern": "[z-a]"}, "glob: the pattern is malformed"),
+        ({"pattern": "a" * 1025}, "glob: the pattern has over 1024 characters"),
         ({"pattern": "*", "path": "/etc"}, "glob: path '/etc' is outside the session's"),
         ({"pattern": "*", "path": "out"}, "glob: path 'out' is outside the session's"),
     ],
@@ -85,6 +91,45 @@ async def test_glob_refuses(
 ) -> None:
     with pytest.raises(ToolFailedError, match=re.escape(message)):
         await told(glob, context, **given_)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("*a" * 500 + "b", "a" * 255),
+        ("**/a/" * 200 + "b", "a/" * 60 + "c"),
+        ("**/*a*a*a/" * 50 + "b", "aaaaaaaa/" * 60 + "c"),
+    ],
+)
+async def test_a_pattern_made_to_be_slow_holds_nobody_up(
+    context: ToolContext, work: Path, pattern: str, name: str
+) -> None:
+    """Matched by trying again what lies before a star, it would take years."""
+    path = work / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert await told(glob, context, pattern=pattern) == "no matches"
+
+
+async def test_glob_ends_in_time_and_lets_others_run_meanwhile(
+    context: ToolContext, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_MATCHING_SECONDS", 0)
+    ran = 0
+
+    async def other() -> None:
+        nonlocal ran
+        while True:
+            await asyncio.sleep(0)
+            ran += 1
+
+    beside = asyncio.create_task(other())
+    entries = [search._Entry(0, "/workspace/a", False)] * 1000
+    try:
+        assert len(await search._matching(entries, re.compile("a"), "/workspace")) == 1000
+    finally:
+        beside.cancel()
+    assert ran >= 900
 
 
 @pytest.mark.parametrize("with_rg", [True, False])
@@ -144,7 +189,7 @@ _LETTERS = st.text(st.sampled_from("ab.*?"), min_size=1, max_size=4)
 @given(st.lists(_LETTERS, min_size=1, max_size=3), st.lists(_LETTERS, min_size=1, max_size=3))
 def test_parts_match_as_pathlib_has_it(pattern: list[str], path: list[str]) -> None:
     """For patterns without `**` the parts are those of pathlib, case told apart."""
-    if any("**" in part for part in pattern) or any(p in (".", "..") for p in (*pattern, *path)):
+    if any(part == "**" for part in pattern) or any(p in (".", "..") for p in (*pattern, *path)):
         return
     ours = re.fullmatch(search._expression(pattern), "/".join(path), re.DOTALL) is not None
     same_depth = len(pattern) == len(path)
