@@ -26,6 +26,7 @@ from handiwork.brains.local.offers import offers
 from handiwork.brains.local.previews import Preview
 from handiwork.brains.local.retries import Retries
 from handiwork.brains.local.session import Session
+from handiwork.brains.local.surroundings import with_surroundings
 from handiwork.brains.local.transcript import COMPACTED, Transcript, transcript
 from handiwork.brains.local.turn import Answer, Event, Outcome
 from handiwork.observe import log
@@ -163,6 +164,9 @@ class Asking:
         if not profile.context_tokens:
             return request
         tools = offers(agent["tools"])
+        skills = await self._journal.skills(session)
+        system = with_surroundings(request.system, skills, session.body.resources)
+        request = msgspec.structs.replace(request, system=system)
         fixed = compaction.fixed_tokens(request.system, tools)
         held = await self._transcript(session, fixed)
         for _ in range(MAX_COMPACTIONS):

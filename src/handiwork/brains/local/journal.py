@@ -13,10 +13,12 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select
 
 from handiwork.brains.local.clock import Clock, NewId
+from handiwork.brains.local.documents import Document
 from handiwork.brains.local.errors import missing
 from handiwork.brains.local.queue import WorkItem, timestamp
 from handiwork.brains.local.resources import forget_attached, keep_attached
 from handiwork.brains.local.session import Session, loaded
+from handiwork.brains.local.skills import versions_of
 from handiwork.brains.local.streams import Subscriber, frame
 from handiwork.brains.local.tables import (
     ADD_EVENTS,
@@ -195,6 +197,13 @@ class Journal:
             # What memory knows and the disk does not yet: writes take effect in their order.
             await self._database.write(lambda _: None)
         return await self._database.read(lambda connection: _conversation(connection, session.id))
+
+    async def skills(self, session: Session) -> list[Document]:
+        """Return the versions of the skills that the session's agent has."""
+        references = session.body.agent.get("skills") or []
+        if not references:
+            return []
+        return await self._database.read(lambda connection: versions_of(connection, references))
 
     async def earlier_result(self, session: Session, call_id: str) -> Event | None:
         """Return the result that settled a call before, if one did."""

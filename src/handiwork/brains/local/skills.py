@@ -1,5 +1,7 @@
 """Skills and their versions, as they are kept."""
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, delete, false, func, select
@@ -15,6 +17,8 @@ from handiwork.brains.local.tables import SKILL_VERSIONS, SKILLS
 from handiwork.store.database import Database
 
 MAX_VERSIONS = 100
+MAX_REFERENCES = 500
+"""Skills of one agent that are looked up."""
 LATEST = "latest"
 
 
@@ -138,6 +142,22 @@ class Skills:
             "description": uploaded.description,
             "created_at": now,
         }
+
+
+def versions_of(connection: Connection, references: Iterable[Document]) -> list[Document]:
+    """Return the versions that an agent's skills stand for; one that is gone is left out."""
+    found = []
+    for each in islice(references, MAX_REFERENCES):
+        version_id = each["version"]
+        if version_id == LATEST:
+            version_id = connection.execute(_newest(each["skill_id"])).scalar()
+        row = connection.execute(
+            select(SKILL_VERSIONS.c.body).where(
+                SKILL_VERSIONS.c.id == version_id, SKILL_VERSIONS.c.skill_id == each["skill_id"]
+            )
+        ).first()
+        found += [documents.decoded(row, "skill version", version_id)] if row else []
+    return found
 
 
 def _shown(skill: Document) -> Document:

@@ -27,6 +27,7 @@ from handiwork.brains.local.shapes import (
     UserMessage,
     UserToolResult,
 )
+from handiwork.brains.local.skill_files import Skill
 
 IDLE = json.dumps({"turns": [{"steps": [{"say": "unused"}]}]})
 PRICES = Prices(input=10_000, output=0, cache_read=0, cache_write=0)
@@ -308,3 +309,30 @@ async def test_a_model_that_was_withdrawn_ends_the_turn(world):
 
 def budget(cents: int) -> Budget:
     return Budget(type="limit", max_list_cost=Money(amount=str(cents), currency="USD"))
+
+
+async def test_a_model_is_told_of_skills_and_memory_stores(world, services):
+    kept = await services.skills.create(Skill("pdf", "Fills in forms", b"zip"), None)
+    await services.skills.add_version(kept["id"], Skill("pdf", "Fills in more forms", b"zip"))
+    gone = await services.skills.create(Skill("gone", "Nothing", b"zip"), None)
+    await services.skills.delete(gone["id"])
+    await world.start(Prepared(spoken("done")))
+    body = world.session.body
+    body.agent["skills"] = [
+        {"type": "custom", "skill_id": each["id"], "version": "latest"} for each in (kept, gone)
+    ]
+    body.resources = [
+        {
+            "name": "Notes",
+            "description": "Of last week",
+            "instructions": "Read them",
+            "access": "read_only",
+            "mount_path": "/mnt/memory/notes",
+        }
+    ]
+    await world.send(say("go"))
+    [request] = world.model.asked
+    assert request.system.startswith(IDLE)
+    assert "- /workspace/skills/pdf: Fills in more forms\n" in request.system
+    assert "/mnt/memory/notes (Notes; read only): Of last week" in request.system
+    assert "gone" not in request.system
