@@ -56,6 +56,8 @@ from handiwork.tools.toolset import RefusingToolset, SessionToolset, Toolset
 STOPPED_BY_OPERATOR = "it was stopped by the operator"
 HOST_STOPPED = "this host stopped serving it; it goes on after a restart"
 
+FAULT = "a fault of ours ended it; the control plane's log has the cause"
+
 UNSERVED = "the agent declares it and nobody serves it here; its calls wait for somebody else"
 
 AWAY = "event stream"
@@ -134,6 +136,9 @@ class _Run:
             raise
         except HandiworkError as error:
             await self._end(Happening.STOPPED, str(error))
+        except Exception as error:  # noqa: BLE001 - it is told on the session, which others outlive
+            self._log.exception("a fault of ours", work=self._work.id)
+            await self._end(Happening.STOPPED, f"{FAULT} ({type(error).__name__})")
 
     @contextlib.asynccontextmanager
     async def _counted(self) -> AsyncIterator[None]:

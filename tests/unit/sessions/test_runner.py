@@ -12,6 +12,7 @@ from handiwork.model.errors import BrainRefusedError, SandboxUnavailableError
 from handiwork.model.placeholder import Credential
 from handiwork.model.secret import SealedSecret
 from handiwork.model.session import (
+    BrainSession,
     BrainSessionEnded,
     Interrupted,
     SessionState,
@@ -19,9 +20,11 @@ from handiwork.model.session import (
     ToolConfirmed,
     ToolSettled,
     TurnIdle,
+    WorkItem,
 )
 from handiwork.model.tool import text_result
 from handiwork.sessions.calls import CUT_SHORT
+from handiwork.sessions.runner import FAULT
 from session_world import World, call, text, until
 
 
@@ -451,3 +454,22 @@ async def test_sessions_beyond_the_machines_room_are_refused_and_say_so(world: W
             world.brain.say(id_, call(f"call_{number}", session_id=id_))
         posts = await world.posted(5)
         assert sum("4 sandboxes run already" in text(result) for result in posts) == 1
+
+
+async def test_a_fault_of_ours_is_told_on_the_session_and_ends_no_other(world: World) -> None:
+    world.agent()
+    world.agent("sesn_2")
+
+    async def faulty(work: WorkItem) -> BrainSession:
+        if work.session_id == "sesn_1":
+            raise RuntimeError("a key: sk-0123456789")
+        return await describe(work)
+
+    describe, world.brain.describe = world.brain.describe, faulty  # type: ignore[method-assign]
+    async with world:
+        world.brain.say("sesn_1", call("a"))
+        session = await world.session_in("stopped")
+        assert session.reason == f"{FAULT} (RuntimeError)"
+        world.brain.say("sesn_2", call("b", session_id="sesn_2"))
+        await world.posted(1)
+    assert world.brain.stops
