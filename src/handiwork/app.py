@@ -210,7 +210,8 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     """Start from the bottom up; the stack takes everything down in the opposite order."""
     supervisor = Supervisor()
     registry = await stack.enter_async_context(_registry(parts.settings, parts.layout))
-    proxy = EgressProxy(registry, _own_id(parts.settings.process.egress_id, parts.layout.egress))
+    own = _own_id(parts.settings.process.egress_id, parts.layout.egress)
+    proxy = EgressProxy(registry, own, parts.settings.log)
     await stack.enter_async_context(kept(supervisor, [proxy]))
     brain = await _local_brain(parts, registry, stack)
     await stack.enter_async_context(kept(supervisor, brain))
@@ -434,7 +435,7 @@ async def _local_brain(
     }
     layout.local_brain_key.unlink(missing_ok=True)
     read_or_create(layout.local_brain_key, keys.api_key.encode() + b"\n")
-    return [LocalBrain(bootstrap, (ports.brain.fileno(), way_out), own)]
+    return [LocalBrain(bootstrap, (ports.brain.fileno(), way_out), own, parts.settings.log)]
 
 
 async def _models(settings: Settings, store: Store) -> list[KeyedModel]:

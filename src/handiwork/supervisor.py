@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from handiwork.config import LogSettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.model.errors import ConfigError, HandiworkError
 from handiwork.model.language_model import KeyedModel
@@ -27,6 +28,7 @@ READY_SECONDS = 20.0
 STOP_SECONDS = 5.0
 STEADY_SECONDS = 30.0
 """A program that served so long is restarted at once; one that ends sooner, ever later."""
+DEFAULT_LOG = LogSettings()
 BACKOFF_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -122,9 +124,11 @@ class EgressProxy:
 
     name = "egress proxy"
 
-    def __init__(self, registry: EgressRegistry, own: OwnId | None) -> None:
+    def __init__(
+        self, registry: EgressRegistry, own: OwnId | None, told: LogSettings = DEFAULT_LOG
+    ) -> None:
         self._registry = registry
-        self._own = own
+        self._arguments = _arguments(own, told)
         self._process: asyncio.subprocess.Process | None = None
 
     def launch(self) -> Launch:
@@ -138,7 +142,7 @@ class EgressProxy:
         number = theirs.fileno()
         return Launch(
             module="handiwork.egress",
-            arguments=("--control", str(number), *_arguments(self._own)),
+            arguments=("--control", str(number), *self._arguments),
             descriptors=(number,),
             after_start=after_start,
         )
@@ -169,12 +173,16 @@ class LocalBrain:
     name = "local brain"
 
     def __init__(
-        self, bootstrap: dict[str, Any], descriptors: tuple[int, ...], own: OwnId | None
+        self,
+        bootstrap: dict[str, Any],
+        descriptors: tuple[int, ...],
+        own: OwnId | None,
+        told: LogSettings = DEFAULT_LOG,
     ) -> None:
         """`descriptors` are those that the bootstrap names: its listener and its way out."""
         self._bootstrap = bootstrap
         self._descriptors = descriptors
-        self._own = own
+        self._arguments = _arguments(own, told)
         self._process: asyncio.subprocess.Process | None = None
         self._launched: list[Any] = []
 
@@ -194,7 +202,7 @@ class LocalBrain:
         self._launched = self._bootstrap.get("models", [])
         return Launch(
             module="handiwork.brains.local",
-            arguments=_arguments(self._own),
+            arguments=self._arguments,
             descriptors=self._descriptors,
             stdin_line=msgspec.json.encode(self._bootstrap),
         )
@@ -256,8 +264,9 @@ async def tasks(bodies: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[as
                 task.cancel()
 
 
-def _arguments(own: OwnId | None) -> tuple[str, ...]:
-    return ("--user", str(own.user), "--home", str(own.home)) if own else ()
+def _arguments(own: OwnId | None, told: LogSettings) -> tuple[str, ...]:
+    log_as = ("--log-level", told.level, "--log-format", told.format)
+    return ("--user", str(own.user), "--home", str(own.home), *log_as) if own else log_as
 
 
 async def _spawn(launch: Launch) -> asyncio.subprocess.Process:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from handiwork import supervisor
+from handiwork.config import LogSettings
 from handiwork.model.errors import ConfigError
 from handiwork.model.language_model import KeyedModel, ModelSettings
 from handiwork.supervisor import Launch, Supervisor
@@ -135,3 +136,12 @@ async def test_models_reach_a_running_brain_and_every_later_one() -> None:
     brain.tell_models(told)
     assert len(process.lines) == 2
     assert json.loads(brain.launch().stdin_line)["models"][0]["settings"]["name"] == "m"
+
+
+def test_a_program_logs_as_its_operator_wants(tmp_path: Path) -> None:
+    told = LogSettings(level="debug", format="text")
+    brain = supervisor.LocalBrain({}, (3,), None, told)
+    assert brain.launch().arguments == ("--log-level", "debug", "--log-format", "text")
+    own = supervisor.OwnId(7, tmp_path)
+    as_root = supervisor.LocalBrain({}, (3,), own, told).launch().arguments
+    assert as_root == ("--user", "7", "--home", str(tmp_path), *brain.launch().arguments)

@@ -270,8 +270,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="handiwork.brains.local", description=__doc__)
     parser.add_argument("--user", type=int, metavar="UID", help="become this host id (needs root)")
     parser.add_argument("--home", default="", metavar="DIR", help="see DIR at process.HOME then")
+    parser.add_argument("--log-level", choices=tuple(log.LEVELS), default="info")
+    parser.add_argument("--log-format", choices=("json", "text"), default="json")
     options = parser.parse_args()
-    log.set_up(process="local-brain")
+    log.set_up(level=options.log_level, format=options.log_format, process="local-brain")
     try:
         if options.user is not None:
             process.become(options.user, options.home)
