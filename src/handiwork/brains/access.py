@@ -20,7 +20,6 @@ from handiwork.model.errors import (
     BrainRefusedError,
     BrainUnavailableError,
     HandiworkError,
-    LeaseLostError,
     NotFoundError,
     UnauthorizedError,
 )
@@ -133,6 +132,10 @@ def told(what: str) -> Iterator[None]:
     except anthropic.AnthropicError as error:
         reason = plain(str(error))
         raise BrainUnavailableError(f"cannot {what}: malformed answer: {reason}") from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        # Text of an event that is none, and JSON that is nested deeper than it can be read.
+        reason = type(error).__name__
+        raise BrainUnavailableError(f"cannot {what}: malformed answer: {reason}") from None
 
 
 def plain(text: str) -> str:
@@ -155,8 +158,6 @@ def _mapped(what: str, error: anthropic.APIStatusError) -> HandiworkError:
         return UnauthorizedError(text)
     if status == 404:
         return NotFoundError(text)
-    if status == 412:
-        return LeaseLostError(text)
     return BrainRefusedError(text)
 
 

@@ -55,6 +55,7 @@ _DESCRIBE_TRIES = 8
 _ACK_TRIES = 4
 _ACK_RETRY_SECONDS = 0.5
 _RANDOM = secrets.SystemRandom()
+_PRECONDITION_FAILED = 412
 _MANAGED = {"anthropic-beta": "managed-agents-2026-04-01"}
 
 
@@ -194,12 +195,17 @@ class AnthropicBrain:
     async def _heartbeat(
         self, api: anthropic.AsyncAnthropic, work: WorkItem, expected: str
     ) -> Beat:
-        answer = await api.beta.environments.work.with_raw_response.heartbeat(
-            work.id,
-            environment_id=self._environment_id,
-            expected_last_heartbeat=expected,
-            desired_ttl_seconds=self._lease_seconds or anthropic.omit,
-        )
+        try:
+            answer = await api.beta.environments.work.with_raw_response.heartbeat(
+                work.id,
+                environment_id=self._environment_id,
+                expected_last_heartbeat=expected,
+                desired_ttl_seconds=self._lease_seconds or anthropic.omit,
+            )
+        except anthropic.APIStatusError as error:
+            if error.status_code != _PRECONDITION_FAILED:
+                raise
+            raise LeaseLostError(f"another heartbeat of {work.id} came first") from None
         try:
             return msgspec.json.decode(answer.http_response.content, type=Beat)
         except msgspec.MsgspecError as error:
@@ -256,7 +262,7 @@ class AnthropicBrain:
             return ()
         try:
             tree = msgspec.json.decode(answer.content, type=dict[str, Any])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             raise BrainUnavailableError("the brain's list of credentials is malformed") from None
         return wire.read_credentials(tree)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -496,3 +497,44 @@ async def test_with_the_lease_goes_the_sessions_token(
     with pytest.raises(LeaseLostError):
         await body()
     assert kept == [True, False]
+
+
+async def test_412_is_of_the_lease_on_a_heartbeat_alone(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    server.answers |= {"poll": [(200, ITEM)], "ack!": [error(412)], "events!": [error(412)]}
+    assert await brain.claim() is None
+    assert len(server.seen["stop"]) == 1
+    with pytest.raises(BrainRefusedError, match="412"):
+        await brain.post(WORK, RESULT)
+
+
+DEEP = b"[" * 100_000
+"""Deeper than any reader of JSON goes."""
+
+
+async def test_an_answer_too_deep_to_read_is_malformed(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    answer: list[Answer] = [head + b'{"a": ' + DEEP]
+    server.answers |= {"poll": answer, "heartbeat!": answer, "credentials": answer}
+    with pytest.raises(BrainUnavailableError, match="malformed"):
+        await brain.claim()
+    with pytest.raises(BrainUnavailableError, match="malformed"):
+        await brain.beat(WORK, "NO_HEARTBEAT")
+    with pytest.raises(BrainUnavailableError, match="malformed"):
+        await brain.credentials(WORK)
+
+
+@pytest.mark.parametrize("data", [b'{"a": ' + DEEP, b'{"type": "\xff"}'])
+async def test_an_event_that_cannot_be_read_breaks_the_stream_alone(
+    server: Server, brain: AnthropicBrain, data: bytes
+) -> None:
+    broken = stream() + b"event: message\ndata: " + data + b"\n\n"
+    server.answers["stream"] = [broken, stream(use("a"))]
+    async with contextlib.aclosing(brain.events(WORK)) as events:
+        async for event in events:
+            if isinstance(event, ToolCalled):
+                break
+    assert len(server.seen["stream"]) == 2
