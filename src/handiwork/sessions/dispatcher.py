@@ -177,6 +177,11 @@ class Dispatcher:
             self._polls.leave(self._id)
             self._next_at = self._now() + REFUSED_PAUSE_SECONDS
             return None
+        except Exception as error:  # noqa: BLE001 - one environment's fault must not end the others
+            self._hands.metrics.poll("failed")
+            self._log.exception("poll failed")
+            self._away(BrainUnavailableError(f"{type(error).__name__}; the log says why"))
+            return None
         self._pause = FIRST_PAUSE_SECONDS
         self._stands("polling", "")
         self._count(work)

@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from handiwork.fleet.local import LocalFleet
-from handiwork.model.errors import BrainUnavailableError, UnauthorizedError
+from handiwork.model.errors import (
+    BrainUnavailableError,
+    HandiworkError,
+    LeaseLostError,
+    UnauthorizedError,
+)
 from handiwork.model.session import WorkItem
 from handiwork.sessions import dispatcher
 from handiwork.sessions.dispatcher import Dispatcher
@@ -175,3 +180,25 @@ async def test_stopping_what_is_not_served(world: World) -> None:
     async with world:
         assert not await world.dispatcher.stop("sesn_none")
         assert world.hands.stops == set()
+
+
+@pytest.mark.parametrize(
+    "error", [LeaseLostError("412"), HandiworkError("odd"), OSError(28, "disk full")]
+)
+async def test_no_fault_of_a_poll_ends_the_claiming(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(dispatcher, "FIRST_PAUSE_SECONDS", 0.01)
+    claim, faults = world.brain.claim, [error]
+
+    async def faulty() -> WorkItem | None:
+        if faults:
+            raise faults.pop()
+        return await claim()
+
+    monkeypatch.setattr(world.brain, "claim", faulty)
+    world.agent()
+    async with world:
+        world.brain.say("sesn_1", call("a"))
+        await world.posted(1)
+        assert (world.dispatcher.state, world.fleet.free) == ("polling", 6)
