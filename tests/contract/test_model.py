@@ -213,6 +213,31 @@ async def test_a_line_without_end_is_not_gathered_for_ever(
     assert not failed.value.retry
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+async def test_an_event_of_many_lines_is_refused(side: Side, end: bytes) -> None:
+    side.provider.replies.append(Reply([b":%b" % end * 32768]))
+    with pytest.raises(ModelFailedError, match="more than 64 lines"):
+        await respond(side.model)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+async def test_a_stream_is_read_however_it_is_cut_and_its_lines_end(
+    side: Side, size: int, end: bytes
+) -> None:
+    sent = b"".join(side.frames()).replace(b"\n", end)
+    side.provider.replies.append(Reply([sent[n : n + size] for n in range(0, len(sent), size)]))
+    response, _ = await respond(side.model)
+    assert response.blocks == (Text("hello"), ToolCall("bash", {"a": 1}))
+
+
+async def test_a_long_page_of_a_gateway_is_a_failure_that_may_pass(side: Side) -> None:
+    side.provider.replies.append(Reply([b"<p>\n" * 500], status=502, kind="text/html"))
+    with pytest.raises(ModelFailedError, match="answered 502") as failed:
+        await respond(side.model)
+    assert failed.value.retry
+
+
 async def test_an_answer_packed_to_burst_is_refused(side: Side) -> None:
     side.provider.replies.append(Reply([b"x"], headers={"content-encoding": "gzip"}))
     with pytest.raises(ModelFailedError, match="compressed"):

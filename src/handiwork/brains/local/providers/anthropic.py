@@ -75,5 +75,7 @@ class AnthropicModel:
             stream_cls=AsyncStream[object],
         )
         async with stream:
+            if "json" in stream.response.headers.get("content-type", ""):
+                raise MalformedError("the answer is not streamed")
             async for event in stream:
                 answer.take(event)

@@ -21,6 +21,8 @@ IDLE_SECONDS = 120.0
 """A provider that is silent for so long is given up; those that think send something meanwhile."""
 REQUEST_SECONDS = 1800.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_EVENT_LINES = 64
+"""Of an event in a stream: the SDKs copy what they have of it at every line."""
 MAX_ERROR_CHARS = 300
 
 _KEYS = re.compile(r"\b(?:sk|pk|api|key)[-_][A-Za-z0-9*_.-]{4,}")
@@ -54,6 +56,43 @@ class _Counted(httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
+class _Events(httpx2.AsyncByteStream):
+    """A stream of events that is handed on in whole events, however small its pieces come.
+
+    The SDKs copy an event's beginning for each line and each piece of it, so that one of many
+    would hold up the whole process.
+    """
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        held, lines, last = bytearray(), 0, b""
+        async for piece in self._inner:
+            given = last + piece
+            # A CR at the end may be half of a CRLF.
+            last = b"\r" if given.endswith(b"\r") else b""
+            given = given.removesuffix(last).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            before = max(0, len(held) - 1)
+            held += given
+            end = held.rfind(b"\n\n", before) + 2
+            if end > 1:
+                whole = bytes(held[:end])
+                if any(event.count(b"\n") > MAX_EVENT_LINES for event in whole.split(b"\n\n")):
+                    raise TooLargeError
+                yield whole
+                del held[:end]
+                lines = held.count(b"\n")
+            else:
+                lines += given.count(b"\n")
+            if lines > MAX_EVENT_LINES:
+                raise TooLargeError
+        yield bytes(held) + last
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 class Transport(httpx2.AsyncHTTPTransport):
     """The SDK's transport, with a limit on each answer, compressed or not."""
 
@@ -64,7 +103,9 @@ class Transport(httpx2.AsyncHTTPTransport):
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise TooLargeError
-        response.stream = _Counted(response.stream, MAX_ANSWER_BYTES)
+        counted = _Counted(response.stream, MAX_ANSWER_BYTES)
+        whole = not response.is_success or "json" in response.headers.get("content-type", "")
+        response.stream = counted if whole else _Events(counted)
         return response
 
 
@@ -105,7 +146,10 @@ def unreached(where: str, error: Exception) -> ModelFailedError:
 
 
 def _too_large(where: str) -> ModelFailedError:
-    text = f"{where}: the answer is longer than {MAX_ANSWER_BYTES} bytes, or compressed unasked"
+    text = (
+        f"{where}: the answer is longer than {MAX_ANSWER_BYTES} bytes, has an event of more than"
+        f" {MAX_EVENT_LINES} lines, or is compressed unasked"
+    )
     return ModelFailedError(text, kind="request_failed")
 
 
