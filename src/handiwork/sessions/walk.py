@@ -34,6 +34,7 @@ async def walk(
     """Return what is below a directory, links not followed; None when the directory is missing.
 
     HandiworkError when there is more than the limits allow: a part would pass for the whole.
+    Directories count as entries: a tree of nothing else would never end.
     """
     try:
         if (await files.stat(root, follow=False)).kind is not FileKind.DIRECTORY:
@@ -43,20 +44,20 @@ async def walk(
             return None
         raise
     found: list[Found] = []
-    await _descend(files, root, "", entries, depth, found)
-    return found
-
-
-async def _descend(
-    files: Files, root: str, below: str, entries: int, depth: int, found: list[Found]
-) -> None:
-    if depth < 0:
-        raise HandiworkError(f"{root} is too deep")
-    for info in await files.list(f"{root}/{below}".rstrip("/"), limit=entries - len(found) + 1):
-        path = f"{below}/{info.name}" if below else info.name
-        if info.kind is FileKind.DIRECTORY:
-            await _descend(files, root, path, entries, depth - 1, found)
-        else:
-            found.append(Found(path, info))
-        if len(found) > entries:
-            raise HandiworkError(f"{root} holds more than {entries} files")
+    left = entries
+    waiting = [("", depth)]
+    while waiting:
+        below, levels = waiting.pop()
+        if levels < 0:
+            raise HandiworkError(f"{root} is too deep")
+        listed = await files.list(f"{root}/{below}".rstrip("/"), limit=left + 1)
+        left -= len(listed)
+        if left < 0:
+            raise HandiworkError(f"{root} holds more than {entries} files and directories")
+        for info in listed:
+            path = f"{below}/{info.name}" if below else info.name
+            if info.kind is FileKind.DIRECTORY:
+                waiting.append((path, levels - 1))
+            else:
+                found.append(Found(path, info))
+    return sorted(found, key=lambda one: one.path)

@@ -1,11 +1,13 @@
 """What is below a directory of a sandbox, within limits."""
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
 from handiwork.model.errors import HandiworkError
+from handiwork.model.sandbox import FileInfo
 from handiwork.sessions.walk import walk
 from host_sandbox import HostFiles
 
@@ -31,10 +33,27 @@ async def test_a_directory_that_is_none(files: HostFiles) -> None:
 
 
 async def test_more_than_the_limits_is_not_told_in_part(files: HostFiles) -> None:
-    with pytest.raises(HandiworkError, match="more than 2 files"):
-        await walk(files, "/top", entries=2)
+    with pytest.raises(HandiworkError, match="more than 3 files and directories"):
+        await walk(files, "/top", entries=3)
+    assert await walk(files, "/top", entries=4)
     with pytest.raises(HandiworkError, match="too deep"):
         await walk(files, "/top", depth=0)
+
+
+async def test_directories_alone_do_not_keep_it_busy(tmp_path: Path) -> None:
+    class Counting(HostFiles):
+        listed = 0
+
+        async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
+            self.listed += 1
+            return await super().list(path, limit=limit)
+
+    for path in itertools.product("abcd", repeat=4):
+        tmp_path.joinpath("top", *path).mkdir(parents=True)
+    files = Counting(tmp_path)
+    with pytest.raises(HandiworkError, match="more than 20 files and directories"):
+        await walk(files, "/top", entries=20)
+    assert files.listed <= 20
 
 
 async def test_a_name_that_is_no_text(files: HostFiles, tmp_path: Path) -> None:
