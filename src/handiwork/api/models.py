@@ -5,7 +5,7 @@ from litestar.params import FromPath, JSONBody
 
 from handiwork.api.control import Control, Injected
 from handiwork.brains.model_settings import secret_name, settings_of
-from handiwork.model.errors import ConflictError, NotFoundError
+from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
 from handiwork.model.language_model import ModelInfo, ModelSettings, check_model, check_model_key
 from handiwork.model.wire import Listing, ModelBody
 
@@ -38,12 +38,17 @@ async def get_model(control: Injected, name: FromPath[str]) -> ModelInfo:
 
 @put("/{name:str}")
 async def put_model(control: Injected, name: FromPath[str], data: JSONBody[ModelBody]) -> ModelInfo:
-    """Write a model; the local brain asks it from now on. Without a key the one before stays."""
+    """Write a model; the local brain asks it from now on.
+
+    Without a key the one before stays, for the address that it was given for: it goes to no other.
+    """
     settings = data.settings(name)
     check_model(settings)
     _refuse_those_of_the_file(control, name)
     if data.key is not None:
         check_model_key(name, data.key)
+    else:
+        await _check_kept_key(control, settings)
     others = [each for each in await control.store.models.list() if each.name != name]
     if len(others) >= MAX_MODELS:
         raise ConflictError(f"there are {MAX_MODELS} models; delete one first")
@@ -61,6 +66,16 @@ async def delete_model(control: Injected, name: FromPath[str]) -> None:
     await control.store.models.delete(name)
     await control.store.control_secrets.delete(secret_name(name))
     await control.models_changed()
+
+
+async def _check_kept_key(control: Control, settings: ModelSettings) -> None:
+    """ConfigError when a key that is kept would be shown to another address."""
+    before = await control.store.models.get(settings.name)
+    is_same = before is not None and before.base_url == settings.base_url
+    if not is_same and await control.store.control_secrets.get(secret_name(settings.name)):
+        raise ConfigError(
+            f"model {settings.name!r}: its base_url changes, so give `key` again, or an empty one"
+        )
 
 
 def _refuse_those_of_the_file(control: Control, name: str) -> None:

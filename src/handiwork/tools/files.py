@@ -211,29 +211,36 @@ async def _lines(files: Files, target: str, told: str, first: int, last: int) ->
     """Return lines `first` to `last`, from 1, read in pieces; `last` below 1 is the file's end."""
     taken: list[bytes] = []
     size = number = 0
-    async with contextlib.aclosing(_each_line(files, target, told)) as lines:
-        async for line in lines:
-            number += 1
-            if last > 0 and number > last:
-                break
-            if number >= first:
+    async with contextlib.aclosing(_whole_lines(files, target, told)) as pieces:
+        async for piece in pieces:
+            before, number = number, number + piece.count(b"\n") + 1
+            if number < first:  # counted and not split: a million empty lines are one piece
+                continue
+            end = last - before if last > 0 else None
+            for line in piece.split(b"\n")[max(0, first - before - 1) : end]:
                 taken.append(line)
                 size += len(line) + 1
-            if size > TEXT_LIMIT_BYTES:
-                raise ToolFailedError(
-                    f"read: lines {first} to {last} of {told} exceed {TEXT_LIMIT_BYTES}-byte limit."
-                    " Ask for fewer lines."
-                )
+                if size > TEXT_LIMIT_BYTES:
+                    raise ToolFailedError(
+                        f"read: lines {first} to {last} of {told} exceed {TEXT_LIMIT_BYTES}-byte"
+                        " limit. Ask for fewer lines."
+                    )
+            if 0 < last <= number:
+                break
     return _text("read", told, b"\n".join(taken))
 
 
-async def _each_line(files: Files, target: str, told: str) -> AsyncGenerator[bytes, None]:
+async def _whole_lines(files: Files, target: str, told: str) -> AsyncGenerator[bytes, None]:
+    """Yield the file in pieces of whole lines, without the line feed at a piece's end."""
     pending, offset = b"", 0
     while chunk := await _piece(files, target, told, offset):
         offset += len(chunk)
-        *whole, pending = (pending + chunk).split(b"\n")
-        for line in whole:
-            yield line
+        whole, line_feed, rest = chunk.rpartition(b"\n")
+        if line_feed:
+            yield pending + whole
+            pending = rest
+        else:
+            pending += chunk
         if offset > RANGE_LIMIT_BYTES or len(pending) > LINE_LIMIT_BYTES:
             raise ToolFailedError(f"read: {told}: too long to look through; use bash instead")
     yield pending

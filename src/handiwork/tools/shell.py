@@ -14,8 +14,9 @@ _OUT_OF_TIME = (
     "[the shell and all that it had started were ended; the next command starts a new one. Begin a"
     " long command with the line '# background' or '# background after 30s' to let it go on]"
 )
+# Possessive, so that no line takes longer than its length.
 _DIRECTIVE = re.compile(
-    r"#[ \t]*background(?P<after>[ \t]+after(?:[ \t]+(?P<seconds>[0-9]{1,6})[ \t]*s?)?)?[ \t]*"
+    r"#[ \t]*background(?P<after>[ \t]+after(?:[ \t]+(?P<seconds>[0-9]{1,6})[ \t]*+s?)?)?[ \t]*"
 )
 
 

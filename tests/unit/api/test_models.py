@@ -48,6 +48,23 @@ async def test_a_wrong_one_is_refused_and_changes_nothing(
     assert served.models_told == []
 
 
+async def test_a_kept_key_is_never_told_to_another_address(
+    served: Served, http: httpx2.AsyncClient
+) -> None:
+    """Who may write a model could read its key otherwise, by having it sent to themselves."""
+    await http.put("/api/models/m", json=BODY | {"key": KEY})
+    elsewhere = BODY | {"base_url": "https://elsewhere.example/v1"}
+    refused = await http.put("/api/models/m", json=elsewhere)
+    assert refused.status_code == 400
+    assert "give `key` again" in refused.text
+    kept = (await http.get("/api/models/m")).json()
+    assert kept["settings"]["base_url"] == BODY["base_url"]
+    assert served.models_told == [["m"]]
+    assert (await http.put("/api/models/m", json=elsewhere | {"key": ""})).status_code == 200
+    assert await served.store.control_secrets.get("model-key/m") == ""
+    assert (await http.put("/api/models/m", json=BODY)).status_code == 200
+
+
 async def test_one_of_the_file_is_shown_and_changed_there(tmp_path) -> None:
     written = BrainModelSettings(name="m", key_file="/k", kind="openai", base_url=BODY["base_url"])
     settings = Settings(local_brain=LocalBrainSettings(models=(written,)))

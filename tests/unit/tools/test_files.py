@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handiwork.model.errors import ToolFailedError
 from handiwork.model.tool import Block, DocumentBlock, ImageBlock, TextBlock
+from handiwork.tools import files
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import edit, read, write
 from handiwork.tools.registry import Tool
-from host_sandbox import HostSandbox
+from host_sandbox import HostFiles, HostSandbox
 
 BIG = 256 * 1024 + 1
 GIF = b"GIF89a\1\0\1\0\0\0\0;"
@@ -64,6 +67,39 @@ async def test_write_then_read(context: ToolContext, work: Path) -> None:
 async def test_view_range(context: ToolContext, work: Path, view: list[int], expected: str) -> None:
     (work / "f").write_text("a\nb\nc\n")
     assert await text(read, context, file_path="f", view_range=view) == expected
+
+
+async def test_lines_of_a_long_file_are_looked_at_in_pieces(
+    context: ToolContext, work: Path
+) -> None:
+    """Millions of lines that nobody asked for are counted, and the pieces fit together."""
+    many = 3_000_000
+    (work / "f").write_bytes(b"\n" * many + b"the last")
+    pieces = [
+        piece async for piece in files._whole_lines(context.sandbox.files, "/workspace/f", "f")
+    ]
+    assert len(pieces) <= 5
+    assert b"\n".join(pieces) == (work / "f").read_bytes()
+    at = many + 1
+    assert await text(read, context, file_path="f", view_range=[at, at]) == "the last"
+    assert await text(read, context, file_path="f", view_range=[at - 2, at]) == "\n\nthe last"
+
+
+@given(
+    st.binary(max_size=60).map(lambda data: data.replace(b"a", b"\n").decode("latin-1")),
+    st.integers(-2, 12),
+    st.integers(-2, 12),
+    st.integers(1, 7),
+)
+async def test_a_range_is_that_of_all_lines(whole: str, first: int, last: int, chunk: int) -> None:
+    class Held(HostFiles):
+        async def read(
+            self, path: str, *, offset: int = 0, limit_bytes: int | None = None
+        ) -> bytes:
+            return whole.encode()[offset : offset + chunk]
+
+    expected = whole.split("\n")[max(0, first - 1) : last if last > 0 else None]
+    assert await files._lines(Held(Path("/")), "/f", "f", first, last) == "\n".join(expected)
 
 
 async def test_a_large_file_is_read_by_range_only(context: ToolContext, work: Path) -> None:

@@ -47,6 +47,12 @@ async def test_what_went_wrong_is_an_error(
     assert str(failed.value).startswith(text)
 
 
+async def test_a_line_made_to_be_slow_is_no_directive(context: ToolContext) -> None:
+    """Tried with every way to share out the spaces, it would take hours."""
+    line = "# background after 5" + " " * 500_000 + "x"
+    assert await told(context, {"command": f"{line}\necho ran"}) == "ran"
+
+
 async def test_a_new_shell_is_announced_once(context: ToolContext) -> None:
     await told(context, {"command": "exit 0"})
     first = await told(context, {"command": "echo a"})
