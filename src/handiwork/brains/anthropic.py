@@ -180,17 +180,14 @@ class AnthropicBrain:
             self._access.shut(work)
 
     async def beat(self, work: WorkItem, expected: str) -> Beat:
-        """Beat once, expecting the brain's last word on it.
+        """Beat once, expecting the brain's last word on it."""
+        return await self._access.call(
+            work, f"heartbeat of {work.id}", lambda api: self._heartbeat(api, work, expected)
+        )
 
-        With the lease goes the session's token: what is not ours any more is not written to.
-        """
-        try:
-            return await self._access.call(
-                work, f"heartbeat of {work.id}", lambda api: self._heartbeat(api, work, expected)
-            )
-        except LeaseLostError:
-            self._access.shut(work)
-            raise
+    def lost(self, work: WorkItem) -> None:
+        """With the lease goes the session's token: what is not ours any more is not written to."""
+        self._access.shut(work)
 
     async def _heartbeat(
         self, api: anthropic.AsyncAnthropic, work: WorkItem, expected: str

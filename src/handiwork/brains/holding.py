@@ -42,6 +42,10 @@ class Line(Protocol):
         """Beat once. LeaseLostError: another holds it; BrainUnavailableError: no answer."""
         ...
 
+    def lost(self, work: WorkItem) -> None:
+        """Take in that the lease is gone, before the body learns of it."""
+        ...
+
     async def end(self, work: WorkItem) -> None:
         """Stop the item for good. BrainUnavailableError: not told; other errors: refused."""
         ...
@@ -154,12 +158,14 @@ class Holding:
                     beat = await self._line.beat(work, lease.expected)
         except LeaseLostError:
             lease.mismatched()
+            self._line.lost(work)
             raise
         except (BrainUnavailableError, TimeoutError):
             lease.silent(self._now())
             if lease.state is Held.OURS:
                 return False
         if lease.state is Held.LOST:
+            self._line.lost(work)
             raise LeaseLostError(f"no heartbeat of {work.id} reached the brain for a whole lease")
         lease.beaten(beat, sent_at)
         if at is not None and lease.state is Held.OURS:

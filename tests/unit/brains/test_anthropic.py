@@ -476,11 +476,12 @@ async def test_a_session_is_asked_for_again_until_the_brain_tells(
     assert len(server.seen["sesn_1"]) - before == module._DESCRIBE_TRIES
 
 
+@pytest.mark.parametrize("status", [412, 503])
 async def test_with_the_lease_goes_the_sessions_token(
-    server: Server, brain: AnthropicBrain, monkeypatch: pytest.MonkeyPatch
+    server: Server, brain: AnthropicBrain, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr("handiwork.brains.lease.Lease.interval_seconds", 0.05)
-    server.answers["heartbeat!"] = [(200, BEAT), error(412)]
+    server.answers["heartbeat!"] = [(200, {**BEAT, "ttl_seconds": 1}), error(status)]
     work = WorkItem(
         id="work_1", environment_id="env_1", kind="session", session_id="sesn_1", secret=SECRET
     )

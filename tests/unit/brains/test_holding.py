@@ -45,6 +45,9 @@ class Wire:
             ttl_seconds=self.ttl,
         )
 
+    def lost(self, work: WorkItem) -> None:
+        assert work.id
+
     async def end(self, work: WorkItem) -> None:
         self.ends += 1
         if self.end_fault is not None:
