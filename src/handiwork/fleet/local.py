@@ -99,10 +99,13 @@ class LocalFleet:
             self._log.exception("session body failed", session=session_id)
 
     async def _take_over(self, former: asyncio.Task[None]) -> None:
-        done, _ = await asyncio.wait([former], timeout=self._handover)
-        if not done:
-            former.cancel()
-            await asyncio.wait([former])
+        try:
+            await asyncio.wait([former], timeout=self._handover)
+        finally:
+            # Also when its successor is cancelled meanwhile: nobody else knows of it any more.
+            if not former.done():
+                former.cancel()
+                await asyncio.wait([former])
 
     def _ended(self, session_id: str, task: asyncio.Task[None]) -> None:
         self.release()

@@ -127,3 +127,16 @@ async def test_leaving_drains() -> None:
             await fleet.submit(str(number), body)
         await bodies[-1].running.wait()
     assert [body.end for body in bodies] == ["cancelled"] * 5
+
+
+@pytest.mark.parametrize("how", ["stop", "drain"])
+async def test_who_ends_a_hand_over_ends_the_former_body_too(how: str) -> None:
+    async with LocalFleet(max_sessions=3) as fleet:
+        first, second = Body(), Body()
+        await fleet.submit("a", first)
+        await first.running.wait()
+        await fleet.submit("a", second)
+        await asyncio.sleep(0)
+        await (fleet.stop("a") if how == "stop" else fleet.drain())
+        assert (first.end, second.running.is_set()) == ("cancelled", False)
+        assert fleet.free == 3
