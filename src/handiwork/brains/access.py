@@ -167,6 +167,6 @@ def body_of(answer: Any, what: str) -> dict[str, Any] | None:
     if not content.strip():
         return None
     try:
-        return msgspec.json.decode(content, type=dict[str, Any] | None)
+        return wire.read_json(content)
     except msgspec.MsgspecError as error:
         raise BrainUnavailableError(f"the brain's {what} is malformed: {error}") from None

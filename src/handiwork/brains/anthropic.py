@@ -363,7 +363,7 @@ class AnthropicBrain:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return wire.read_json(text.encode()) or {}
     except msgspec.MsgspecError as error:
         raise BrainUnavailableError(f"an event of the brain is malformed: {error}") from None
 

@@ -6,6 +6,8 @@ known is held (Permission.UNKNOWN), never run.
 
 import base64
 import binascii
+import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -61,6 +63,30 @@ _VERDICTS = {
 }
 
 Json = Mapping[str, Any]
+
+
+def read_json(data: bytes) -> dict[str, Any] | None:
+    """Return the object of a body or an event; msgspec.MsgspecError for what is none.
+
+    Text of a model is in it, cut in the middle of a character at times: halves of surrogate pairs
+    read as U+FFFD, and numbers that are none (NaN, 1e999) as null, as in no strict reader of JSON.
+    """
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any] | None)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(type(error).__name__) from None
+    except msgspec.MsgspecError as error:
+        try:
+            tree = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
+        except (ValueError, RecursionError):
+            raise error from None
+    text = json.dumps(tree, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return msgspec.json.decode(text.decode("utf-8", "replace"), type=dict[str, Any] | None)
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def read_event(event: Json, session_id: str) -> BrainEvent | None:

@@ -393,3 +393,34 @@ def test_how_long_the_brain_asks_to_wait(headers: dict[str, str], seconds: float
 def test_any_header_gives_a_wait_within_its_limit(ms: str, after: str, date: str) -> None:
     told = {"retry-after-ms": ms, "retry-after": after, "date": date}
     assert 0 <= wire.retry_seconds(told) <= wire.MAX_RETRY_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        (rb'{"a": "\ud83d\ude00 \ud83d"}', {"a": "😀 \ufffd\ufffd\ufffd"}),
+        (rb'{"a": "\udc00x"}', {"a": "\ufffd\ufffd\ufffdx"}),
+        (b'{"a": [NaN, -Infinity, 1e999, 1.5, 7]}', {"a": [None, None, None, 1.5, 7]}),
+        (b"null", None),
+    ],
+)
+def test_what_other_writers_of_json_let_pass_is_read(data: bytes, read: object) -> None:
+    assert wire.read_json(data) == read
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"[" * 100_000, b'{"a"', b'{"a": "\xff"}', b"9" * 5000, b'{"a":' + b"[" * 100_000],
+)
+def test_what_is_no_object_is_refused(data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        wire.read_json(data)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=30).map(lambda text: f'{{"a":"{text}"}}'.encode()))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    try:
+        read = wire.read_json(data)
+    except msgspec.MsgspecError:
+        return
+    msgspec.json.encode(read)
