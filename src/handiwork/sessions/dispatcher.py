@@ -214,7 +214,18 @@ class Dispatcher:
             finally:
                 self._serving.discard(work.session_id)
 
-        await self._fleet.submit(work.session_id, run, reserved=True)
+        place = work.session_id
+        if await self._is_anothers(work):  # refused in `serve`; it must not end the one that runs
+            place = f"{self._id}/{place}"
+        await self._fleet.submit(place, run, reserved=True)
+
+    async def _is_anothers(self, work: WorkItem) -> bool:
+        """Say whether a session of this id is known from another environment."""
+        try:
+            known = await self._hands.store.sessions.get(work.session_id)
+        except NotFoundError:
+            return False
+        return known.environment_id != work.environment_id
 
     def _stands(self, state: ClaimState, reason: str) -> None:
         if (state, reason) == (self.state, self.reason):

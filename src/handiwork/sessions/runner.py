@@ -190,10 +190,14 @@ class _Run:
         work, now = self._work, self._hands.clock()
         try:
             known = await self._hands.store.sessions.get(work.session_id)
+            if known.environment_id != work.environment_id:
+                # Its workspace and its secrets are not this brain's to have, whatever it says.
+                raise ConflictError(
+                    f"{work.session_id} is a session of environment {known.environment_id};"
+                    f" that of {work.environment_id} with the same id is not served"
+                )
             self._journal.resume(known.waiting)
-            return msgspec.structs.replace(
-                known, work_id=work.id, environment_id=work.environment_id
-            )
+            return msgspec.structs.replace(known, work_id=work.id)
         except NotFoundError:
             return Session(
                 id=work.session_id,
@@ -210,7 +214,9 @@ class _Run:
             known = await self._hands.store.sessions.get(self._work.session_id)
         except NotFoundError:
             return None
-        return known if known.work_id == self._work.id and known.state in SERVED else None
+        work = self._work
+        is_its_own = (known.work_id, known.environment_id) == (work.id, work.environment_id)
+        return known if is_its_own and known.state in SERVED else None
 
     async def _prepare(self, view: BrainSession) -> Toolset:
         """Return the session's tools in its sandbox; or, where that fails, what says why."""

@@ -15,6 +15,7 @@ from handiwork.model.session import (
     BrainSession,
     BrainSessionEnded,
     Interrupted,
+    Session,
     SessionState,
     ToolCalled,
     ToolConfirmed,
@@ -25,7 +26,7 @@ from handiwork.model.session import (
 from handiwork.model.tool import text_result
 from handiwork.sessions.calls import CUT_SHORT
 from handiwork.sessions.runner import FAULT
-from session_world import World, call, text, until
+from session_world import World, call, clock, text, until
 
 
 def idle_soon(world: World, seconds: float = 0.05) -> None:
@@ -473,3 +474,42 @@ async def test_a_fault_of_ours_is_told_on_the_session_and_ends_no_other(world: W
         world.brain.say("sesn_2", call("b", session_id="sesn_2"))
         await world.posted(1)
     assert world.brain.stops
+
+
+async def test_a_session_of_another_environment_is_not_given_away(world: World) -> None:
+    """Another brain may name any session: what is in its workspace is not that brain's to read."""
+    idle_soon(world)
+    world.agent()
+    async with world:
+        world.brain.say("sesn_1", call("a", "echo private > f"))
+        await world.posted(1)
+        session = await world.session_in("sleeping")
+        theirs = msgspec.structs.replace(session, environment_id="env_other")
+        await world.store.sessions.save(theirs)
+        world.brain.say("sesn_1", call("b", "cat f"))
+        await until(lambda: len(world.brain.stops) >= 2)
+        assert len(world.brain.posts) == 1
+        assert await world.store.sessions.get("sesn_1") == theirs
+        assert world.driver.live == {}
+
+
+async def test_another_environments_item_does_not_end_the_session_that_runs(world: World) -> None:
+    world.agent()
+    async with world:
+        now = clock()
+        theirs = Session(
+            id="sesn_1",
+            environment_id="env_other",
+            state=SessionState.ACTIVE,
+            work_id="work_1",
+            created_at=now,
+            updated_at=now,
+        )
+        await world.store.sessions.save(theirs)
+        over = asyncio.Event()
+        await world.fleet.submit("sesn_1", over.wait)
+        world.brain.say("sesn_1", call("a"))
+        await until(lambda: len(world.brain.stops) >= 1)
+        assert world.brain.posts == []
+        assert await world.store.sessions.get("sesn_1") == theirs
+        assert await world.fleet.stop("sesn_1")
