@@ -200,9 +200,12 @@ class Asking:
         end = rules.span_end(
             exchange.span, response.usage, is_error=isinstance(result, ModelFailedError)
         )
-        if isinstance(result, ModelFailedError) and result.retry:
+        if isinstance(result, ModelFailedError) and (result.retry or result.kind != "context"):
             await self._journal.apply(session, Outcome(session.turn, [*exchange.untold, end]))
-            raise result
+            if result.retry:
+                raise result
+            # A wrong key or an empty account is no reason to forget what was said.
+            return False
         said = "".join(block.text for block in response.blocks if isinstance(block, Text))
         compacted: Event = {
             "type": COMPACTED,

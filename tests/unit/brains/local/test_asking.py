@@ -237,9 +237,25 @@ async def test_a_full_conversation_is_summed_up_and_goes_on_from_there(world, se
     assert "the task" not in str(events)
 
 
-async def test_a_summary_that_fails_for_good_is_done_without(world):
+async def test_nothing_is_forgotten_because_a_key_is_refused(world, services):
     small = Profile(context_tokens=2_000, max_output_tokens=500)
-    no = ModelFailedError("no", kind="request_failed")
+    no = ModelFailedError("refused the key", kind="request_failed")
+    model = Prepared(spoken("one"), no, no, spoken("sum"), spoken("two"), profile=small)
+    await world.start(model)
+    await world.send(say("the task"))
+    await world.send(say("word " * 900))
+    _, marker = await services.journal.conversation(world.session)
+    assert (marker, world.session.turn.open) == (None, False)
+    await world.send(say("and now?"))
+    assert "the task" in str(model.asked[3].history)
+    events, (_, summary) = await services.journal.conversation(world.session)
+    assert "sum" in summary
+    assert "two" in str(events)
+
+
+async def test_a_summary_that_is_too_long_itself_is_done_without(world):
+    small = Profile(context_tokens=2_000, max_output_tokens=500)
+    no = ModelFailedError("no", kind="context")
     model = Prepared(spoken("one"), no, spoken("two"), profile=small)
     await world.start(model)
     await world.send(say("the task"))
