@@ -5,6 +5,7 @@ user's message, or one response of the model with the results of its calls, whic
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ BYTES_OF_A_DOCUMENT_TOKEN = 20
 NOTHING = "(no output)"
 BEGINNING = "[The beginning of the conversation is left out.]"
 UNANSWERED = "Interrupted by the user."
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
 Block = Text | Media | ToolCall | ToolResult
 
@@ -148,12 +151,17 @@ def _block(kind: str, event: Mapping[str, Any]) -> Text | ToolCall | ToolResult 
         case "agent.message":
             return Text("".join(part.get("text", "") for part in event["content"]))
         case "agent.tool_use" | "agent.custom_tool_use":
-            return ToolCall(event["name"], event["input"], event["id"])
+            return ToolCall(_name(event["name"]), event["input"], event["id"])
         case "user.tool_result" | "agent.tool_result":
             return _result(event, event["tool_use_id"])
         case "user.custom_tool_result":
             return _result(event, event["custom_tool_use_id"])
     return None
+
+
+def _name(name: str) -> str:
+    """Return a name that every provider takes back: models make up ones that they then refuse."""
+    return _NOT_IN_NAMES.sub("_", name) or "unnamed"
 
 
 def _result(event: Mapping[str, Any], call_id: str) -> ToolResult:

@@ -65,6 +65,12 @@ def test_a_denied_call_among_others_stays_in_its_response():
     assert messages[2].blocks[0] == ToolResult("", "no", True, "a", (Text("no"),))
 
 
+def test_a_name_that_a_model_made_up_can_be_sent_back():
+    called = [{**call(str(n)), "name": name} for n, name in enumerate(["", "a b.c!", "bash"])]
+    held = read(user("go"), *called, end())
+    assert [each.name for each in held.messages()[1].blocks] == ["unnamed", "a_b_c_", "bash"]
+
+
 def test_responses_after_another_are_kept_apart():
     messages = read(user("go"), call("a"), end(), result("a"), call("b"), end(), result("b"))
     assert [message.role for message in messages.messages()] == ["user", "assistant"] * 2 + ["user"]
