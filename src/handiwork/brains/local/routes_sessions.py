@@ -31,6 +31,9 @@ from handiwork.brains.local.shapes import (
     EventsSend,
     SessionCreate,
     SessionUpdate,
+    UserCustomToolResult,
+    UserEvent,
+    UserToolResult,
     merged,
     served,
     tools_as_kept,
@@ -236,7 +239,19 @@ async def send_events(request: AnyRequest) -> Answer:
     session = await session_of(request, *HANDS)
     body = await body_of(request, EventsSend)
     events = served(body.events, session.thread_id)
+    _check_sender(request, events)
     return answer({"data": await services_of(request).loop.send(session, events)})
+
+
+def _check_sender(request: AnyRequest, events: Sequence[UserEvent]) -> None:
+    """Let hands post results only: a key of theirs, leaked, must not confirm a call or talk."""
+    if not all(isinstance(event, UserToolResult | UserCustomToolResult) for event in events):
+        try:
+            caller_of(request, Kind.API)
+        except WireError:
+            raise WireError(
+                403, "events: this key posts results of tools only; all else takes the API key"
+            ) from None
 
 
 @get("/v1/sessions/{session_id:str}/events/stream")

@@ -35,6 +35,28 @@ async def test_a_sessions_key_sees_its_own_session_while_its_lease_lasts(
     assert (await http("GET", "/v1/sessions", key=key)).status_code == 403
 
 
+async def test_keys_of_hands_post_results_and_nothing_else(
+    http, services, session, environment_key, settle
+):
+    path = f"/v1/sessions/{session.id}/events"
+    [item] = services.work.offer("env_1", session.id)
+    await http("POST", path, GO)
+    await settle(lambda: session.turn.pending)
+    keys = (environment_key, services.keyring._sessions_token(item.id, item.epoch))
+    called = session.turn.pending[0].id
+    confirm = {"type": "user.tool_confirmation", "tool_use_id": called, "result": "allow"}
+    posted = {"type": "user.tool_result", "tool_use_id": called, "content": []}
+    for key in keys:
+        for event in (GO["events"][0], {"type": "user.interrupt"}, confirm):
+            for events in ([event], [posted, event]):
+                refused = await http("POST", path, {"events": events}, key=key)
+                assert refused.status_code == 403
+                assert refused.json()["error"]["type"] == "permission_error"
+        assert [call.id for call in session.turn.pending] == [called]
+    for key in keys:
+        assert (await http("POST", path, {"events": [posted]}, key=key)).status_code == 200
+
+
 async def test_tools_change_between_turns_only(http, session, settle):
     path, change = f"/v1/sessions/{session.id}", {"agent": {"tools": []}}
     await http("POST", f"{path}/events", GO)
