@@ -134,10 +134,10 @@ class LiveSandboxes:
         async with self._locked(record.id):
             try:
                 await self._bring_up(record, fresh=True)
+                return await self._save(record, SandboxState.RUNNING)
             except BaseException as error:
                 await self._undo(record, error)
                 raise
-            return await self._save(record, SandboxState.RUNNING)
 
     async def use(self, sandbox_id: str) -> Sandbox:
         """Return it running, waking it first when it sleeps. NotFoundError, ConflictError."""
@@ -308,7 +308,9 @@ class LiveSandboxes:
         """Leave nothing of a sandbox that could not be made but the reason."""
         driver = self._drivers.get(record.tier)
         try:
-            if driver is not None:
+            if record.id in self._live:
+                await self._take_down(record.id, keep=False)
+            elif driver is not None:
                 await driver.destroy(record.id)
         except HandiworkError as failed:
             self._log.warning("not undone", sandbox=record.id, reason=str(failed))

@@ -15,7 +15,7 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.policy import AllowRule, Match, Policy
-from handiwork.model.sandbox import ExecRequest, Limits, SandboxState
+from handiwork.model.sandbox import ExecRequest, Limits, SandboxRecord, SandboxState
 from handiwork.sessions.policies import NOTHING
 from handiwork.sessions.sandboxes import SandboxRequest
 from session_world import World, until
@@ -269,3 +269,27 @@ async def test_two_loans_at_once_wake_it_once(world: World) -> None:
         await asyncio.gather(look(), look(), look())
         assert len(world.driver.specs) == 2
         assert await _is(world, record.id, SandboxState.SLEEPING)
+
+
+async def test_one_whose_making_is_cut_short_at_the_end_leaves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, saving = world.store.sandboxes.save, asyncio.Event()
+
+    async def slow(record: SandboxRecord) -> None:
+        if record.state is SandboxState.RUNNING:
+            saving.set()
+            await asyncio.sleep(30)
+        await save(record)
+
+    monkeypatch.setattr(world.store.sandboxes, "save", slow)
+    async with world:
+        making = asyncio.ensure_future(world.sandboxes.create(SandboxRequest()))
+        await saving.wait()
+        making.cancel()
+        await asyncio.wait([making])
+        assert (world.driver.live, world.boundary.bindings) == ({}, {})
+        assert await world.driver.leftovers() == []
+        assert world.sandboxes.free == 4
+        (record,) = await world.store.sandboxes.list()
+        assert record.state is SandboxState.FAILED
