@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from handiwork.client.link import Link, lines, part
-from handiwork.client.transfer import Transfer, write_below
+from handiwork.client.transfer import MAX_BYTES, Transfer, write_below
 from handiwork.model.errors import HandiworkError
 from handiwork.model.session import Session, SessionEvent
 from handiwork.model.wire import Listing, OutputFile
@@ -74,12 +74,15 @@ class Sessions:
         """Copy all of them beneath a directory, which is made where it is missing.
 
         What they are named is the agent's choice: a path that is not one of plain names is left out.
+        HandiworkError when they are more than a download may be; what came before stays.
         """
         target.mkdir(parents=True, exist_ok=True)
         files, size = 0, 0
         skipped: tuple[str, ...] = ()
         for one in await self.outputs(session_id):
             data = await self.output(session_id, one.path)
+            if size + len(data) > MAX_BYTES:
+                raise HandiworkError(f"{session_id} left more than {MAX_BYTES} bytes to download")
             if await asyncio.to_thread(write_below, target, one.path, data):
                 files, size = files + 1, size + len(data)
             else:

@@ -10,8 +10,9 @@ import pytest
 from api_stand_in import ADMIN_KEY, NOW, Served, served_api
 from handiwork import Handiwork
 from handiwork.client import sessions
-from handiwork.model.errors import NotFoundError
+from handiwork.model.errors import HandiworkError, NotFoundError
 from handiwork.model.session import Session, SessionState
+from handiwork.model.wire import OutputFile
 
 
 async def filled(served: Served, events: int) -> Session:
@@ -79,3 +80,22 @@ async def test_following_ends_with_the_control_plane(tmp_path: Path) -> None:
             await begun.wait()
         assert await following == 1
         await hw.close()
+
+
+async def test_outputs_do_not_fill_the_disk_of_who_copies_them(
+    hw: Handiwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def outputs(session_id: str) -> tuple[OutputFile, ...]:
+        return tuple(OutputFile(path=name, size=0, mtime_ns=0) for name in "abc")
+
+    async def output(session_id: str, path: str) -> bytes:
+        return b"12345678"
+
+    monkeypatch.setattr(hw.sessions, "outputs", outputs)
+    monkeypatch.setattr(hw.sessions, "output", output)
+    monkeypatch.setattr(sessions, "MAX_BYTES", 24)
+    assert (await hw.sessions.download_outputs("sesn_1", tmp_path / "whole")).files == 3
+    monkeypatch.setattr(sessions, "MAX_BYTES", 20)
+    with pytest.raises(HandiworkError, match="more than 20 bytes"):
+        await hw.sessions.download_outputs("sesn_1", tmp_path / "cut")
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["a", "b"]
