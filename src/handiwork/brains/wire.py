@@ -309,12 +309,17 @@ def _confirmed(event: Json, session_id: str) -> BrainEvent | None:
 
 
 def _interrupted(event: Json, session_id: str) -> BrainEvent | None:
-    """An interrupt counts once it is processed; a terminated thread takes no results either."""
+    """An interrupt counts once it is processed."""
     del session_id
     at = _time(event)
     if at is None:
         return None
     return Interrupted(processed_at=at, thread_id=_text(event, "session_thread_id"))
+
+
+def _thread_ended(event: Json, session_id: str) -> BrainEvent | None:
+    """A terminated thread takes no results; one that is not named ends no other's calls."""
+    return _interrupted(event, session_id) if _text(event, "session_thread_id") else None
 
 
 def _idle(event: Json, session_id: str) -> BrainEvent | None:
@@ -340,7 +345,7 @@ _READERS = {
     "user.custom_tool_result": _answered,
     "user.tool_confirmation": _confirmed,
     "user.interrupt": _interrupted,
-    "session.thread_status_terminated": _interrupted,
+    "session.thread_status_terminated": _thread_ended,
     "session.status_idle": _idle,
     "session.status_running": _running,
     "session.status_terminated": _ended,

@@ -424,3 +424,9 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     except msgspec.MsgspecError:
         return
     msgspec.json.encode(read)
+
+
+def test_a_terminated_thread_without_a_name_ends_nothing() -> None:
+    event = {"type": "session.thread_status_terminated", "processed_at": "2026-11-21T00:00:00Z"}
+    assert isinstance(wire.read_event(event | {"session_thread_id": "t"}, "sesn_1"), Interrupted)
+    assert wire.read_event(event, "sesn_1") is None
