@@ -16,10 +16,18 @@ from handiwork.brains.local.models import (
     Tell,
 )
 from handiwork.brains.local.providers import http
-from handiwork.brains.local.providers.openai_wire import Answer, Dialect, body, has_images
+from handiwork.brains.local.providers.openai_wire import (
+    Answer,
+    Dialect,
+    body,
+    has_images,
+    without_images,
+)
 from handiwork.brains.local.providers.pieces import ExcessiveError, MalformedError
 
 MAX_MODELS = 10_000
+
+_ADAPTABLE = (400, 404, 415, 422, 500, 501)
 
 _NO_IMAGES = re.compile(
     r"image|vision|multi-?modal|content.{0,20}(string|type|part)", re.IGNORECASE
@@ -45,6 +53,7 @@ class OpenAIModel:
         self._name = name
         self._model = model
         self._dialect = Dialect()
+        self._has_seen_images = False
         self._http = client or http.client()
         self._sdk = openai.AsyncOpenAI(
             api_key=key or "none", base_url=base_url, max_retries=0, http_client=self._http
@@ -58,9 +67,14 @@ class OpenAIModel:
         async with http.failures(self._where):
             while True:
                 try:
-                    return await self._answer(request, tell)
+                    answer = await self._answer(request, tell)
+                    self._has_seen_images |= self._dialect.images and has_images(request)
+                    return answer
                 except openai.APIStatusError as error:
-                    if not self._adapted(error, request):
+                    if self._has_seen_images and _is_about_images(error, request):
+                        # It is this image that it does not take; others go on being shown.
+                        request = without_images(request)
+                    elif not self._adapted(error, request):
                         raise http.refused(
                             self._where,
                             error.status_code,
@@ -110,7 +124,7 @@ class OpenAIModel:
 
     def _adapted(self, error: openai.APIStatusError, request: ModelRequest) -> bool:
         """Learn from a refusal; False when it says nothing that could be left out."""
-        if error.status_code not in (400, 404, 415, 422, 500, 501):
+        if error.status_code not in _ADAPTABLE:
             return False
         said = str(error.body)[:4000]
         before = self._dialect
@@ -119,7 +133,7 @@ class OpenAIModel:
             changes = {"usage_option": False}
         elif not before.completion_tokens and "max_completion_tokens" in said:
             changes = {"completion_tokens": True}
-        elif before.images and has_images(request) and _NO_IMAGES.search(said):
+        elif before.images and _is_about_images(error, request):
             changes = {"images": False}
         self._dialect = msgspec.structs.replace(before, **changes)
         return bool(changes)
@@ -144,3 +158,8 @@ class OpenAIModel:
             if isinstance(each, dict) and isinstance(each.get("id"), str)
         ]
         return served[0] if len(served) == 1 and self._name not in served else ""
+
+
+def _is_about_images(error: openai.APIStatusError, request: ModelRequest) -> bool:
+    told = error.status_code in _ADAPTABLE and _NO_IMAGES.search(str(error.body)[:4000])
+    return bool(told) and has_images(request)

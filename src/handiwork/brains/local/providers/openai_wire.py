@@ -76,6 +76,24 @@ def has_images(request: ModelRequest) -> bool:
     return any(isinstance(each, Media) and each.kind == "image" for each in [*blocks, *parts])
 
 
+def without_images(request: ModelRequest) -> ModelRequest:
+    """Return the request with a note in the place of each image."""
+    history = tuple(
+        Message(each.role, tuple(_imageless(block) for block in each.blocks))
+        for each in request.history
+    )
+    return msgspec.structs.replace(request, history=history)
+
+
+def _imageless(block: Any) -> Any:
+    if isinstance(block, Media) and block.kind == "image":
+        return Text("[image: the model does not take it]")
+    if isinstance(block, ToolResult):
+        content = tuple(_imageless(each) for each in block.content)
+        return msgspec.structs.replace(block, content=content)
+    return block
+
+
 def _tool(tool: ToolOffer) -> Json:
     schema = _plain_patterns({"type": "object", **tool.input_schema})
     function = {"name": tool.name, "description": tool.description, "parameters": schema}

@@ -110,3 +110,17 @@ async def test_an_account_without_money_is_not_asked_again(provider, make):
     with pytest.raises(ModelFailedError) as failed:
         await make().respond(ASK, unheard)
     assert (failed.value.kind, failed.value.retry) == ("billing", False)
+
+
+async def test_one_bad_image_takes_no_other_from_a_model_that_sees(provider, make):
+    model = make()
+    provider.replies += [
+        openai_reply("seen"),
+        refusal(400, "could not process image"),
+        openai_reply("without"),
+        openai_reply("seen again"),
+    ]
+    for _ in range(3):
+        await model.respond(ASK, unheard)
+    shown = ["image_url" in json.dumps(each.body) for each in provider.requests]
+    assert shown == [True, True, False, True]
