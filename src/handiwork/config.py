@@ -245,6 +245,10 @@ def _checked(settings: Settings, where: str) -> Settings:
             raise ConfigError(
                 f"{where}: {key} = {tier!r} is no tier; use one of {', '.join(TIERS)}"
             )
+    ids = [one.id for one in settings.environments]
+    if twice := sorted({one for one in ids if ids.count(one) > 1}):
+        # The policy of one of them would hold for both.
+        raise ConfigError(f"{where}: environments has {twice[0]!r} twice; an id is one environment")
     if settings.sessions.parallel_calls < 1:
         raise ConfigError(f"{where}: sessions.parallel_calls must be at least 1")
     for port in (settings.api.port, settings.local_brain.port):

@@ -48,6 +48,11 @@ def test_a_top_level_variable(tmp_path: Path) -> None:
         ("[tools.timeout_seconds]\nbash = -1\n", "tools.timeout_seconds.bash = -1"),
         ("[tools]\nspool_mib = 0\n", "tools.spool_mib = 0; use 1-4096"),
         ("[tools.timeout_seconds]\nbash = nan\n", "tools.timeout_seconds.bash = nan"),
+        (
+            "[[environments]]\nid = 'env_1'\nbase_url = 'http://a'\n"
+            "[[environments]]\nid = 'env_1'\nbase_url = 'http://b'\n",
+            "environments has 'env_1' twice",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
