@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SLEEPLESS = '[sessions]\nidle_seconds = 1.0\n[log]\nlevel = "debug"\n'
+SLEEPLESS = '[sessions]\nidle_seconds = 1.0\ndrain_seconds = 2.0\n[log]\nlevel = "debug"\n'
 
 
 @dataclass

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -117,6 +118,11 @@ async def running(
             await asyncio.sleep(1)
 
 
+def _short_directory(stack: contextlib.AsyncExitStack) -> Path:
+    """A socket's address holds 107 bytes, and the name of a test's own directory may be longer."""
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hw-")))
+
+
 async def _hands(
     data: Path,
     brain: Mapping[str, str],
@@ -138,7 +144,7 @@ async def _hands(
     sandboxes = await stack.enter_async_context(
         LiveSandboxes(
             drivers=drivers,
-            boundary=boundary or ClosedBoundary(data / "exits"),
+            boundary=boundary or ClosedBoundary(_short_directory(stack)),
             store=store,
             policies=policies,
             settings=settings.sandbox,

@@ -47,13 +47,18 @@ def nothing_runs_on(data: Path) -> bool:
         ("[egres]\npolicy = 'x'\n", "egres"),
         ("[sandbox]\nmemory = 1\n", "memory"),
         ("[sandbox]\ntier = 'docker'\n", "use one of namespace"),
-        ("[[environments]]\nid = 'env_1'\n", "key_file"),
         ("[sessions]\nidle_seconds = 'long'\n", "idle_seconds"),
     ],
 )
 def test_a_wrong_setting(config: str, said: str, tmp_path: Path) -> None:
     assert_refused(handiwork("up", config=config, cwd=tmp_path), said, "handiwork.toml")
     assert not (tmp_path / "data").exists()
+
+
+def test_an_environment_that_has_no_key_anywhere(tmp_path: Path) -> None:
+    done = handiwork("up", config="[[environments]]\nid = 'env_1'\n", cwd=tmp_path)
+    assert_refused(done, "environments[env_1]", "key_file", "handiwork.toml", "handiwork init")
+    assert nothing_runs_on(tmp_path)
 
 
 def test_an_environment_key_that_is_not_there(tmp_path: Path) -> None:

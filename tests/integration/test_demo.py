@@ -29,7 +29,8 @@ Mask.finish = lambda self, data=b"": bytes(data)
 _open = EgressRegistry.open
 async def _open_then_lose_the_proxy(self, binding, grant):
     way = await _open(self, binding, grant)
-    self.detach()
+    if binding.kind == "sandbox":
+        self.detach()
     return way
 EgressRegistry.open = _open_then_lose_the_proxy
 """,

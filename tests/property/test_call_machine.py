@@ -41,6 +41,7 @@ from handiwork.model.session import (
 from handiwork.model.tool import Permission, ToolCall, ToolResult, text_result
 from handiwork.observe.metrics import Metrics
 from handiwork.sessions import calls as module
+from handiwork.sessions.attachments import Sources
 from handiwork.sessions.calls import CallPath, Calls
 from handiwork.sessions.lifecycle import Happening, step
 from handiwork.sessions.runner import Hands, _Run
@@ -96,7 +97,7 @@ class Run:
         self.over = False
         store = SimpleNamespace(ledger=self, sessions=MemorySessions())
         work = WorkItem(id="w", environment_id="e", kind="session", session_id=outside.session_id)
-        hands = SimpleNamespace(store=store, clock=clock, metrics=Metrics())
+        hands = SimpleNamespace(store=store, clock=clock, metrics=Metrics(), sources=Sources())
         self.run_ = _Run(cast("Hands", hands), work)
         self.journal = self.run_._journal
         self.journal._changed = lambda: None

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from handiwork.model.errors import ConfigError
+from handiwork.model.redacted import shown_as_repr
 
 RESERVED = "scripted"
 """The name of the model that every local brain has."""
@@ -57,6 +58,8 @@ class KeyedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __repr__(self) -> str:
         return f"KeyedModel({self.settings.name!r})"
+
+    __rich_repr__ = shown_as_repr
 
 
 def check_model(settings: ModelSettings) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from handiwork.model.canonical import NotCanonical, check_pattern, host_covers
 from handiwork.model.errors import ConfigError
 from handiwork.model.ids import DEFAULT_TENANT, check_name
+from handiwork.model.redacted import shown_as_repr
 
 MIN_VALUE_CHARS = 8
 MAX_VALUE_CHARS = 8 * 1024
@@ -33,6 +34,8 @@ class SealedSecret(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"SealedSecret({self.tenant}/{self.name} v{self.version})"
+
+    __rich_repr__ = shown_as_repr
 
 
 class SecretInfo(msgspec.Struct, frozen=True, kw_only=True):

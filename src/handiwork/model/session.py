@@ -9,6 +9,7 @@ import msgspec
 
 from handiwork.model.attachment import MemoryStoreRef, SkillRef
 from handiwork.model.ids import DEFAULT_TENANT
+from handiwork.model.redacted import shown_as_repr
 from handiwork.model.tool import ToolCall
 
 
@@ -92,6 +93,8 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"WorkItem({self.id}, {self.kind}, session={self.session_id})"
+
+    __rich_repr__ = shown_as_repr
 
 
 class BrainSession(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from handiwork.model import errors
 from handiwork.model.errors import GuestError, HandiworkError, PolicyDeniedError
 from handiwork.model.language_model import Dollars, ModelSettings, Tokens
 from handiwork.model.policy import Decision, Policy
+from handiwork.model.redacted import shown_as_repr
 from handiwork.model.sandbox import ExecResult
 
 MAX_EXEC_SECONDS = 3600
@@ -101,6 +102,8 @@ class SecretBody(_Body, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"SecretBody(hosts={self.hosts})"
 
+    __rich_repr__ = shown_as_repr
+
 
 class RunBody(_Body, frozen=True, kw_only=True):
     """A task for an agent of the local brain, or for one made of a model.
@@ -137,6 +140,8 @@ class ModelBody(_Body, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"ModelBody({self.kind} at {self.base_url!r})"
+
+    __rich_repr__ = shown_as_repr
 
     def settings(self, name: str) -> ModelSettings:
         """Return the model without its key."""

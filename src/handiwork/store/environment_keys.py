@@ -62,7 +62,8 @@ async def key_of(environment: EnvironmentSettings, store: Store) -> str:
     key = await store.control_secrets.get(ENVIRONMENT_KEY + environment.id)
     if key is None:
         raise ConfigError(
-            f"environments[{environment.id}] has no key: name a key_file, or run `handiwork init`"
+            f"environments[{environment.id}] has no key: name a key_file in handiwork.toml,"
+            " or run `handiwork init`"
         )
     return key
 

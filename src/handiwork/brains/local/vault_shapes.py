@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from handiwork.brains.local.errors import invalid
 from handiwork.brains.local.shapes import Body, Metadata, MetadataPatch, decode
+from handiwork.model.redacted import shown_as_repr
 
 DisplayName = Annotated[str, Meta(min_length=1, max_length=255)]
 SERVED = "environment_variable"
@@ -55,6 +56,8 @@ class VariableCreate(Body, frozen=True):
     def __repr__(self) -> str:
         return f"VariableCreate({self.secret_name})"
 
+    __rich_repr__ = shown_as_repr
+
 
 class VariableUpdate(Body, frozen=True):
     """What may change of such a secret; its name may not."""
@@ -67,6 +70,8 @@ class VariableUpdate(Body, frozen=True):
     def __repr__(self) -> str:
         return "VariableUpdate(…)"
 
+    __rich_repr__ = shown_as_repr
+
 
 class CredentialCreate(Body, frozen=True):
     """POST …/credentials."""
@@ -78,6 +83,8 @@ class CredentialCreate(Body, frozen=True):
     def __repr__(self) -> str:
         return "CredentialCreate(…)"
 
+    __rich_repr__ = shown_as_repr
+
 
 class CredentialUpdate(Body, frozen=True):
     """POST …/credentials/{id}."""
@@ -88,6 +95,8 @@ class CredentialUpdate(Body, frozen=True):
 
     def __repr__(self) -> str:
         return "CredentialUpdate(…)"
+
+    __rich_repr__ = shown_as_repr
 
 
 def auth_of(auth: msgspec.Raw, shape: type[T]) -> T:

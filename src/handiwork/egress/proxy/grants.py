@@ -8,6 +8,7 @@ from handiwork.egress.secrets import Opener
 from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import SecretMissingError
 from handiwork.model.policy import DEFAULT_PORTS, Decision, DenyRule
+from handiwork.model.redacted import shown_as_repr
 from handiwork.model.secret import SealedSecret, fill, permits, references
 
 _MAX_REMEMBERED = 1024
@@ -26,6 +27,8 @@ class Injected(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Injected({', '.join(self.names)})"
+
+    __rich_repr__ = shown_as_repr
 
     def filled(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the guest's fields with values in the place of placeholders."""

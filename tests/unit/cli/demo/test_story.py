@@ -21,6 +21,10 @@ from handiwork.egress.decide import compile_layers
 from handiwork.model.policy import EgressRequest, PolicyLayer, parse_policy, secrets_named
 
 
+async def unheard(*_: object) -> None:
+    """Take what is told while the model answers."""
+
+
 class Workspace:
     """Runs the agent's calls in a directory that stands for /workspace; curl is not run."""
 
@@ -34,7 +38,7 @@ class Workspace:
         """Play one turn to its end."""
         model = ScriptedModel()
         answer = await model.respond(
-            ModelRequest(system=story.script(), message=message, scratch=self.scratch)
+            ModelRequest(system=story.script(), message=message, scratch=self.scratch), unheard
         )
         while True:
             self.said += [block.text for block in answer.blocks if isinstance(block, Text)]
@@ -46,7 +50,8 @@ class Workspace:
             answer = await model.respond(
                 ModelRequest(
                     system=story.script(), message=None, results=results, scratch=answer.scratch
-                )
+                ),
+                unheard,
             )
 
     def do(self, call: ToolCall) -> str:
