@@ -57,8 +57,6 @@ _STATUS = "the SDK hides the exit code, without which a model guesses"
 _RENEWED = "a shell that is gone is replaced at once and said to be; the SDK's stays dead"
 _GONE = r"bash: bash session terminated; restart required"
 _FRESH = r"\[the former shell was gone[^]]*\]\\n"
-_MISSING = "such file or directory"
-_WORDS = "the same failure in the words of the kernel, as the sandbox gives it"
 
 CASES = [
     bash("echo", "echo hello"),
@@ -100,7 +98,7 @@ CASES = [
         failing(
             "what the command wrote before it was stopped is worth telling",
             r"bash: bash command timed out after 0\.4s",
-            r"bash: bash command timed out after 0\.4s\\nearly\\n\[the shell ended[^]]*\]",
+            r"bash: bash command timed out after 0\.4s\\nearly\\n\[the shell and [^]]*\]",
         ),
         timeout_ms=400,
     ),
@@ -148,7 +146,6 @@ CASES = [
     case(
         "read nothing",
         "read",
-        failing(_WORDS, f"read: missing.txt: no {_MISSING}", f"read: missing.txt: No {_MISSING}"),
         file_path="missing.txt",
     ),
     case("read a directory", "read", file_path="notes"),
@@ -177,7 +174,6 @@ CASES = [
     case(
         "edit nothing",
         "edit",
-        failing(_WORDS, f"edit: missing.txt: no {_MISSING}", f"edit: missing.txt: No {_MISSING}"),
         file_path="missing.txt",
         old_string="a",
         new_string="b",
