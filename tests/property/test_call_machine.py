@@ -71,6 +71,7 @@ class Outside:
         self.allowed: set[str] = set()
         self.runs: Counter[str] = Counter()
         self.stored: dict[str, ToolResult] = {}
+        self.reading = 0
 
     def take(self, result: ToolResult) -> None:
         """Take a result as the brain does: once, and none for what is settled."""
@@ -156,7 +157,11 @@ class Run:
         )
 
     async def get(self, tool_use_id: str) -> Any:
-        return await self.outside.ledger.get(tool_use_id)
+        self.outside.reading += 1
+        try:
+            return await self.outside.ledger.get(tool_use_id)
+        finally:
+            self.outside.reading -= 1
 
     def serves(self, call: ToolCall) -> bool:
         return call.name == "ours"
@@ -214,8 +219,9 @@ class Machine(RuleBasedStateMachine):
         calm = 0
         while calm < CALM_TURNS:
             writing = self.ledger._database._places._value < PENDING_WRITES
-            calm = 0 if writing else calm + 1
-            await asyncio.sleep(0.0002 if writing else 0)
+            busy = writing or self.outside.reading
+            calm = 0 if busy else calm + 1
+            await asyncio.sleep(0.0002 if busy else 0)
         if self.task is not None and self.task.done() and not self.task.cancelled():
             self.task.result()
 
