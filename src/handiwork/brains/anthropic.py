@@ -105,6 +105,7 @@ class AnthropicBrain:
 
     async def claim(self) -> WorkItem | None:
         """Poll for at most a second; acknowledge what comes."""
+        await self._holding.stop_owed()
         with told("poll for work"):
             answer = await self._access.environment.beta.environments.work.with_raw_response.poll(
                 self._environment_id,

@@ -152,8 +152,9 @@ def _bound(seen: set[str], session_id: str) -> None:
 
 
 def _usage(usage: Mapping[str, Any]) -> RunUsage:
-    creation = usage.get("cache_creation") or {}
-    written = sum(_count(value) for value in creation.values())
+    creation = usage.get("cache_creation")
+    told = creation.values() if isinstance(creation, Mapping) else ()
+    written = sum(_count(value) for value in told)
     return RunUsage(
         input_tokens=_count(usage.get("input_tokens")),
         output_tokens=_count(usage.get("output_tokens")),

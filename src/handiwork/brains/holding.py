@@ -24,6 +24,7 @@ from handiwork.observe import log
 from handiwork.store.protocol import Leases
 
 STOP_TRIES = 3
+OWED_SECONDS = 2.0
 STOP_SECONDS = 10.0
 """All tries together; a brain that cannot be told sees the lease lapse, or our successor's beat."""
 
@@ -71,6 +72,7 @@ class Holding:
         self._records = records
         self._now = now
         self._resumed: dict[str, KeptLease] = {}
+        self._owed: dict[str, tuple[WorkItem, float]] = {}
         self._log = log.get("lease")
 
     async def resume(self, environment_id: str) -> Sequence[WorkItem]:
@@ -87,8 +89,8 @@ class Holding:
 
     async def refused(self, work: WorkItem) -> None:
         """Let go of an item that the brain did not let us have."""
-        if await self.stop(work) and self._records is not None:
-            await self._records.leases.remove(work.id)
+        if await self.stop(work):
+            await self._forget(work)
 
     @contextlib.asynccontextmanager
     async def hold(self, work: WorkItem) -> AsyncIterator[None]:
@@ -118,6 +120,23 @@ class Holding:
             self._log.info("work item not stopped", work=work.id, reason="the brain is too slow")
             return False
 
+    async def stop_owed(self) -> None:
+        """Stop what a brain that was away could not be told of; a lease that lapsed is over anyway.
+
+        Until one of the two nobody is offered the session's next message.
+        """
+        for work, lapses_at in list(self._owed.values()):
+            try:
+                async with asyncio.timeout(OWED_SECONDS):
+                    await self._line.end(work)
+            except (BrainUnavailableError, TimeoutError):
+                if self._now() < lapses_at:
+                    return
+            except HandiworkError as error:
+                self._log.info("work item not stopped", work=work.id, reason=str(error))
+            del self._owed[work.id]
+            await self._forget(work)
+
     def _lease(self, work: WorkItem) -> Lease:
         kept = self._resumed.pop(work.id, None)
         if kept is None or self._records is None:
@@ -127,8 +146,13 @@ class Holding:
 
     async def _let_go(self, work: WorkItem, lease: Lease) -> None:
         """An item that the brain still counts as ours stays on record for our successor."""
-        over = lease.state is Held.LOST or await self.stop(work)
-        if over and self._records is not None:
+        if lease.state is Held.LOST or await self.stop(work):
+            await self._forget(work)
+        else:
+            self._owed[work.id] = work, self._now() + lease.ttl_seconds
+
+    async def _forget(self, work: WorkItem) -> None:
+        if self._records is not None:
             await self._records.leases.remove(work.id)
 
     async def _first_beat(self, work: WorkItem, lease: Lease) -> None:

@@ -28,6 +28,7 @@ from handiwork.model.wire import OutputFile, RunBody
 from handiwork.observe import log
 from handiwork.store.protocol import Store
 
+FAULT = "a fault of ours; the control plane's log has the cause"
 MAX_RUNS = 64
 """Followed at once; each holds one stream of the brain."""
 MAX_RESUMED = 1000
@@ -265,6 +266,9 @@ class Runs:
             await self._close(run, turn, state, reason)
         except HandiworkError as error:
             self._log.error("run not written down", run=run.id, error=str(error))
+        except Exception:  # noqa: BLE001 - a fault in following one run must not end the others
+            self._log.exception("run not followed", run=run.id)
+            await self._close(run, Turn(), RunState.LOST, FAULT)
         finally:
             del self._live[run.id]
             live.done.set()

@@ -216,3 +216,33 @@ async def test_an_item_that_is_stopping_at_the_first_beat_runs_nothing_for_long(
 def test_a_pause_is_between_half_and_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert all(0.5 <= module.jittered(1) <= 1 for _ in range(50))
+
+
+async def test_an_item_whose_stop_could_not_be_told_is_stopped_once_the_brain_is_back() -> None:
+    wire, leases = Wire(), MemoryLeases()
+    wire.ttl = 60
+    held = holding(wire, leases)
+    wire.end_fault = BrainUnavailableError("away")
+    async with held.hold(WORK):
+        pass
+    tried = wire.ends
+    await held.stop_owed()
+    assert wire.ends == tried + 1
+    assert [kept.work for kept in await leases.list()] == [WORK]
+    wire.end_fault = None
+    await held.stop_owed()
+    await held.stop_owed()
+    assert wire.ends == tried + 2
+    assert await leases.list() == []
+
+
+async def test_a_lapsed_lease_is_over_though_its_stop_was_never_told() -> None:
+    wire, leases = Wire(), MemoryLeases()
+    wire.ttl = 0.05
+    held = holding(wire, leases)
+    wire.end_fault = BrainUnavailableError("away")
+    async with held.hold(WORK):
+        pass
+    await asyncio.sleep(0.06)
+    await held.stop_owed()
+    assert await leases.list() == []

@@ -12,7 +12,7 @@ from handiwork.model.errors import ConfigError, ConflictError, SandboxUnavailabl
 from handiwork.model.run import Run, RunEvent, RunState
 from handiwork.model.wire import OutputFile, RunBody
 from handiwork.sessions import runs
-from handiwork.sessions.runs import Runs, Turn
+from handiwork.sessions.runs import FAULT, Runs, Turn
 from handiwork.testing.store import MemoryStore
 
 NOW = datetime.now(UTC)
@@ -166,3 +166,22 @@ async def test_a_brain_that_refuses_us_fails_the_run(brain: BrainProcess, tmp_pa
         ended = await served.wait("run_1", 20)
     assert (ended.state, "API key" in ended.reason) == (RunState.FAILED, True)
     assert "sk-ant-wrong" not in ended.reason
+
+
+async def test_a_fault_in_following_one_run_ends_no_other(
+    brain: BrainProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def faulty(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    async with (
+        conversation(base_url=brain.base_url, api_key=brain.api_key) as talk,
+        runs_of(MemoryStore(), talk, brain.environment_id) as served,
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(served, "_outcome", faulty)
+            run = await served.start(body({"say": "x"}))
+            lost = await served.wait(run.id, 20)
+        assert (lost.state, FAULT in lost.reason) == (RunState.LOST, True)
+        run = await served.start(body({"say": "y"}))
+        assert (await served.wait(run.id, 20)).state is RunState.ENDED
