@@ -3,7 +3,8 @@
 The first line of stdin is its bootstrap, one JSON object: `database` (path), `listen_fd` (a TCP
 socket that listens already), `api_key`, `environments` (each `id`, `name`, `key`), `seal_key`
 (base64, optional: the public key that credentials are sealed to), `models` (each `settings` and
-`key`). Later lines replace all of the models: `{"models": […]}`. One line
+`key`), `exit_fd` (optional: a socket of the egress proxy, for webhooks), `webhook_hosts` (hosts that
+webhooks go to directly). Later lines replace all of the models: `{"models": […]}`. One line
 `{"ready": true}` on stdout says that it serves. It ends with 0 on SIGTERM or when stdin closes,
 with 2 and one line on stderr when it cannot start, with 1 when a write was lost.
 """
