@@ -1,7 +1,7 @@
 """The session engine beside the SDK's own worker: calls, turns, interrupts, and many sessions."""
 
 import harness
-from parts import idle, toolcalls, turns
+from parts import doors, idle, toolcalls, turns
 
 
 async def measure(bench: harness.Bench) -> None:
@@ -14,6 +14,10 @@ async def measure(bench: harness.Bench) -> None:
             await turns.measure_interrupt(bench, world.client, world.served)
         with bench.part("claim_latency_ms"):
             await toolcalls.measure_claims(bench, world.client, world.served, beside_sdk=True)
+        with bench.part("claim_five_environments_ms"):
+            await doors.measure_five(bench, world.client, world.served, world.directory / "five")
+        with bench.part("webhook_answer_ms"):
+            await doors.measure_webhooks(bench, world.served, world.directory / "webhooks")
         with bench.part("session_idle_mib"):
             await idle.measure(bench, world.client, world.served, world.directory / "many")
 

@@ -16,8 +16,10 @@ LATE_SECONDS = BEAT_SECONDS + 1.0
 """A lease whose beats are further apart than this missed one."""
 SETTINGS = (
     "[sessions]\nmax_sessions = 320\nidle_seconds = 0.5\n"
-    f"lease_seconds = {LEASE_SECONDS}\n[sandbox]\nmax_sandboxes = 320\n"
+    f"lease_seconds = {LEASE_SECONDS}\ndrain_seconds = 0\n[sandbox]\nmax_sandboxes = 320\n"
 )
+BUSY = "for i in $(seq 100); do sleep 1; done"
+"""Longer than it is looked at; it is cut at the end."""
 WAIT_SECONDS = 120.0
 TOGETHER = 16
 REST_SECONDS = 0.5
@@ -29,14 +31,13 @@ async def measure(bench: Bench, client: AsyncAnthropic, served: Brain, directory
     idle, active = bench.times(200, 48), bench.times(50, 10)
     environment = served.many
     directory.mkdir(mode=0o711)
-    busy = call(f"for i in $(seq {bench.times(24, 8)}); do sleep 1; done")
     async with AsyncAnthropic(base_url=served.url, auth_token=environment.key) as queue:
-        with control_plane(directory, served, environment=environment, settings=SETTINGS) as pid:
+        with control_plane(directory, served, environments=[environment], settings=SETTINGS) as pid:
             await _rested(client, queue, environment, max(16, idle // 4))
             before = proportional_bytes(pid)
             await _rested(client, queue, environment, idle)
             after = proportional_bytes(pid)
-            working = [await _begun(client, environment, busy) for _ in range(active)]
+            working = [await _begun(client, environment, call(BUSY)) for _ in range(active)]
             missed, beats = await _missed(queue, environment, working, bench.times(20, 5))
             during = proportional_bytes(pid)
     bench.record(
@@ -99,8 +100,8 @@ async def _missed(
     while (now := time.monotonic()) < ends:
         page = await queue.beta.environments.work.list(environment.id, limit=100)
         found = {item.data.id: item for item in page.data if item.data.id in wanted}
-        if any(found[one].state != "active" for one in wanted):
-            raise RuntimeError("a working session lost its lease")
+        if lost := [found[one] for one in wanted if found[one].state != "active"]:
+            raise RuntimeError(f"{len(lost)} working sessions lost their leases: {lost[0]}")
         for one in wanted:
             beat = str(found[one].latest_heartbeat_at)
             if beat != last.get(one):

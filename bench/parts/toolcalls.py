@@ -68,6 +68,7 @@ class Brain:
     theirs: Environment
     polled: Environment
     many: Environment
+    five: tuple[Environment, ...]
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def memory_directory() -> Iterator[Path]:
 def brain(directory: Path) -> Iterator[Brain]:
     """Run a local brain with an environment for each who serves."""
     environments = [
-        Environment(f"env_bench{number}", secrets.token_urlsafe(32)) for number in range(1, 5)
+        Environment(f"env_bench{number}", secrets.token_urlsafe(32)) for number in range(1, 10)
     ]
     home = directory / "brain"
     home.mkdir(mode=0o700)
@@ -113,7 +114,8 @@ def brain(directory: Path) -> Iterator[Brain]:
         port = listening.getsockname()[1]
         given = json.dumps(bootstrap) + "\n"
         with started.python(*command, given=given, keep=[listening.fileno()]):
-            yield Brain(f"http://127.0.0.1:{port}", api_key, *environments)
+            alone, five = environments[:4], tuple(environments[4:])
+            yield Brain(f"http://127.0.0.1:{port}", api_key, *alone, five)
 
 
 @contextmanager
@@ -121,22 +123,18 @@ def control_plane(
     directory: Path,
     served: Brain,
     *,
-    environment: Environment | None = None,
+    environments: Sequence[Environment] = (),
     program: Sequence[str | Path] = ("-m", "handiwork"),
     settings: str = "",
 ) -> Iterator[int]:
-    """Run `handiwork up` for an environment of the brain (ours); yield its process id.
+    """Run `handiwork up` for environments of the brain (ours); yield its process id.
 
     Without `settings` (more lines of the configuration) it has those that a user gets.
     """
-    environment = environment or served.ours
-    key_file = directory / "environment-key"
-    key_file.write_text(environment.key)
-    key_file.chmod(0o600)
     config = directory / "handiwork.toml"
     config.write_text(
-        f"{settings}[api]\nport = 0\n[local_brain]\nenabled = false\n[[environments]]\n"
-        f'id = "{environment.id}"\nbase_url = "{served.url}"\nkey_file = "{key_file}"\n'
+        f"{settings}[api]\nport = 0\n[local_brain]\nenabled = false\n"
+        + "".join(_served(served, each, directory) for each in environments or [served.ours])
     )
     data = directory / "data"
     told = directory / "control-plane.log"
@@ -158,6 +156,17 @@ def control_plane(
     finally:
         child.terminate()
         child.wait(SERVE_SECONDS)
+
+
+def _served(served: Brain, environment: Environment, directory: Path) -> str:
+    """Write an environment's key down; return the lines of the configuration that name it."""
+    key_file = directory / f"{environment.id}.key"
+    key_file.write_text(environment.key)
+    key_file.chmod(0o600)
+    return (
+        f'[[environments]]\nid = "{environment.id}"\nbase_url = "{served.url}"\n'
+        f'key_file = "{key_file}"\n'
+    )
 
 
 async def opened(client: AsyncAnthropic, environment: Environment, *steps: dict):
@@ -290,16 +299,16 @@ async def measure_claims(
     async with asyncio.TaskGroup() as group:
         polling = group.create_task(_sdk_poll(served)) if beside_sdk else None
         for _ in range(count):
-            taken["ours"].append(await _claimed(client, served, served.ours))
+            taken["ours"].append(await claimed(client, served, served.ours))
             if beside_sdk:
-                taken["sdk"].append(await _claimed(client, served, served.polled))
+                taken["sdk"].append(await claimed(client, served, served.polled))
         if polling is not None:
             polling.cancel()
     sdk = {"sdk_ms": round(statistics.median(taken["sdk"]) * 1000, 1)} if beside_sdk else {}
     bench.record("claim_latency_ms", taken["ours"], "ms", scale=1000, **sdk)
 
 
-async def _claimed(client: AsyncAnthropic, served: Brain, environment: Environment) -> float:
+async def claimed(client: AsyncAnthropic, served: Brain, environment: Environment) -> float:
     """Queue work at a moment of its own, and return how long it waited for a poll."""
     await asyncio.sleep(random.uniform(0.1, 1.1))
     key = environment.key
@@ -309,10 +318,10 @@ async def _claimed(client: AsyncAnthropic, served: Brain, environment: Environme
     ):
         await turn(client, made.id)
 
-        async def claimed() -> bool:
+        async def taken() -> bool:
             return await claim_seconds(queue, environment, made.id) is not None
 
-        await until(claimed, LOOK_SECONDS)
+        await until(taken, LOOK_SECONDS)
         return await claim_seconds(queue, environment, made.id) or 0.0
 
 
