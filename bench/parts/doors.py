@@ -35,9 +35,7 @@ async def _delivered(client: httpx2.AsyncClient, signer: Webhook) -> float:
     await asyncio.sleep(0.02)
     moment, name = datetime.now(UTC), f"msg_{secrets.token_hex(8)}"
     data = {"id": f"sesn_{name}", "type": "session.status_run_started"}
-    body = json.dumps(
-        {"type": "event", "id": name, "created_at": moment.isoformat(), "data": data}
-    )
+    body = json.dumps({"type": "event", "id": name, "created_at": moment.isoformat(), "data": data})
     headers = {
         "webhook-id": name,
         "webhook-timestamp": str(int(moment.timestamp())),

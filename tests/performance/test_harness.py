@@ -78,4 +78,5 @@ def test_the_report_has_the_shape_that_others_read(tmp_path: Path) -> None:
     assert report["quick"] is True
     assert set(report) >= {"machine", "versions", "protections", "results", "skipped"}
     assert report["machine"]["cores"] >= 1
+    assert report["machine"]["sha256_mib_per_s"] > 0
     assert report["results"]["a_ms"]["value"] == 1.0
