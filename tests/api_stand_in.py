@@ -329,6 +329,7 @@ async def served_api(
         "stop_session": stop_session,
         "index_audit": index_audit,
         "environments": environments,
+        "environment_ids": ("env_1",),
         "readiness": lambda: served.not_ready,
         "runs": Runs(store=store, talk=None, environment_id="", files=no_files, clock=lambda: NOW),
         "models_changed": models_changed,

@@ -43,6 +43,7 @@ from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
 from handiwork.sandboxes.protocol import Driver
+from handiwork.sessions.agents import adopt_agents
 from handiwork.sessions.attachments import Sources
 from handiwork.sessions.audit import AuditIndex
 from handiwork.sessions.dispatcher import Dispatcher
@@ -234,6 +235,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         readiness=lambda: _readiness(registry, dispatchers),
         wake=lambda: _wake(dispatchers),
         environments=engine.environments.status,
+        environment_ids=tuple(served),
         models_changed=_models_changed(parts, brain),
         webhook_keys=await _webhook_keys(parts.settings, parts.store),
         now=now,
@@ -269,6 +271,7 @@ async def _sandboxes(
         clock=now,
     )
     await stack.enter_async_context(live)
+    await adopt_agents(parts.store.agents, environments.keys())
     await adopt_sessions(parts.store, now, environments.keys())
     await live.adopt()
     await reap(parts.store, parts.drivers, now)

@@ -213,16 +213,38 @@ class TestLedger:
         assert [e.tool_use_id for e in await store.ledger.open("sesn_1")] == ["sevt_b", "sevt_a"]
 
 
+def decided(agent_id: str, **fields: Any) -> AgentSettings:
+    settled: dict[str, Any] = {"environment_id": "env_1", "updated_at": NOW}
+    return AgentSettings(agent_id=agent_id, **(settled | fields))
+
+
 class TestAgents:
     async def test_put_get_list(self, store: Store) -> None:
-        b = AgentSettings(agent_id="agent_b", tier="namespace", updated_at=NOW)
-        a = AgentSettings(agent_id="agent_a", policy="p", updated_at=NOW)
+        b, a = decided("agent_b", tier="namespace"), decided("agent_a", policy="p")
         await store.agents.put(b)
         await store.agents.put(a)
-        await store.agents.put(changed := AgentSettings(agent_id="agent_b", updated_at=later(1)))
-        assert await store.agents.get("agent_a") == a
+        await store.agents.put(changed := decided("agent_b", updated_at=later(1)))
+        assert await store.agents.get("env_1", "agent_a") == a
         assert await store.agents.list() == [a, changed]
-        assert await store.agents.get("agent_none") is None
+        assert await store.agents.get("env_1", "agent_none") is None
+
+    async def test_two_environments_may_have_an_agent_of_one_id(self, store: Store) -> None:
+        ours, theirs = decided("agent_a"), decided("agent_a", environment_id="env_2", policy="p")
+        await store.agents.put(theirs)
+        assert await store.agents.get("env_1", "agent_a") is None
+        await store.agents.put(ours)
+        assert await store.agents.get("env_1", "agent_a") == ours
+        assert await store.agents.get("env_2", "agent_a") == theirs
+        assert await store.agents.list() == [ours, theirs]
+
+    async def test_settings_without_an_environment_are_gone_once_written_anew(
+        self, store: Store
+    ) -> None:
+        await store.agents.put(old := decided("agent_a", environment_id=""))
+        await store.agents.put(other := decided("agent_b"))
+        assert await store.agents.get("", "agent_a") == old
+        await store.agents.put(new := decided("agent_a"))
+        assert await store.agents.list() == [new, other]
 
 
 def policy(name: str = "web", description: str = "") -> Policy:

@@ -1,16 +1,21 @@
 """`/api/agents`: what the operator decides for agents of the brain."""
 
+from typing import Annotated
+
 from litestar import Router, get, put
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from handiwork.api.control import Control, Injected
 from handiwork.model.agent import AgentSettings
 from handiwork.model.errors import ConfigError, NotFoundError
 from handiwork.model.sandbox import TIERS
 from handiwork.model.wire import AgentBody, Listing
+from handiwork.sessions.agents import environment_of
 from handiwork.sessions.credentials import check_variables
 
 MAX_ID_CHARS = 128
+
+Environment = Annotated[str, QueryParameter(description="Needed where more than one is served.")]
 
 
 @get("/")
@@ -20,11 +25,16 @@ async def list_agents(control: Injected) -> Listing[AgentSettings]:
 
 
 @get("/{agent_id:str}")
-async def get_agent(control: Injected, agent_id: FromPath[str]) -> AgentSettings:
-    """Tell what was decided for an agent."""
-    found = await control.store.agents.get(agent_id)
+async def get_agent(
+    control: Injected, agent_id: FromPath[str], environment: Environment = ""
+) -> AgentSettings:
+    """Tell what was decided for an agent of an environment."""
+    environment_id = environment_of(environment, control.environment_ids)
+    found = await control.store.agents.get(environment_id, agent_id)
     if found is None:
-        raise NotFoundError(f"nothing was decided for the agent {agent_id[:80]!r}")
+        raise NotFoundError(
+            f"nothing was decided for the agent {agent_id[:80]!r} of environment {environment_id}"
+        )
     return found
 
 
@@ -35,6 +45,7 @@ async def put_agent(
     """Decide on an agent: policy and withdrawals hold at once, tier and variables from the next start."""
     await _check(control, agent_id, data)
     settings = AgentSettings(
+        environment_id=environment_of(data.environment, control.environment_ids),
         agent_id=agent_id,
         tenant=control.tenant,
         tier=data.tier,

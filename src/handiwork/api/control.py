@@ -24,6 +24,7 @@ class Control:
     `readiness` maps each part to why it is not ready (empty: it is). `admin_key_hash` is the
     SHA-256 of the key that TCP callers must show. `wake` makes every dispatcher poll at once.
     `models_changed` tells the local brain what models the store holds.
+    `environment_ids` are those whose work is claimed.
     `webhook_keys` prove who sent a webhook; without one none is taken.
     """
 
@@ -36,6 +37,7 @@ class Control:
     readiness: Callable[[], Mapping[str, str]]
     wake: Callable[[], None]
     environments: Callable[[], Awaitable[Sequence[EnvironmentStatus]]]
+    environment_ids: tuple[str, ...]
     models_changed: Callable[[], Awaitable[None]]
     now: Callable[[], datetime]
     admin_key_hash: bytes

@@ -8,6 +8,7 @@ from litestar.params import FromPath, JSONBody
 
 from handiwork.api.control import Control, Injected
 from handiwork.egress.decide import compile_layers
+from handiwork.model.agent import AgentSettings
 from handiwork.model.canonical import NotCanonical, canonical_path, split_authority
 from handiwork.model.errors import ConfigError, ConflictError, SecretMissingError
 from handiwork.model.policy import (
@@ -121,6 +122,11 @@ async def _check_secrets(control: Control, policy: Policy) -> None:
             )
 
 
+def _agent(settings: AgentSettings) -> str:
+    where = f" of {settings.environment_id}" if settings.environment_id else ""
+    return f"agent {settings.agent_id}{where}"
+
+
 async def _users(control: Control, name: str) -> list[str]:
     """Return who names the policy: settings and agents."""
     settings = control.settings
@@ -128,7 +134,7 @@ async def _users(control: Control, name: str) -> list[str]:
         ("sandbox.policy", settings.sandbox.policy),
         ("egress.policy", settings.egress.policy),
         *((f"environments[{e.id}].policy", e.policy) for e in settings.environments),
-        *((f"agent {a.agent_id}", a.policy) for a in await control.store.agents.list()),
+        *((_agent(a), a.policy) for a in await control.store.agents.list()),
     ]
     return [user for user, policy in named if policy == name]
 

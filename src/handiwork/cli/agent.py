@@ -8,6 +8,8 @@ from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import show
 from handiwork.model.errors import ConfigError
 
+_COLUMNS = ("agent_id", "environment_id", "tier", "policy", "variables", "updated_at")
+
 app = typer.Typer(help="Tier, policy and variables of the brain's agents.", no_args_is_help=True)
 
 
@@ -15,6 +17,7 @@ app = typer.Typer(help="Tier, policy and variables of the brain's agents.", no_a
 def set_(
     context: typer.Context,
     agent_id: str,
+    environment: Annotated[str, typer.Option(help="Needed where more than one is served.")] = "",
     tier: Annotated[str, typer.Option(help="Empty: the environment's.")] = "",
     policy: Annotated[str, typer.Option(help="Empty: the environment's.")] = "",
     variable: Annotated[
@@ -26,7 +29,9 @@ def set_(
     invocation: Invocation = context.obj
     variables = dict(_pair(one) for one in variable)
     invocation.call(
-        lambda client: client.agents.put(agent_id, tier=tier, policy=policy, variables=variables)
+        lambda client: client.agents.put(
+            agent_id, environment=environment, tier=tier, policy=policy, variables=variables
+        )
     )
 
 
@@ -42,4 +47,4 @@ def list_(context: typer.Context, as_json: Annotated[bool, typer.Option("--json"
     """List agents that something was decided for."""
     invocation: Invocation = context.obj
     rows = invocation.call(lambda client: client.agents.list())
-    show(rows, ("agent_id", "tier", "policy", "variables", "updated_at"), as_json=as_json)
+    show(rows, _COLUMNS, as_json=as_json)

@@ -20,6 +20,9 @@ def apply(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="TOML or JSON.")],
     agent: Annotated[str, typer.Option(help="Make it the policy of this agent.")] = "",
+    environment: Annotated[
+        str, typer.Option(help="The agent's; needed where more than one is served.")
+    ] = "",
 ) -> None:
     """Check a policy file and write it under the name it gives itself."""
     policy = _read(file)
@@ -27,18 +30,26 @@ def apply(
     async def verb(client: Handiwork) -> None:
         await client.policies.put(policy)
         if agent:
-            tier, variables = await _decided(client, agent)
-            await client.agents.put(agent, tier=tier, policy=policy.name, variables=variables)
+            tier, variables = await _decided(client, agent, environment)
+            await client.agents.put(
+                agent,
+                environment=environment,
+                tier=tier,
+                policy=policy.name,
+                variables=variables,
+            )
 
     invocation: Invocation = context.obj
     invocation.call(verb)
     say(f"policy {policy.name} holds now" + (f", for agent {agent}" if agent else ""))
 
 
-async def _decided(client: Handiwork, agent: str) -> tuple[str, Mapping[str, str]]:
+async def _decided(
+    client: Handiwork, agent: str, environment: str
+) -> tuple[str, Mapping[str, str]]:
     """Return tier and variables of the agent, which a new policy leaves as they are."""
     try:
-        settings = await client.agents.get(agent)
+        settings = await client.agents.get(agent, environment=environment)
     except NotFoundError:
         return "", {}
     return settings.tier, settings.variables

@@ -30,20 +30,30 @@ class Agents:
         """List what was decided."""
         return list((await self._link.get("/api/agents", Listing[AgentSettings])).data)
 
-    async def get(self, agent_id: str) -> AgentSettings:
-        """Find one; NotFoundError when nothing was decided."""
-        return await self._link.get(f"/api/agents/{part(agent_id)}", AgentSettings)
+    async def get(self, agent_id: str, *, environment: str = "") -> AgentSettings:
+        """Find one; NotFoundError when nothing was decided.
+
+        `environment` may be left out where only one is served.
+        """
+        query = {"environment": environment}
+        return await self._link.get(f"/api/agents/{part(agent_id)}", AgentSettings, query)
 
     async def put(
         self,
         agent_id: str,
         *,
+        environment: str = "",
         tier: str = "",
         policy: str = "",
         variables: Mapping[str, str] | None = None,
     ) -> AgentSettings:
-        """Decide; empty is the environment's. `variables` map names to secrets."""
-        body = AgentBody(tier=tier, policy=policy, variables=variables or {})
+        """Decide; empty is the environment's. `variables` map names to secrets.
+
+        `environment` may be left out where only one is served; another's agent of this id is not meant.
+        """
+        body = AgentBody(
+            environment=environment, tier=tier, policy=policy, variables=variables or {}
+        )
         return await self._link.send("PUT", f"/api/agents/{part(agent_id)}", AgentSettings, body)
 
 

@@ -9,12 +9,15 @@ from handiwork.model.ids import DEFAULT_TENANT
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for one agent, written by `PUT /api/agents/{id}`; empty: the environment's.
+    """What holds for one agent of one environment, written by `PUT /api/agents/{id}`.
 
+    An empty field: the environment's. Another environment's brain may name an agent of the same id;
+    these settings are not its. An empty `environment_id` is of a version that did not keep it.
     `variables` name the secrets (of the secrets store) that placeholders stand for in the
     environment of its sessions' sandboxes.
     """
 
+    environment_id: str = ""
     agent_id: str
     tenant: str = DEFAULT_TENANT
     tier: str = ""

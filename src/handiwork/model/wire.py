@@ -83,9 +83,11 @@ class MoveBody(_Body, frozen=True, kw_only=True):
 class AgentBody(_Body, frozen=True, kw_only=True):
     """What the operator decides for an agent; empty: the environment's.
 
+    `environment` may be left out where only one is served.
     `variables`: names of environment variables, each with the secret that a placeholder stands for.
     """
 
+    environment: str = ""
     tier: str = ""
     policy: str = ""
     variables: Annotated[Mapping[str, str], Meta(max_length=64)] = msgspec.field(

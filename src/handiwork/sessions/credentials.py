@@ -21,6 +21,7 @@ from handiwork.model.placeholder import (
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.secret import SealedSecret
 from handiwork.sandboxes.commands import DEFAULT_ENV
+from handiwork.sessions.agents import settings_of
 from handiwork.store.protocol import Store
 
 _RESERVED_PREFIXES = ("ANTHROPIC_", "LD_", "HANDIWORK_")
@@ -60,7 +61,7 @@ class Credentials:
             return ()
         kept = {one.variable: one for one in await self._store.placeholders.list(record.session_id)}
         found = {name: one.sealed for name, one in kept.items() if one.sealed is not None}
-        found |= await self._of_agent(record.agent_id)
+        found |= await self._of_agent(record)
         for variable in sorted(found.keys() - kept.keys()):
             kept[variable] = self._renewed(variable, None, None)
             await self._store.placeholders.put(record.session_id, kept[variable])
@@ -69,8 +70,11 @@ class Credentials:
             for variable, sealed in sorted(found.items())
         )
 
-    async def _of_agent(self, agent_id: str) -> dict[str, SealedSecret]:
-        settings = await self._store.agents.get(agent_id) if agent_id else None
+    async def _of_agent(self, record: SandboxRecord) -> dict[str, SealedSecret]:
+        if not record.agent_id:
+            return {}
+        session = await self._store.sessions.get(record.session_id)
+        settings = await settings_of(self._store.agents, session.environment_id, record.agent_id)
         if settings is None or not settings.variables:
             return {}
         names = sorted(set(settings.variables.values()))

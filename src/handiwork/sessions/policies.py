@@ -12,6 +12,7 @@ from handiwork.model.policy import InjectRule, PolicyLayer, Scope, ServiceRule
 from handiwork.model.run import Run, run_id_of
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.secret import SealedSecret, references
+from handiwork.sessions.agents import settings_of
 from handiwork.store.protocol import Store
 
 NOTHING = EgressGrant(layers=())
@@ -47,11 +48,14 @@ class PolicyResolver:
         return self._environments.get(environment_id)
 
     async def tier(self, environment_id: str, agent_id: str, session_id: str = "") -> str:
-        """Return the tier: the run's, else the agent's, its environment's, the default."""
+        """Return the tier: the run's, else the agent's, its environment's, the default.
+
+        ConfigError as of `settings_of`.
+        """
         run = await self._run(session_id, environment_id)
         if run is not None and run.tier:
             return run.tier
-        agent = await self._store.agents.get(agent_id) if agent_id else None
+        agent = await settings_of(self._store.agents, environment_id, agent_id)
         environment = self._environments.get(environment_id)
         return (
             (agent.tier if agent else "")
@@ -67,13 +71,14 @@ class PolicyResolver:
     async def layers(self, record: SandboxRecord) -> Layers:
         """Return what holds: global, the environment's, the agent's, the sandbox's own."""
         environment_policy = run_policy = ""
+        agent = None
         if record.session_id:
             session = await self._store.sessions.get(record.session_id)
             run = await self._run(session.id, session.environment_id)
             run_policy = run.policy if run else ""
             environment = self._environments.get(session.environment_id)
             environment_policy = environment.policy if environment else ""
-        agent = await self._store.agents.get(record.agent_id) if record.agent_id else None
+            agent = await settings_of(self._store.agents, session.environment_id, record.agent_id)
         own = record.policy or run_policy
         if not record.session_id:
             own = own or self._settings.sandbox.policy

@@ -78,18 +78,18 @@ class Ledger(Protocol):
 
 
 class Agents(Protocol):
-    """What the operator decided for agents."""
+    """What the operator decided for agents, each by environment and id."""
 
     async def put(self, settings: AgentSettings) -> None:
-        """Insert or replace."""
+        """Insert or replace; settings of this agent that name no environment are gone with it."""
         ...
 
-    async def get(self, agent_id: str) -> AgentSettings | None:
+    async def get(self, environment_id: str, agent_id: str) -> AgentSettings | None:
         """None when nothing was decided."""
         ...
 
     async def list(self) -> list[AgentSettings]:
-        """By agent id."""
+        """By agent id, then environment."""
         ...
 
 

@@ -23,23 +23,36 @@ class SqliteAgents:
         self._tenant = tenant
 
     async def put(self, settings: AgentSettings) -> None:
-        """Insert or replace."""
+        """Insert or replace; what names no environment is gone with it."""
         rows.check_tenant(self._tenant, settings.tenant)
-        key = {"tenant": self._tenant, "agent_id": settings.agent_id}
+        key = self._key(settings.environment_id, settings.agent_id)
         values = {"body": rows.encoded(settings)}
-        await self._database.write(lambda to: rows.upsert(to, agents, key, values))
+        unbound = delete(agents).where(
+            agents.c.tenant == self._tenant,
+            agents.c.environment_id == "",
+            agents.c.agent_id == settings.agent_id,
+        )
 
-    async def get(self, agent_id: str) -> AgentSettings | None:
+        def write(to: Connection) -> None:
+            to.execute(unbound)
+            rows.upsert(to, agents, key, values)
+
+        await self._database.write(write)
+
+    async def get(self, environment_id: str, agent_id: str) -> AgentSettings | None:
         """Return None when nothing was decided."""
-        key = {"tenant": self._tenant, "agent_id": agent_id}
+        key = self._key(environment_id, agent_id)
         return await self._database.read(lambda at: rows.body(at, agents, key, AgentSettings))
 
     async def list(self) -> list[AgentSettings]:
-        """Return all, by agent id."""
+        """Return all, by agent id, then environment."""
         query = select(agents.c.body).where(agents.c.tenant == self._tenant)
-        query = query.order_by(agents.c.agent_id)
+        query = query.order_by(agents.c.agent_id, agents.c.environment_id)
         bodies = await self._database.read(lambda at: at.execute(query).scalars().all())
         return [rows.decoded(body, AgentSettings) for body in bodies]
+
+    def _key(self, environment_id: str, agent_id: str) -> dict[str, str]:
+        return {"tenant": self._tenant, "environment_id": environment_id, "agent_id": agent_id}
 
 
 class SqlitePolicies:

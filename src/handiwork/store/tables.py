@@ -72,7 +72,12 @@ tool_calls = Table(
 )
 
 agents = Table(
-    "agents", metadata, _key("tenant"), _key("agent_id"), Column("body", Text, nullable=False)
+    "agents",
+    metadata,
+    _key("tenant"),
+    _key("environment_id"),
+    _key("agent_id"),
+    Column("body", Text, nullable=False),
 )
 
 policies = Table(

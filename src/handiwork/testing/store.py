@@ -134,19 +134,20 @@ class MemoryAgents:
     """What the operator decided for agents."""
 
     def __init__(self) -> None:
-        self._settings: dict[str, AgentSettings] = {}
+        self._settings: dict[tuple[str, str], AgentSettings] = {}
 
     async def put(self, settings: AgentSettings) -> None:
-        """Insert or replace."""
-        self._settings[settings.agent_id] = settings
+        """Insert or replace; what names no environment is gone with it."""
+        self._settings.pop((settings.agent_id, ""), None)
+        self._settings[settings.agent_id, settings.environment_id] = settings
 
-    async def get(self, agent_id: str) -> AgentSettings | None:
+    async def get(self, environment_id: str, agent_id: str) -> AgentSettings | None:
         """Return None when nothing was decided."""
-        return self._settings.get(agent_id)
+        return self._settings.get((agent_id, environment_id))
 
     async def list(self) -> list[AgentSettings]:
-        """Return all, by agent id."""
-        return [self._settings[agent_id] for agent_id in sorted(self._settings)]
+        """Return all, by agent id, then environment."""
+        return [self._settings[key] for key in sorted(self._settings)]
 
 
 class MemoryPolicies:

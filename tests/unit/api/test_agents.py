@@ -1,9 +1,11 @@
 """What the operator decides for agents, over HTTP."""
 
+from pathlib import Path
+
 import httpx2
 import pytest
 
-from api_stand_in import Served
+from api_stand_in import Served, served_api
 
 POLICY = {"name": "web", "rules": []}
 
@@ -25,6 +27,27 @@ async def test_variables_name_secrets_that_exist(http: httpx2.AsyncClient) -> No
     written = (await http.put("/api/agents/agent_1", json=body)).json()
     assert written["variables"] == body["variables"]
     assert "sk-0123456789" not in str(written)
+
+
+async def test_an_agent_is_one_of_an_environment(tmp_path: Path) -> None:
+    async with (
+        served_api(tmp_path, environment_ids=("env_1", "env_2")) as served,
+        httpx2.AsyncClient(
+            base_url=served.url, headers=served.authorization, trust_env=False
+        ) as http,
+    ):
+        unnamed = await http.put("/api/agents/agent_1", json={})
+        assert unnamed.status_code == 400
+        assert "served: env_1, env_2" in unnamed.json()["error"]["message"]
+        unknown = await http.put("/api/agents/agent_1", json={"environment": "env_3"})
+        assert unknown.status_code == 400
+        body = {"environment": "env_2", "tier": "namespace"}
+        written = (await http.put("/api/agents/agent_1", json=body)).json()
+        assert written["environment_id"] == "env_2"
+        at = "/api/agents/agent_1?environment="
+        assert (await http.get(at + "env_2")).json() == written
+        assert (await http.get(at + "env_1")).status_code == 404
+        assert (await http.get("/api/agents/agent_1")).status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ def test_set_and_list(api, handiwork) -> None:
     assert (done.code, done.out) == (0, "")
     (row,) = json.loads(handiwork("agent", "list", "--json").out)
     assert (row["agent_id"], row["tier"], row["policy"]) == ("agent_01aaaaaaaa", "namespace", "")
-    assert "agent_01aaaaaaaa  namespace" in handiwork("agent", "list").out
+    assert "agent_01aaaaaaaa  env_1           namespace" in handiwork("agent", "list").out
 
 
 def test_a_tier_and_a_policy_that_are_not_there(api, handiwork) -> None:

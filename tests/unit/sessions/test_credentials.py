@@ -10,6 +10,7 @@ from handiwork.model.errors import ConfigError, SecretMissingError
 from handiwork.model.placeholder import MAX_PLACEHOLDERS, Credential, Placeholder
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret
+from handiwork.model.session import Session, SessionState
 from handiwork.sessions.credentials import Credentials, check_variables
 from handiwork.testing.store import MemoryStore
 
@@ -41,9 +42,21 @@ def credential(variable: str, name: str = "vault-key") -> Credential:
     return Credential(variable=variable, sealed=sealed(name))
 
 
+SESSION = Session(
+    id="sesn_1",
+    environment_id="env_1",
+    state=SessionState.ACTIVE,
+    created_at=NOW,
+    updated_at=NOW,
+)
+
+
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+async def store() -> MemoryStore:
+    store = MemoryStore()
+    for session_id in ("sesn_1", "sesn_2"):
+        await store.sessions.save(msgspec.structs.replace(SESSION, id=session_id))
+    return store
 
 
 @pytest.fixture
@@ -89,7 +102,12 @@ async def test_the_operators_variables_come_first(
     await store.secrets.put(sealed("github"), NOW)
     await credentials.learn("sesn_1", [credential("A"), credential("B")])
     await store.agents.put(
-        AgentSettings(agent_id="agent_1", variables={"A": "github", "C": "github"}, updated_at=NOW)
+        AgentSettings(
+            environment_id="env_1",
+            agent_id="agent_1",
+            variables={"A": "github", "C": "github"},
+            updated_at=NOW,
+        )
     )
     assert await names(credentials) == {"A": "github", "B": "vault-key", "C": "github"}
     assert await text(credentials, "C") == await text(credentials, "C")
@@ -99,10 +117,27 @@ async def test_an_operators_secret_that_is_not_set_is_named(
     credentials: Credentials, store: MemoryStore
 ) -> None:
     await store.agents.put(
-        AgentSettings(agent_id="agent_1", variables={"A": "gone"}, updated_at=NOW)
+        AgentSettings(
+            environment_id="env_1", agent_id="agent_1", variables={"A": "gone"}, updated_at=NOW
+        )
     )
     with pytest.raises(SecretMissingError, match="the secret 'gone' that a variable"):
         await credentials.standing(BOX)
+
+
+async def test_another_environments_agent_of_the_same_id_gets_no_placeholder(
+    credentials: Credentials, store: MemoryStore
+) -> None:
+    await store.secrets.put(sealed("github"), NOW)
+    await store.agents.put(
+        AgentSettings(
+            environment_id="env_1", agent_id="agent_1", variables={"A": "github"}, updated_at=NOW
+        )
+    )
+    hostile = msgspec.structs.replace(SESSION, id="sesn_2", environment_id="env_2")
+    await store.sessions.save(hostile)
+    assert await names(credentials) == {"A": "github"}
+    assert await names(credentials, msgspec.structs.replace(BOX, session_id="sesn_2")) == {}
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,13 @@ def record(*, session: bool = True, policy: str = "") -> SandboxRecord:
 async def store() -> MemoryStore:
     store = MemoryStore()
     await store.agents.put(
-        AgentSettings(agent_id="agent_1", policy="agents", tier="microvm", updated_at=NOW)
+        AgentSettings(
+            environment_id="env_1",
+            agent_id="agent_1",
+            policy="agents",
+            tier="microvm",
+            updated_at=NOW,
+        )
     )
     await store.sessions.save(
         Session(
@@ -96,6 +102,18 @@ async def test_the_tier_is_the_agents_else_the_environments_else_the_default(
     assert resolver.environment("env_1") is SETTINGS.environments[0]
 
 
+async def test_another_environments_agent_of_the_same_id_has_none_of_it(
+    store: MemoryStore,
+) -> None:
+    session = await store.sessions.get("sesn_1")
+    hostile = msgspec.structs.replace(session, id="sesn_2", environment_id="env_2")
+    await store.sessions.save(hostile)
+    resolver = PolicyResolver(store, SETTINGS)
+    layers = await resolver.layers(msgspec.structs.replace(record(), session_id="sesn_2"))
+    assert layers.names == (("global", "house"),)
+    assert await resolver.tier("env_2", "agent_1") == "namespace"
+
+
 async def test_a_run_chooses_for_its_own_session_and_for_no_other(store: MemoryStore) -> None:
     run = Run(
         id="run_1",
@@ -114,8 +132,8 @@ async def test_a_run_chooses_for_its_own_session_and_for_no_other(store: MemoryS
     assert (await resolver.layers(record())).names == (*without.names, ("session", "runs"))
     assert await resolver.tier("env_1", "agent_1", "sesn_1") == "isolate"
     # The same run's id follows from these; they are another brain's sessions.
-    for environment_id, session_id in [("env_2", "sesn_1"), ("env_1", "other_1")]:
-        assert await resolver.tier(environment_id, "agent_1", session_id) == "microvm"
+    assert await resolver.tier("env_2", "agent_1", "sesn_1") == "namespace"
+    assert await resolver.tier("env_1", "agent_1", "other_1") == "microvm"
     await store.runs.save(msgspec.structs.replace(run, session_id="other_1"))
     assert await resolver.layers(record()) == without
 

@@ -373,7 +373,14 @@ async def test_a_session_that_is_over_is_not_served(world: World) -> None:
 async def test_a_missing_policy_refuses_with_the_reason(world: World) -> None:
     world.agent()
     now = datetime.now(UTC)
-    await world.store.agents.put(AgentSettings(agent_id="agent_1", policy="strict", updated_at=now))
+    await world.store.agents.put(
+        AgentSettings(
+            environment_id=world.brain.environment_id,
+            agent_id="agent_1",
+            policy="strict",
+            updated_at=now,
+        )
+    )
     idle_soon(world)
     async with world:
         world.brain.say("sesn_1", call("a", "touch ran"))

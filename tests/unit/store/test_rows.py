@@ -16,8 +16,8 @@ AGENT = AgentSettings(agent_id="agent_1", updated_at=datetime(2026, 3, 1, tzinfo
 
 async def test_upsert_replaces_its_own_row_only(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "c.db", MIGRATIONS)
-    one = {"tenant": "default", "agent_id": "agent_1"}
-    two = {"tenant": "other", "agent_id": "agent_1"}
+    one = {"tenant": "default", "environment_id": "", "agent_id": "agent_1"}
+    two = {"tenant": "other", "environment_id": "", "agent_id": "agent_1"}
     try:
         for key, policy in ((one, "a"), (two, "b"), (one, "c")):
             values = {"body": rows.encoded(AgentSettings(policy=policy, **_fields()))}

@@ -1,0 +1,53 @@
+"""Settings of agents hold in their own environment; those that name none hold nowhere by guess."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from handiwork.model.agent import AgentSettings
+from handiwork.model.errors import ConfigError
+from handiwork.sessions.agents import adopt_agents, environment_of, settings_of
+from handiwork.testing.store import MemoryAgents
+
+UNBOUND = AgentSettings(agent_id="agent_1", policy="p", updated_at=datetime(2026, 1, 1, tzinfo=UTC))
+BOUND = msgspec.structs.replace(UNBOUND, environment_id="env_1")
+
+
+async def test_settings_hold_in_their_own_environment() -> None:
+    agents = MemoryAgents()
+    await agents.put(BOUND)
+    assert await settings_of(agents, "env_1", "agent_1") == BOUND
+    assert await settings_of(agents, "env_2", "agent_1") is None
+    assert await settings_of(agents, "env_1", "agent_2") is None
+    assert await settings_of(agents, "env_1", "") is None
+
+
+async def test_settings_that_name_no_environment_refuse_instead_of_being_dropped() -> None:
+    agents = MemoryAgents()
+    await agents.put(UNBOUND)
+    with pytest.raises(ConfigError, match="handiwork agent set agent_1 --environment ID"):
+        await settings_of(agents, "env_1", "agent_1")
+    assert await settings_of(agents, "env_1", "agent_2") is None
+    await agents.put(msgspec.structs.replace(UNBOUND, environment_id="env_2"))
+    assert await settings_of(agents, "env_1", "agent_1") is None
+
+
+async def test_the_only_environment_takes_over_what_names_none() -> None:
+    agents = MemoryAgents()
+    await agents.put(UNBOUND)
+    await adopt_agents(agents, ["env_1", "env_2"])
+    assert await agents.list() == [UNBOUND]
+    await adopt_agents(agents, ["env_1"])
+    assert await agents.list() == [BOUND]
+
+
+def test_the_environment_is_the_named_or_the_only_one() -> None:
+    assert environment_of("", ["env_1"]) == "env_1"
+    assert environment_of("env_2", ["env_1", "env_2"]) == "env_2"
+    with pytest.raises(ConfigError, match="served: env_1, env_2"):
+        environment_of("", ["env_2", "env_1"])
+    with pytest.raises(ConfigError, match="'env_3' is not served here; served: env_1"):
+        environment_of("env_3", ["env_1"])
+    with pytest.raises(ConfigError, match="served: none"):
+        environment_of("", [])
