@@ -483,8 +483,19 @@ class TestLeases:
     async def test_a_lease_that_is_removed_is_gone(self, store: Store) -> None:
         await store.leases.save(lease())
         for _ in range(2):
-            await store.leases.remove("work_1")
+            await store.leases.remove("env_1", "work_1")
         assert await store.leases.list() == []
+
+    async def test_two_environments_may_have_items_of_one_id(self, store: Store) -> None:
+        ours = lease()
+        theirs = msgspec.structs.replace(
+            ours, work=msgspec.structs.replace(ours.work, environment_id="env_2")
+        )
+        await store.leases.save(ours)
+        await store.leases.save(theirs)
+        assert await store.leases.list() == [ours, theirs]
+        await store.leases.remove("env_2", "work_1")
+        assert await store.leases.list() == [ours]
 
 
 MOVES = st.lists(

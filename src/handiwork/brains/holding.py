@@ -153,7 +153,7 @@ class Holding:
 
     async def _forget(self, work: WorkItem) -> None:
         if self._records is not None:
-            await self._records.leases.remove(work.id)
+            await self._records.leases.remove(work.environment_id, work.id)
 
     async def _first_beat(self, work: WorkItem, lease: Lease) -> None:
         while True:

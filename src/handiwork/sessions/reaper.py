@@ -28,7 +28,7 @@ async def adopt_sessions(
     resumed = await _leases_that_run(store, clock(), served)
     for state in _SERVED:
         for session in await store.sessions.list(state=state.value, limit=10_000):
-            if session.work_id in resumed:
+            if (session.environment_id, session.work_id) in resumed:
                 continue
             move = step(session.state, Happening.LOST)
             now = clock()
@@ -39,13 +39,17 @@ async def adopt_sessions(
             await store.sessions.record(session.id, "session.lost", {"reason": RESTARTED}, now)
 
 
-async def _leases_that_run(store: Store, now: datetime, served: Collection[str] | None) -> set[str]:
-    running: set[str] = set()
+async def _leases_that_run(
+    store: Store, now: datetime, served: Collection[str] | None
+) -> set[tuple[str, str]]:
+    """Return environment and work id of each; two brains may give items of one id."""
+    running: set[tuple[str, str]] = set()
     for kept in await store.leases.list():
+        key = (kept.work.environment_id, kept.work.id)
         if kept.lapses_at > now and (served is None or kept.work.environment_id in served):
-            running.add(kept.work.id)
+            running.add(key)
         else:
-            await store.leases.remove(kept.work.id)
+            await store.leases.remove(*key)
     return running
 
 

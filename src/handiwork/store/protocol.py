@@ -265,14 +265,14 @@ class Leases(Protocol):
     """Leases of work items that we hold, with the secret of each (sealed at rest)."""
 
     async def save(self, lease: KeptLease) -> None:
-        """Insert or replace, by the id of the work item."""
+        """Insert or replace, by the environment and the id of the work item."""
         ...
 
     async def list(self) -> list[KeptLease]:
-        """All of them, by work id."""
+        """All of them, by work id, then environment."""
         ...
 
-    async def remove(self, work_id: str) -> None:
+    async def remove(self, environment_id: str, work_id: str) -> None:
         """Forget one. Idempotent."""
         ...
 

@@ -29,7 +29,11 @@ class SqliteLeases:
         """Insert or replace."""
         rows.check_tenant(self._tenant, lease.tenant)
         work = lease.work
-        key = {"tenant": self._tenant, "work_id": work.id}
+        key = {
+            "tenant": self._tenant,
+            "environment_id": work.environment_id,
+            "work_id": work.id,
+        }
         row = _Row(
             lease=msgspec.structs.replace(lease, work=msgspec.structs.replace(work, secret=None)),
             sealed=self._secrets.seal(work.secret, _place(work.id)) if work.secret else None,
@@ -38,16 +42,22 @@ class SqliteLeases:
         await self._database.write(lambda to: rows.upsert(to, leases, key, values))
 
     async def list(self) -> list[KeptLease]:
-        """Return all, by work id."""
+        """Return all, by work id, then environment."""
         query = (
-            select(leases.c.body).where(leases.c.tenant == self._tenant).order_by(leases.c.work_id)
+            select(leases.c.body)
+            .where(leases.c.tenant == self._tenant)
+            .order_by(leases.c.work_id, leases.c.environment_id)
         )
         bodies = await self._database.read(lambda at: at.execute(query).scalars().all())
         return [self._opened(rows.decoded(body, _Row)) for body in bodies]
 
-    async def remove(self, work_id: str) -> None:
+    async def remove(self, environment_id: str, work_id: str) -> None:
         """Forget one; it is fine when there is none."""
-        gone = delete(leases).where(leases.c.tenant == self._tenant, leases.c.work_id == work_id)
+        gone = delete(leases).where(
+            leases.c.tenant == self._tenant,
+            leases.c.environment_id == environment_id,
+            leases.c.work_id == work_id,
+        )
         await self._database.write(lambda to: to.execute(gone))
 
     def _opened(self, row: _Row) -> KeptLease:

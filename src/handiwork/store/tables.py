@@ -149,7 +149,12 @@ control_secrets = Table(
 )
 
 leases = Table(
-    "leases", metadata, _key("tenant"), _key("work_id"), Column("body", Text, nullable=False)
+    "leases",
+    metadata,
+    _key("tenant"),
+    _key("environment_id"),
+    _key("work_id"),
+    Column("body", Text, nullable=False),
 )
 
 webhooks = Table(

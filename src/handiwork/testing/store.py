@@ -403,19 +403,19 @@ class MemoryLeases:
     """Leases, their secrets in clear: only for tests."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, KeptLease] = {}
+        self._kept: dict[tuple[str, str], KeptLease] = {}
 
     async def save(self, lease: KeptLease) -> None:
         """Insert or replace."""
-        self._kept[lease.work.id] = lease
+        self._kept[lease.work.id, lease.work.environment_id] = lease
 
     async def list(self) -> list[KeptLease]:
-        """Return all, by work id."""
-        return [self._kept[work_id] for work_id in sorted(self._kept)]
+        """Return all, by work id, then environment."""
+        return [self._kept[key] for key in sorted(self._kept)]
 
-    async def remove(self, work_id: str) -> None:
+    async def remove(self, environment_id: str, work_id: str) -> None:
         """Forget one."""
-        self._kept.pop(work_id, None)
+        self._kept.pop((work_id, environment_id), None)
 
 
 class MemoryStore:

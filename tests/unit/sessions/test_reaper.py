@@ -65,6 +65,22 @@ async def test_a_session_whose_lease_runs_goes_on(
     assert await world.store.leases.list() == ([kept] if is_ours else [])
 
 
+async def test_another_environments_item_of_the_same_id_keeps_no_session(world: World) -> None:
+    session = Session(
+        id="sesn_1",
+        environment_id="e",
+        work_id="work_1",
+        state=SessionState.ACTIVE,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    await world.store.sessions.save(session)
+    await world.store.leases.save(theirs := lease("work_1", environment="f"))
+    await adopt_sessions(world.store, clock, ["e", "f"])
+    assert (await world.store.sessions.get("sesn_1")).state is SessionState.LOST
+    assert await world.store.leases.list() == [theirs]
+
+
 async def test_records_and_disk_are_made_to_agree(world: World) -> None:
     drivers = {"namespace": world.driver}
     async with world:
