@@ -149,16 +149,16 @@ class TestLedger:
         ledger = store.ledger
         started = await ledger.start(call(), NOW)
         assert started.state == "started"
-        assert await ledger.get("sevt_1") == started
+        assert await ledger.get("sesn_1", "sevt_1") == started
         result = text_result(call(), "done", is_error=True)
-        await ledger.store(result, later(1))
-        stored = await ledger.get("sevt_1")
+        await ledger.store("sesn_1", result, later(1))
+        stored = await ledger.get("sesn_1", "sevt_1")
         assert stored is not None
         assert (stored.state, stored.result, stored.updated_at) == ("stored", result, later(1))
         assert await ledger.open("sesn_1") == [stored]
-        await ledger.settle("sevt_1", later(2))
-        await ledger.settle("sevt_1", later(3))
-        posted = await ledger.get("sevt_1")
+        await ledger.settle("sesn_1", "sevt_1", later(2))
+        await ledger.settle("sesn_1", "sevt_1", later(3))
+        posted = await ledger.get("sesn_1", "sevt_1")
         assert posted is not None
         assert (posted.state, posted.result, posted.updated_at) == ("posted", result, later(2))
         assert await ledger.open("sesn_1") == []
@@ -182,29 +182,41 @@ class TestLedger:
 
     async def test_no_result_twice(self, store: Store) -> None:
         await store.ledger.start(call(), NOW)
-        await store.ledger.store(text_result(call(), "first"), NOW)
+        await store.ledger.store("sesn_1", text_result(call(), "first"), NOW)
         with pytest.raises(ConflictError, match="stored"):
-            await store.ledger.store(text_result(call(), "second"), NOW)
+            await store.ledger.store("sesn_1", text_result(call(), "second"), NOW)
 
     async def test_unknown_calls(self, store: Store) -> None:
-        assert await store.ledger.get("sevt_none") is None
+        assert await store.ledger.get("sesn_1", "sevt_none") is None
         with pytest.raises(NotFoundError):
-            await store.ledger.store(text_result(call("sevt_none"), ""), NOW)
+            await store.ledger.store("sesn_1", text_result(call("sevt_none"), ""), NOW)
         with pytest.raises(NotFoundError):
-            await store.ledger.settle("sevt_none", NOW)
+            await store.ledger.settle("sesn_1", "sevt_none", NOW)
 
     async def test_posting_needs_a_result(self, store: Store) -> None:
         await store.ledger.start(call(), NOW)
         with pytest.raises(ConflictError):
-            await store.ledger.settle("sevt_1", NOW)
+            await store.ledger.settle("sesn_1", "sevt_1", NOW)
 
     async def test_refused_keeps_the_reason(self, store: Store) -> None:
         await store.ledger.start(call(), NOW)
-        await store.ledger.settle("sevt_1", later(1), refused="the session ended")
-        await store.ledger.settle("sevt_1", later(2))
-        entry = await store.ledger.get("sevt_1")
+        await store.ledger.settle("sesn_1", "sevt_1", later(1), refused="the session ended")
+        await store.ledger.settle("sesn_1", "sevt_1", later(2))
+        entry = await store.ledger.get("sesn_1", "sevt_1")
         assert entry is not None
         assert (entry.state, entry.reason) == ("refused", "the session ended")
+
+    async def test_two_sessions_may_have_calls_of_one_id(self, store: Store) -> None:
+        ours, theirs = call("sevt_1"), call("sevt_1", "sesn_2")
+        await store.ledger.start(theirs, NOW)
+        await store.ledger.store("sesn_2", text_result(theirs, "theirs"), NOW)
+        assert await store.ledger.get("sesn_1", "sevt_1") is None
+        await store.ledger.start(ours, NOW)
+        await store.ledger.store("sesn_1", text_result(ours, "ours"), NOW)
+        await store.ledger.settle("sesn_2", "sevt_1", later(1))
+        (entry,) = await store.ledger.open("sesn_1")
+        assert (entry.state, entry.result) == ("stored", text_result(ours, "ours"))
+        assert await store.ledger.open("sesn_2") == []
 
     async def test_open_is_oldest_first_and_of_one_session(self, store: Store) -> None:
         await store.ledger.start(call("sevt_b"), NOW)
@@ -516,14 +528,14 @@ async def moved(store: Store, moves: list[tuple[str, str]]) -> list[Any]:
                 case "start":
                     await store.ledger.start(call(id), later(n))
                 case "store":
-                    await store.ledger.store(text_result(call(id), str(n)), later(n))
+                    await store.ledger.store("sesn_1", text_result(call(id), str(n)), later(n))
                 case "post":
-                    await store.ledger.settle(id, later(n))
+                    await store.ledger.settle("sesn_1", id, later(n))
                 case _:
-                    await store.ledger.settle(id, later(n), refused="why")
+                    await store.ledger.settle("sesn_1", id, later(n), refused="why")
         except (ConflictError, NotFoundError) as error:
             seen.append(type(error))
-    seen += [await store.ledger.get(id) for id in ("sevt_1", "sevt_2", "sevt_3")]
+    seen += [await store.ledger.get("sesn_1", id) for id in ("sevt_1", "sevt_2", "sevt_3")]
     return [*seen, await store.ledger.open("sesn_1")]
 
 

@@ -57,10 +57,10 @@ async def interrupt(user: User) -> None:
     await user.client.beta.sessions.events.send(user.id, events=events)
 
 
-async def refused(hands: engine.Engine, id_: str) -> float:
+async def refused(hands: engine.Engine, session_id: str, id_: str) -> float:
     """Wait until the call is settled; when that was."""
     while True:
-        entry = await hands.store.ledger.get(id_)
+        entry = await hands.store.ledger.get(session_id, id_)
         if entry is not None and entry.state == "refused":
             return time.monotonic()
         await asyncio.sleep(0.005)
@@ -76,7 +76,7 @@ async def test_the_whole_process_tree_is_gone_and_the_next_message_is_served(
         (used,) = await user.events("agent.tool_use")
         began = time.monotonic()
         await interrupt(user)
-        settled = await refused(hands, used.id)
+        settled = await refused(hands, user.id, used.id)
         await until(lambda: not alive(), "the tree lives on")
         print(f"settled {settled - began:.3f} s, gone {time.monotonic() - began:.3f} s")
         await user.turn_over()
@@ -132,7 +132,7 @@ async def test_a_host_tool_that_ignores_it_delays_nothing(
         (used,) = await user.events("agent.custom_tool_use")
         began = time.monotonic()
         await interrupt(user)
-        settled = await refused(hands, used.id)
+        settled = await refused(hands, user.id, used.id)
         print(f"settled {settled - began:.3f} s")
         await until(lambda: not alive(), "the command lives on")
         await until(lambda: deaf.cancelled == 1, "the tool was not cancelled")

@@ -36,7 +36,7 @@ def idle_soon(world: World, seconds: float = 0.05) -> None:
 
 
 async def _settled(world: World, id_: str, state: str = "posted") -> bool:
-    entry = await world.store.ledger.get(id_)
+    entry = await world.store.ledger.get("sesn_1", id_)
     return entry is not None and entry.state == state
 
 
@@ -124,7 +124,7 @@ async def test_a_call_that_nobody_confirms_keeps_its_session(world: World) -> No
         await _waits(world, "confirmation")
         await asyncio.sleep(0.2)
         assert (await world.store.sessions.get("sesn_1")).state is SessionState.ACTIVE
-        assert await world.store.ledger.get("a") is None
+        assert await world.store.ledger.get("sesn_1", "a") is None
 
 
 async def test_a_refused_session_waits_for_what_refuses_it(world: World) -> None:

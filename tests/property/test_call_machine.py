@@ -143,23 +143,27 @@ class Run:
     async def start(self, call: ToolCall, at: datetime) -> Any:
         return await self.gated("start", call.id, lambda: self.outside.ledger.start(call, at))
 
-    async def store(self, result: ToolResult, at: datetime) -> None:
+    async def store(self, session_id: str, result: ToolResult, at: datetime) -> None:
         async def stored() -> None:
-            await self.outside.ledger.store(result, at)
+            await self.outside.ledger.store(session_id, result, at)
             self.outside.stored[result.tool_use_id] = result
 
         await self.gated("store", result.tool_use_id, stored)
 
-    async def settle(self, tool_use_id: str, at: datetime, *, refused: str = "") -> None:
+    async def settle(
+        self, session_id: str, tool_use_id: str, at: datetime, *, refused: str = ""
+    ) -> None:
         ledger = self.outside.ledger
         await self.gated(
-            "settle", tool_use_id, lambda: ledger.settle(tool_use_id, at, refused=refused)
+            "settle",
+            tool_use_id,
+            lambda: ledger.settle(session_id, tool_use_id, at, refused=refused),
         )
 
-    async def get(self, tool_use_id: str) -> Any:
+    async def get(self, session_id: str, tool_use_id: str) -> Any:
         self.outside.reading += 1
         try:
-            return await self.outside.ledger.get(tool_use_id)
+            return await self.outside.ledger.get(session_id, tool_use_id)
         finally:
             self.outside.reading -= 1
 
@@ -413,7 +417,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def what_is_stored_is_kept(self) -> None:
         for id_, result in self.outside.stored.items():
-            entry = self.loop.run_until_complete(self.ledger.get(id_))
+            entry = self.loop.run_until_complete(self.ledger.get(self.outside.session_id, id_))
             assert entry is not None
             assert entry.result == result
 
@@ -433,7 +437,7 @@ class Machine(RuleBasedStateMachine):
         self.write_down()
         waiting = {one.tool_use_id for one in self.life.journal.waiting}
         for id_, call in self.outside.calls.items():
-            entry = self.loop.run_until_complete(self.ledger.get(id_))
+            entry = self.loop.run_until_complete(self.ledger.get(self.outside.session_id, id_))
             over = id_ in self.outside.answers or id_ in self.outside.refused_for_good
             assert over or id_ in waiting or call.permission is Permission.DENY, call
             assert not (id_ in self.outside.answers and id_ in waiting), call

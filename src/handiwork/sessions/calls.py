@@ -41,7 +41,6 @@ REPOST_SECONDS = (1.0, 30.0)
 CUT_SHORT = "interrupted by a restart; its effects may be partial"
 INTERRUPTED = "interrupted by the user"
 ANSWERED = "answered by somebody else"
-FOREIGN_ID = "another session has a call of this id; this one is not run"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -215,13 +214,9 @@ class Calls:
 
     async def _settle_unwanted(self, call: ToolCall, reason: str) -> None:
         """Leave a trace even of a call that never started, so that no later run starts it."""
-        try:
+        with contextlib.suppress(ConflictError):
             await self._path.ledger.start(call, self._path.clock())
-        except ConflictError:
-            entry = await self._path.ledger.get(call.id)
-            if entry is None or entry.session_id != call.session_id:
-                return
-        await self._settle(call.id, reason)
+        await self._settle(call, reason)
 
     async def _answer(self, one: _UnderWay) -> None:
         try:
@@ -249,10 +244,12 @@ class Calls:
         one.posting = True
         async with asyncio.TaskGroup() as both:
             if not kept:
-                both.create_task(self._path.ledger.store(result, self._path.clock()))
+                both.create_task(
+                    self._path.ledger.store(call.session_id, result, self._path.clock())
+                )
             posting = both.create_task(self._post(one, result))
         refused = posting.result()
-        self._path.journal.later(lambda: self._settle(call.id, refused))
+        self._path.journal.later(lambda: self._settle(call, refused))
 
     async def _result(self, call: ToolCall) -> tuple[ToolResult | None, bool]:
         """Return the result of a call, fresh or of a former run, and whether it is stored."""
@@ -278,18 +275,14 @@ class Calls:
 
     async def _former(self, call: ToolCall) -> tuple[ToolResult | None, bool]:
         """Answer for a call that a former run started: its result, or that it was cut short."""
-        entry = await self._path.ledger.get(call.id)
-        if entry is not None and entry.session_id != call.session_id:
-            self._note("tool.foreign_id", call)
-            self._waits(WaitingKind.UNSERVED_TOOL, call, FOREIGN_ID)
-            return None, True
+        entry = await self._path.ledger.get(call.session_id, call.id)
         if entry is None or entry.state == "refused":
             return None, True
         if entry.result is not None:
             self._note("tool.posted_again", call)
             return entry.result, True
         result = text_result(call, CUT_SHORT, is_error=True)
-        await self._path.ledger.store(result, self._path.clock())
+        await self._path.ledger.store(call.session_id, result, self._path.clock())
         self._note("tool.cut_short", call)
         self._path.metrics.call(call.name, "cut_short")
         return result, True
@@ -336,8 +329,9 @@ class Calls:
         self._path.metrics.post("refused")
         self._path.refused(call, reason)
 
-    async def _settle(self, tool_use_id: str, refused: str) -> None:
-        await self._path.ledger.settle(tool_use_id, self._path.clock(), refused=refused)
+    async def _settle(self, call: ToolCall, refused: str) -> None:
+        at = self._path.clock()
+        await self._path.ledger.settle(call.session_id, call.id, at, refused=refused)
 
     def _waits(self, kind: WaitingKind, call: ToolCall, reason: str) -> None:
         self._path.journal.waits(kind, reason, name=call.name, tool_use_id=call.id)

@@ -109,7 +109,7 @@ class Dispatcher:
         The next message is served again. False when it is not being served here.
         """
         self._hands.stops.add(session_id)
-        stopped = await self._fleet.stop(session_id)
+        stopped = await self._fleet.stop(self._place_of(session_id))
         if not stopped:
             self._hands.stops.discard(session_id)
         return stopped
@@ -214,18 +214,11 @@ class Dispatcher:
             finally:
                 self._serving.discard(work.session_id)
 
-        place = work.session_id
-        if await self._is_anothers(work):  # refused in `serve`; it must not end the one that runs
-            place = f"{self._id}/{place}"
-        await self._fleet.submit(place, run, reserved=True)
+        await self._fleet.submit(self._place_of(work.session_id), run, reserved=True)
 
-    async def _is_anothers(self, work: WorkItem) -> bool:
-        """Say whether a session of this id is known from another environment."""
-        try:
-            known = await self._hands.store.sessions.get(work.session_id)
-        except NotFoundError:
-            return False
-        return known.environment_id != work.environment_id
+    def _place_of(self, session_id: str) -> str:
+        """Return what the fleet knows a body by: another environment's session of this id is another."""
+        return f"{self._id}/{session_id}"
 
     def _stands(self, state: ClaimState, reason: str) -> None:
         if (state, reason) == (self.state, self.reason):

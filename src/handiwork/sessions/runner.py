@@ -410,7 +410,7 @@ class _Run:
         """End the trace of a call of a former run that the brain has an answer for."""
         refused = "" if entry.state == "stored" else "answered or interrupted before our result"
         await self._hands.store.ledger.settle(
-            entry.tool_use_id, self._hands.clock(), refused=refused
+            entry.session_id, entry.tool_use_id, self._hands.clock(), refused=refused
         )
 
     async def _rest(self, happening: Happening, reason: str) -> None:

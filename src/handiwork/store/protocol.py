@@ -54,21 +54,25 @@ class Sessions(Protocol):
 
 
 class Ledger(Protocol):
-    """The durable trace of tool calls: executed at most once, results survive us."""
+    """The durable trace of tool calls, each by its session and id: executed at most once, results
+    survive us. Two sessions may have calls of one id: a brain chooses the ids of its own.
+    """
 
     async def start(self, call: ToolCall, at: datetime) -> LedgerEntry:
         """Record seen and started in one commit; ConflictError when the call is there already."""
         ...
 
-    async def store(self, result: ToolResult, at: datetime) -> None:
+    async def store(self, session_id: str, result: ToolResult, at: datetime) -> None:
         """started → stored, with the result."""
         ...
 
-    async def settle(self, tool_use_id: str, at: datetime, *, refused: str = "") -> None:
+    async def settle(
+        self, session_id: str, tool_use_id: str, at: datetime, *, refused: str = ""
+    ) -> None:
         """stored → posted, or refused with the brain's reason. Idempotent."""
         ...
 
-    async def get(self, tool_use_id: str) -> LedgerEntry | None:
+    async def get(self, session_id: str, tool_use_id: str) -> LedgerEntry | None:
         """The entry of one call."""
         ...
 

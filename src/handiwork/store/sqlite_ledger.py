@@ -15,6 +15,7 @@ from handiwork.store.tables import microseconds, moment, tool_calls
 # The statements of the hot path are built once; building one costs as much as running it.
 _ENTRY = (
     tool_calls.c.tenant == bindparam("of_tenant"),
+    tool_calls.c.session_id == bindparam("of_session"),
     tool_calls.c.tool_use_id == bindparam("of_call"),
 )
 _START = insert(tool_calls)
@@ -71,25 +72,27 @@ class SqliteLedger:
             updated_at=at,
         )
 
-    async def store(self, result: ToolResult, at: datetime) -> None:
+    async def store(self, session_id: str, result: ToolResult, at: datetime) -> None:
         """Keep the result of a started call."""
-        values = self._of(result.tool_use_id) | {
+        values = self._of(session_id, result.tool_use_id) | {
             "new_result": rows.encoded(result),
             "us": microseconds(at),
         }
         await self._database.write(lambda to: self._move(to, _STORE, values))
 
-    async def settle(self, tool_use_id: str, at: datetime, *, refused: str = "") -> None:
+    async def settle(
+        self, session_id: str, tool_use_id: str, at: datetime, *, refused: str = ""
+    ) -> None:
         """End the trace; the second time nothing happens."""
-        values = self._of(tool_use_id) | {"us": microseconds(at)}
+        values = self._of(session_id, tool_use_id) | {"us": microseconds(at)}
         if refused:
             values["why"] = refused
         move = _REFUSE if refused else _POST
         await self._database.write(lambda to: self._move(to, move, values, ends=True))
 
-    async def get(self, tool_use_id: str) -> LedgerEntry | None:
+    async def get(self, session_id: str, tool_use_id: str) -> LedgerEntry | None:
         """Return the entry of one call."""
-        values = self._of(tool_use_id)
+        values = self._of(session_id, tool_use_id)
         row = await self._database.read(lambda at: at.execute(_GET, values).one_or_none())
         return None if row is None else _entry(row)
 
@@ -107,8 +110,8 @@ class SqliteLedger:
         found = await self._database.read(lambda at: at.execute(query).all())
         return [_entry(row) for row in found]
 
-    def _of(self, tool_use_id: str) -> dict[str, Any]:
-        return {"of_tenant": self._tenant, "of_call": tool_use_id}
+    def _of(self, session_id: str, tool_use_id: str) -> dict[str, Any]:
+        return {"of_tenant": self._tenant, "of_session": session_id, "of_call": tool_use_id}
 
     def _move(
         self, to: Connection, move: Update, values: dict[str, Any], *, ends: bool = False
@@ -117,7 +120,7 @@ class SqliteLedger:
         if to.execute(move, values).rowcount == 1:
             return
         call = values["of_call"]
-        state = to.execute(_STATE, self._of(call)).scalar()
+        state = to.execute(_STATE, self._of(values["of_session"], call)).scalar()
         if state is None:
             raise NotFoundError(f"the tool call {call!r} was never started")
         if not (ends and state in ("posted", "refused")):

@@ -74,11 +74,11 @@ class MemoryLedger:
     """The trace of tool calls."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, LedgerEntry] = {}
+        self._entries: dict[tuple[str, str], LedgerEntry] = {}
 
     async def start(self, call: ToolCall, at: datetime) -> LedgerEntry:
         """Record the call as started, once."""
-        if call.id in self._entries:
+        if (call.session_id, call.id) in self._entries:
             raise ConflictError(f"the tool call {call.id!r} was started before")
         entry = LedgerEntry(
             tool_use_id=call.id,
@@ -88,19 +88,21 @@ class MemoryLedger:
             custom=call.custom,
             updated_at=at,
         )
-        self._entries[call.id] = entry
+        self._entries[call.session_id, call.id] = entry
         return entry
 
-    async def store(self, result: ToolResult, at: datetime) -> None:
+    async def store(self, session_id: str, result: ToolResult, at: datetime) -> None:
         """Keep the result of a started call."""
-        entry = self._entry(result.tool_use_id)
+        entry = self._entry(session_id, result.tool_use_id)
         if entry.state != "started":
             raise ConflictError(f"the tool call {entry.tool_use_id!r} is {entry.state}")
         self._replace(entry, state="stored", result=result, updated_at=at)
 
-    async def settle(self, tool_use_id: str, at: datetime, *, refused: str = "") -> None:
+    async def settle(
+        self, session_id: str, tool_use_id: str, at: datetime, *, refused: str = ""
+    ) -> None:
         """End the trace; the second time nothing happens."""
-        entry = self._entry(tool_use_id)
+        entry = self._entry(session_id, tool_use_id)
         if entry.state in ("posted", "refused"):
             return
         if entry.state != "stored" and not refused:
@@ -109,9 +111,9 @@ class MemoryLedger:
             entry, state="refused" if refused else "posted", reason=refused, updated_at=at
         )
 
-    async def get(self, tool_use_id: str) -> LedgerEntry | None:
+    async def get(self, session_id: str, tool_use_id: str) -> LedgerEntry | None:
         """Return the entry of one call."""
-        return self._entries.get(tool_use_id)
+        return self._entries.get((session_id, tool_use_id))
 
     async def open(self, session_id: str) -> list[LedgerEntry]:
         """Return what a restart must answer for, oldest first."""
@@ -121,13 +123,15 @@ class MemoryLedger:
             if entry.session_id == session_id and entry.state in ("started", "stored")
         ]
 
-    def _entry(self, tool_use_id: str) -> LedgerEntry:
-        if tool_use_id not in self._entries:
+    def _entry(self, session_id: str, tool_use_id: str) -> LedgerEntry:
+        if (session_id, tool_use_id) not in self._entries:
             raise NotFoundError(f"the tool call {tool_use_id!r} was never started")
-        return self._entries[tool_use_id]
+        return self._entries[session_id, tool_use_id]
 
     def _replace(self, entry: LedgerEntry, **changes: Any) -> None:
-        self._entries[entry.tool_use_id] = msgspec.structs.replace(entry, **changes)
+        self._entries[entry.session_id, entry.tool_use_id] = msgspec.structs.replace(
+            entry, **changes
+        )
 
 
 class MemoryAgents:

@@ -102,7 +102,7 @@ def waiting(way: CallPath) -> list[tuple[WaitingKind, str, str]]:
 
 async def state(way: CallPath, id_: str = "a") -> str:
     await way.journal.flush()
-    entry = await way.ledger.get(id_)
+    entry = await way.ledger.get("sesn_1", id_)
     return entry.state if entry else "absent"
 
 
@@ -350,7 +350,7 @@ async def test_a_former_runs_result_is_posted_though_its_tool_is_served_no_more(
     way = path(steps, monkeypatch)
     theirs = call(name="theirs", custom=True)
     await way.ledger.start(theirs, NOW)
-    await way.ledger.store(text_result(theirs, "kept"), NOW)
+    await way.ledger.store("sesn_1", text_result(theirs, "kept"), NOW)
     way = dataclasses.replace(way, former=frozenset({"a"}))
     async with asyncio.TaskGroup() as group:
         Calls(way, group, lambda: None).called(theirs)
@@ -358,22 +358,21 @@ async def test_a_former_runs_result_is_posted_though_its_tool_is_served_no_more(
     assert steps.ran == []
 
 
-async def test_the_result_of_another_session_is_nobody_elses(
+async def test_a_call_of_another_session_with_the_same_id_is_another_call(
     steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     way = path(steps, monkeypatch)
     foreign = msgspec.structs.replace(call(), session_id="sesn_2")
     await way.ledger.start(foreign, NOW)
-    await way.ledger.store(text_result(foreign, "secret"), NOW)
+    await way.ledger.store("sesn_2", text_result(foreign, "secret"), NOW)
     async with asyncio.TaskGroup() as group:
-        calls = Calls(way, group, lambda: None)
-        calls.called(call(processed_at=NOW))
-        await until(lambda: not calls.busy)
-        assert waiting(way) == [(WaitingKind.UNSERVED_TOOL, "ours", "a")]
-        calls.interrupted(Interrupted(processed_at=NOW))
-    assert "post" not in steps.order
-    assert steps.ran == []
-    assert await state(way) == "stored"
+        Calls(way, group, lambda: None).called(call())
+    assert steps.ran == ["a"]
+    await way.journal.flush()
+    assert await state(way) == "posted"
+    theirs = await way.ledger.get("sesn_2", "a")
+    assert theirs is not None
+    assert theirs.state == "stored"
 
 
 async def test_a_call_that_is_told_after_its_answer_is_not_begun(

@@ -30,7 +30,7 @@ async def test_a_running_call_ends_and_is_posted_and_the_item_is_given_back(worl
         await started(world)
         await end(world)
         assert [text(result) for result in world.brain.posts] == ["whole"]
-        assert await world.store.ledger.get("b") is None
+        assert await world.store.ledger.get("sesn_1", "b") is None
         session = await world.store.sessions.get("sesn_1")
         assert (session.state, session.reason) == (SessionState.STOPPED, HOST_STOPPED)
         assert world.brain.stops == [session.work_id]
@@ -58,7 +58,7 @@ async def test_a_call_that_outlives_the_grace_is_cut_and_answered_by_the_next_ru
         await started(world)
         await end(world, grace_seconds=0.3)
         assert world.brain.posts == []
-        entry = await world.store.ledger.get("a")
+        entry = await world.store.ledger.get("sesn_1", "a")
         assert entry is not None
         assert entry.state == "started"
     async with world:

@@ -61,7 +61,7 @@ async def test_a_call_is_run_posted_and_settled(world: World) -> None:
 
 
 async def _settled(world: World, id_: str, state: str = "posted") -> bool:
-    entry = await world.store.ledger.get(id_)
+    entry = await world.store.ledger.get("sesn_1", id_)
     return entry is not None and entry.state == state
 
 
@@ -177,7 +177,7 @@ async def test_a_call_that_asks_is_held(world: World, allowed: bool, kinds: list
     async with world:
         world.brain.say("sesn_1", call("a", "echo ran", permission="ask"))
         await until(lambda: _has(world, "tool.held"))
-        assert await world.store.ledger.get("a") is None
+        assert await world.store.ledger.get("sesn_1", "a") is None
         world.brain.emit("sesn_1", ToolConfirmed(tool_use_id="a", allowed=allowed))
         await until(lambda: _has(world, kinds[1]))
         if allowed:
@@ -192,7 +192,7 @@ async def test_what_is_not_allowed_never_runs(world: World, permission: str) -> 
     async with world:
         world.brain.say("sesn_1", call("a", permission=permission), call("b"))
         assert [result.tool_use_id for result in await world.posted(1)] == ["b"]
-        assert await world.store.ledger.get("a") is None
+        assert await world.store.ledger.get("sesn_1", "a") is None
 
 
 async def test_an_early_confirmation_is_kept(world: World) -> None:
@@ -234,9 +234,9 @@ async def test_a_stored_result_of_a_former_run_is_posted_again(world: World, set
     world.agent()
     now, first = datetime.now(UTC), call("a", "touch ran")
     await world.store.ledger.start(first, now)
-    await world.store.ledger.store(text_result(first, "kept"), now)
+    await world.store.ledger.store("sesn_1", text_result(first, "kept"), now)
     if settled:
-        await world.store.ledger.settle("a", now)
+        await world.store.ledger.settle("sesn_1", "a", now)
     async with world:
         world.brain.say("sesn_1", first)
         (result,) = await world.posted(1)
@@ -247,8 +247,8 @@ async def test_a_refused_result_of_a_former_run_stays_refused(world: World) -> N
     world.agent()
     now, first = datetime.now(UTC), call("a")
     await world.store.ledger.start(first, now)
-    await world.store.ledger.store(text_result(first, "kept"), now)
-    await world.store.ledger.settle("a", now, refused="too late")
+    await world.store.ledger.store("sesn_1", text_result(first, "kept"), now)
+    await world.store.ledger.settle("sesn_1", "a", now, refused="too late")
     async with world:
         world.brain.say("sesn_1", first, call("b"))
         assert [result.tool_use_id for result in await world.posted(1)] == ["b"]
@@ -259,7 +259,7 @@ async def test_what_the_brain_has_answered_meanwhile_is_settled(world: World) ->
     now = datetime.now(UTC)
     for id_ in ("a", "b"):
         await world.store.ledger.start(call(id_), now)
-    await world.store.ledger.store(text_result(call("a"), "kept"), now)
+    await world.store.ledger.store("sesn_1", text_result(call("a"), "kept"), now)
     async with world:
         for id_ in ("a", "b"):
             world.brain.emit("sesn_1", ToolSettled(tool_use_id=id_))
@@ -514,9 +514,9 @@ async def test_another_environments_item_does_not_end_the_session_that_runs(worl
         )
         await world.store.sessions.save(theirs)
         over = asyncio.Event()
-        await world.fleet.submit("sesn_1", over.wait)
+        await world.fleet.submit("env_other/sesn_1", over.wait)
         world.brain.say("sesn_1", call("a"))
         await until(lambda: len(world.brain.stops) >= 1)
         assert world.brain.posts == []
         assert await world.store.sessions.get("sesn_1") == theirs
-        assert await world.fleet.stop("sesn_1")
+        assert await world.fleet.stop("env_other/sesn_1")

@@ -34,7 +34,7 @@ async def test_tenants_of_one_file_do_not_see_each_other(tmp_path: Path) -> None
     other = await open_sqlite_store(path, control_key=KEY, tenant="other")
     try:
         assert await other.sessions.list() == []
-        assert await other.ledger.get("sevt_1") is None
+        assert await other.ledger.get("sesn_1", "sevt_1") is None
         assert await other.control_secrets.get("key") is None
         await other.ledger.start(call, NOW)
     finally:

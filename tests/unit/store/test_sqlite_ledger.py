@@ -28,7 +28,7 @@ async def main():
         call = ToolCall(id=f"sevt_{n}", session_id="sesn_1", name="bash", input={})
         await store.ledger.start(call, datetime(2026, 3, 1, tzinfo=UTC))
         print("started", n, flush=True)
-        await store.ledger.store(text_result(call, f"result {n}"), datetime(2026, 3, 1, tzinfo=UTC))
+        await store.ledger.store("sesn_1", text_result(call, f"result {n}"), datetime(2026, 3, 1, tzinfo=UTC))
         print("stored", n, flush=True)
         n += 1
 
@@ -53,7 +53,7 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     try:
         stored = {n for what, n in told if what == "stored"}
         for what, n in told:
-            entry = await store.ledger.get(f"sevt_{n}")
+            entry = await store.ledger.get("sesn_1", f"sevt_{n}")
             assert entry is not None, (what, n)
             if n in stored:
                 assert entry.state == "stored"
