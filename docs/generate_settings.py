@@ -52,6 +52,7 @@ MEANING = {
     "sandbox.limits.file_size_mib": "size of one file",
     "sessions.drain_seconds": "after SIGTERM running calls get so long to end; a second SIGTERM ends them at once",
     "sessions.polls_per_minute": "polls of all environments together; Anthropic's limit is 1,200 reads a minute",
+    "sessions.ask_seconds": "so often the brain is asked whether a resting session is over, whose files are then deleted; 0: never",
     "sessions.max_sessions": "how many are served at once",
     "sessions.parallel_calls": "how many tool calls of one session run at once",
     "sessions.idle_seconds": "a session with nothing to do sleeps after this",

@@ -58,6 +58,7 @@ from handiwork.sessions.runner import Hands
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import LiveSandboxes
 from handiwork.sessions.skills import SkillShelf
+from handiwork.sessions.sweep import Sweep
 from handiwork.sessions.webhooks import WEBHOOK_KEYS, keys_of
 from handiwork.store.archive_cache import ArchiveCache
 from handiwork.store.envelope import load_control_key
@@ -139,6 +140,7 @@ class _Engine:
     """What serves sessions, and how it ends."""
 
     dispatchers: Sequence[Dispatcher]
+    sweeps: Sequence[Sweep]
     fleet: LocalFleet
     drain: Drain
     environments: Environments
@@ -222,7 +224,9 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     served = {one.id: by for (one, _), by in zip(parts.environments, dispatchers, strict=True)}
     index = AuditIndex(parts.layout.audit, parts.store.audit)
     await stack.enter_async_context(
-        tasks([index.run(), *(dispatcher.run() for dispatcher in dispatchers)])
+        tasks(
+            [index.run(), *(by.run() for by in dispatchers), *(one.run() for one in engine.sweeps)]
+        )
     )
     runs = await _runs(parts, live, stack)
     control = Control(
@@ -305,12 +309,14 @@ async def _engine(
     fleet = await stack.enter_async_context(LocalFleet(max_sessions=settings.max_sessions))
     polls, full = PollBudget(settings.polls_per_minute), Room(live, parts.settings.sandbox)
     dispatchers = [Dispatcher(each, fleet, polls=polls, full=full) for each in hands]
+    sweeps = [Sweep(each, polls, by) for each, by in zip(hands, dispatchers, strict=True)]
     served = [
         Served(base_url=one.base_url or parts.brain_url, brain=each.brain, dispatcher=by)
         for (one, _), each, by in zip(parts.environments, hands, dispatchers, strict=True)
     ]
     return _Engine(
         dispatchers=dispatchers,
+        sweeps=sweeps,
         fleet=fleet,
         drain=drain,
         environments=Environments(served, parts.store.leases, clock=now, now=time.monotonic),

@@ -84,7 +84,8 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     """How sessions are served. An idle session sleeps after `idle_seconds`.
 
     `lease_seconds` is asked of the brain: after a crash of ours a session waits as long for its
-    next owner, and the lease is renewed every half of it, every 30 s at the latest.
+    next owner, and the lease is renewed every half of it, every 30 s at the latest. `ask_seconds`:
+    so often the brain is asked whether a resting session is over; 0: never.
     """
 
     max_sessions: int = 32
@@ -94,6 +95,7 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     stop_seconds: float = 10.0
     drain_seconds: float = 30.0
     polls_per_minute: int = 300
+    ask_seconds: float = 3600.0
 
 
 class ToolSettings(Section, frozen=True, kw_only=True):
@@ -249,6 +251,11 @@ def _checked(settings: Settings, where: str) -> Settings:
     if twice := sorted({one for one in ids if ids.count(one) > 1}):
         # The policy of one of them would hold for both.
         raise ConfigError(f"{where}: environments has {twice[0]!r} twice; an id is one environment")
+    if not 0 <= settings.sessions.ask_seconds <= LONGEST_SECONDS:
+        raise ConfigError(
+            f"{where}: sessions.ask_seconds = {settings.sessions.ask_seconds};"
+            " use 0 (never) or seconds up to a week"
+        )
     if settings.sessions.parallel_calls < 1:
         raise ConfigError(f"{where}: sessions.parallel_calls must be at least 1")
     for port in (settings.api.port, settings.local_brain.port):

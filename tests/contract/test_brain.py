@@ -316,6 +316,13 @@ async def test_a_lost_lease_cancels_the_body(side: Side) -> None:
             await body()
 
 
+async def test_only_a_session_that_is_over_is_told_as_ended(side: Side) -> None:
+    session_id = await side.session(1)
+    assert await side.brain.ended(session_id) == ""
+    await side.delete(session_id)
+    assert "the brain" in await side.brain.ended(session_id)
+
+
 async def test_the_events_end_with_the_session(side: Side) -> None:
     session_id = await side.session(1)
     await side.say(session_id)

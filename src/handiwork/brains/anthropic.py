@@ -244,6 +244,37 @@ class AnthropicBrain:
             raise BrainUnavailableError(f"the brain's answer for {work.session_id} is empty")
         return wire.read_session(session)
 
+    async def ended(self, session_id: str) -> str:
+        """Say why the session is over for good; empty: it is not.
+
+        A 404 counts only in the API's own words, from a brain that still knows our queue: what
+        a gateway or a wrong address answers says nothing about a session.
+        """
+        what = f"ask about session {session_id}"
+        try:
+            with told(what):
+                answer = await self._retrieved(session_id)
+        except NotFoundError:
+            raise BrainUnavailableError(f"cannot {what}: what answered is no brain") from None
+        if answer is None:
+            await self.stats()
+            return "the brain deleted it"
+        session = wire.read_session(body_of(answer, "session") or {})
+        if session.id != session_id:
+            raise BrainUnavailableError(f"cannot {what}: the answer is of another session")
+        return "the brain ended it" if session.terminated else ""
+
+    async def _retrieved(self, session_id: str) -> Any:
+        """Return the raw answer; None when the API says that there is no such session."""
+        try:
+            return await self._access.environment.beta.sessions.with_raw_response.retrieve(
+                session_id, timeout=_POLL_SECONDS
+            )
+        except anthropic.NotFoundError as error:
+            if not wire.says_not_found(error.body):
+                raise
+            return None
+
     async def credentials(self, work: WorkItem) -> tuple[Credential, ...]:
         """Return the sealed secrets of the session's vaults.
 

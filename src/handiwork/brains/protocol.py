@@ -53,6 +53,13 @@ class Brain(Protocol):
         """Return the brain's view of the session."""
         ...
 
+    async def ended(self, session_id: str) -> str:
+        """Say why a session of this environment is over for good; empty: it is not. One try.
+
+        BrainUnavailableError, UnauthorizedError, NotFoundError, BrainRefusedError: it is not known.
+        """
+        ...
+
     async def credentials(self, work: WorkItem) -> tuple[Credential, ...]:
         """Return the sealed secrets that the session's vaults bring along; often there are none."""
         ...

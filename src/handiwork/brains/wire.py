@@ -129,6 +129,14 @@ def read_session(session: Json) -> BrainSession:
     )
 
 
+def says_not_found(body: object) -> bool:
+    """Say whether an error's body is the API's own for what does not exist."""
+    match body:
+        case {"type": "error", "error": {"type": "not_found_error"}}:
+            return True
+    return False
+
+
 def _memory_store(resource: Json) -> MemoryStoreRef:
     """Return the store; an access that is not known is read-only."""
     return MemoryStoreRef(

@@ -24,6 +24,7 @@ CUSTOM: Final = "custom"
 
 Outcome = Literal["ok", "error", "interrupted", "cut_short", "unserved", "denied"]
 Polled = Literal["work", "empty", "failed", "refused"]
+Asked = Literal["goes_on", "over", "failed"]
 Posted = Literal["taken", "retried", "refused"]
 
 _CALL_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -63,6 +64,9 @@ class Metrics:
         )
         self._interrupts = self._counter("interrupts", "Interrupts by users.")
         self._polls = self._counter("polls", "Polls of work queues, by outcome.", "outcome")
+        self._questions = self._counter(
+            "session_questions", "Resting sessions asked about at their brain.", "outcome"
+        )
         self._claims = self._counter("claims", "Work items claimed.")
         self._claim_seconds = self._histogram(
             "claim_seconds", "Time from queued to claimed, by two clocks.", _CLAIM_SECONDS
@@ -124,6 +128,10 @@ class Metrics:
     def poll(self, outcome: Polled) -> None:
         """A queue was asked for work."""
         self._polls.labels(outcome).inc()
+
+    def asked(self, outcome: Asked) -> None:
+        """A brain was asked whether a resting session is over."""
+        self._questions.labels(outcome).inc()
 
     def claim(self, seconds: float | None) -> None:
         """Work was claimed so long after it was queued; None: the brain does not say when."""

@@ -6,6 +6,7 @@ minute keep an environment watched all the time; more of them only serve to take
 * No more than the budget begin in any 60 seconds.
 * Up to four fifths of it are paced: every environment has its share, whatever the others do. Where the
   shares fall short of 60, those that had no work for long get less than those that had some.
+* Questions about sleeping sessions have a tenth of it at most, and count in it.
 * The rest is a pool for those that found work or were woken: they poll again at once, and no one
   of them takes more than its part while others want some.
 """
@@ -17,6 +18,7 @@ WINDOW_SECONDS = 60.0
 WATCHED = 60.0
 """Polls a minute that leave no moment without an open one."""
 PACED_PART = 0.8
+ASKED_PART = 0.1
 QUIET_SECONDS = 300.0
 """After each such time without work an environment weighs half as much."""
 LEAST_WEIGHT = 0.125
@@ -42,6 +44,7 @@ class PollBudget:
         self._paced = per_minute * PACED_PART
         self._begun: deque[float] = deque()
         self._environments: dict[str, _Environment] = {}
+        self._asked_at = -math.inf
 
     def join(self, environment_id: str, now: float) -> None:
         """Count an environment in."""
@@ -80,6 +83,19 @@ class PollBudget:
             one.paced_at = now
         else:
             one.pooled.append(now)
+
+    def ask_wait_seconds(self, now: float) -> float:
+        """Return how long the next question about a session has to wait; 0: not at all."""
+        self._forget(now)
+        wait = self._asked_at + WINDOW_SECONDS / (self._most * ASKED_PART) - now
+        if len(self._begun) >= self._most:
+            wait = max(wait, self._begun[0] + WINDOW_SECONDS - now)
+        return max(0.0, wait)
+
+    def asked(self, now: float) -> None:
+        """Take in that a session is asked about."""
+        self._asked_at = now
+        self._begun.append(now)
 
     def _of(self, environment_id: str, now: float) -> _Environment:
         self.join(environment_id, now)

@@ -193,6 +193,16 @@ class FakeBrain:
             raise self.describing
         return self._sessions[work.session_id].view
 
+    async def ended(self, session_id: str) -> str:
+        """Say whether the session is terminated or was ended by an event; unknown is deleted."""
+        if self.unavailable:
+            raise BrainUnavailableError(self.unavailable)
+        session = self._sessions.get(session_id)
+        if session is None:
+            return "the brain deleted it"
+        is_over = any(isinstance(event, BrainSessionEnded) for event in session.log)
+        return "the brain ended it" if is_over or session.view.terminated else ""
+
     async def credentials(self, work: WorkItem) -> tuple[Credential, ...]:
         """Return what `bring` gave the session."""
         return self._sessions[work.session_id].credentials

@@ -224,6 +224,57 @@ async def test_the_queue_is_counted_leniently(server: Server, brain: AnthropicBr
         await brain.stats()
 
 
+@pytest.mark.parametrize(
+    ("session", "why"),
+    [
+        ({"id": "sesn_1", "status": "idle"}, ""),
+        ({"id": "sesn_1", "status": "idle", "archived_at": None}, ""),
+        ({"id": "sesn_1", "status": "terminated"}, "the brain ended it"),
+        ({"id": "sesn_1", "archived_at": "2026-11-21T01:40:50Z"}, "the brain ended it"),
+    ],
+)
+async def test_a_resting_session_is_over_by_the_brains_word(
+    server: Server, brain: AnthropicBrain, session: dict[str, Any], why: str
+) -> None:
+    server.answers["sesn_1"] = [(200, session)]
+    assert await brain.ended("sesn_1") == why
+
+
+async def test_a_session_is_deleted_where_the_brain_knows_our_queue(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    gone = {"type": "error", "error": {"type": "not_found_error", "message": "no such session"}}
+    server.answers["sesn_1"] = [(404, gone)]
+    server.answers["stats"] = [(200, {"depth": 0})]
+    assert await brain.ended("sesn_1") == "the brain deleted it"
+    server.answers["stats"] = [(404, gone)]
+    with pytest.raises(NotFoundError):
+        await brain.ended("sesn_1")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, {"detail": "no such route"}),
+        (404, None),
+        (404, "not found"),
+        (401, {"type": "error", "error": {"type": "authentication_error", "message": "no"}}),
+        (403, {"type": "error", "error": {"type": "permission_error", "message": "no"}}),
+        (503, {"type": "error", "error": {"type": "not_found_error", "message": "no"}}),
+        (200, {}),
+        (200, None),
+        (200, {"id": "sesn_2", "status": "terminated"}),
+    ],
+)
+async def test_no_other_answer_says_that_a_session_is_over(
+    server: Server, brain: AnthropicBrain, answer: Answer
+) -> None:
+    server.answers["sesn_1"] = [answer]
+    server.answers["stats"] = [(200, {"depth": 0})]
+    with pytest.raises((BrainUnavailableError, UnauthorizedError)):
+        await brain.ended("sesn_1")
+
+
 async def test_a_lease_that_somebody_else_holds(server: Server, brain: AnthropicBrain) -> None:
     server.answers["heartbeat!"] = [error(412)]
     with pytest.raises(LeaseLostError):

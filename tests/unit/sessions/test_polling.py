@@ -28,6 +28,23 @@ def test_few_environments_are_watched_all_the_time(count: int) -> None:
     assert all(len(times) >= 59 for times in begun.values())
 
 
+def test_questions_are_a_tenth_of_the_budget_and_count_in_it() -> None:
+    budget, now, asked, polled = PollBudget(60), 0.0, list[float](), list[float]()
+    while now < 180:
+        if budget.ask_wait_seconds(now) <= 0:
+            budget.asked(now)
+            asked.append(now)
+        budget.stir("env_1", now)
+        if budget.wait_seconds("env_1", now) <= 0:
+            budget.polled("env_1", now)
+            polled.append(now)
+        now += 0.25
+    assert 15 <= len(asked) <= 19
+    begun = sorted([*asked, *polled])
+    assert all(len([b for b in begun if at <= b < at + 60]) <= 60 for at in begun)
+    assert len(polled) >= 150
+
+
 def test_five_environments_are_never_unwatched_for_300_ms() -> None:
     begun = run(PollBudget(300), [f"env_{n}" for n in range(5)], 120)
     for times in begun.values():
