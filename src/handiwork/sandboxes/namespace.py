@@ -23,12 +23,13 @@ from handiwork.model.errors import (
 )
 from handiwork.model.sandbox import ExecRequest, SandboxSpec
 from handiwork.process import is_root
-from handiwork.sandboxes import images
 from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.host import CHANNEL_FD, HostProcess, launch
+from handiwork.sandboxes.images.image import Image
+from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.states import Meta, States
 from handiwork.sandboxes.trees import remove_tree
 
@@ -51,7 +52,7 @@ class _Running:
 
 
 class NamespaceDriver:
-    """Sandboxes below `<data_dir>/sandboxes`, images below `<data_dir>/images`.
+    """Sandboxes below `<data_dir>/sandboxes`; images where it is told, else `<data_dir>/images`.
 
     One driver a data directory at a time. Use it from one event loop, in a thread that lives as
     long as its sandboxes.
@@ -66,16 +67,15 @@ class NamespaceDriver:
         *,
         clock: Callable[[], datetime],
         first_id: int = 1 << 30,
+        images: Images | None = None,
     ) -> None:
         self._agent = guest_agent
         self._clock = clock
         self._ranged = is_root()
-        self._images = data_dir / "images"
+        self._images = images or Images(data_dir / "images")
         self._states = States(data_dir / "sandboxes", ranged=self._ranged, first_id=first_id)
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
-        self._image: images.Image | None = None
-        self._building = asyncio.Lock()
         self._running: dict[str, _Running] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -96,11 +96,11 @@ class NamespaceDriver:
     async def create(self, spec: SandboxSpec) -> GuestSandbox:
         """Make a new sandbox."""
         check_env(spec.env)
-        image = await self._host_image(spec)
+        image = await self._images.resolve(spec.image)
         async with self._lock(spec.id):
             meta = self._states.make(spec.id, image.digest, self._clock())
             try:
-                return await self._start(spec, meta, image.path, new=True)
+                return await self._start(spec, meta, image, new=True)
             except BaseException:
                 await self._delete(spec.id)
                 raise
@@ -108,18 +108,14 @@ class NamespaceDriver:
     async def restore(self, spec: SandboxSpec) -> GuestSandbox:
         """Wake one from the state that `sleep`, or a crash, left."""
         check_env(spec.env)
-        current = await self._host_image(spec)
+        current = await self._images.resolve(spec.image)
         async with self._lock(spec.id):
             running = self._running.get(spec.id)
             if running is not None and running.channel.reason is None:
                 raise ConflictError(f"sandbox {spec.id} is running")
             await self._stop(spec.id)
             meta = self._states.load(spec.id, current.digest)
-            image = images.image_path(self._images, meta.image)
-            if not image.is_dir():
-                raise SandboxUnavailableError(
-                    f"sandbox {spec.id} stands on image {meta.image}, which is not in {self._images}"
-                )
+            image = await self._images.find(meta.image)
             return await self._start(spec, meta, image, new=False)
 
     async def sleep(self, sandbox_id: str) -> None:
@@ -142,18 +138,8 @@ class NamespaceDriver:
     def _lock(self, sandbox_id: str) -> asyncio.Lock:
         return self._locks.setdefault(sandbox_id, asyncio.Lock())
 
-    async def _host_image(self, spec: SandboxSpec) -> images.Image:
-        if spec.image != images.HOST_IMAGE:
-            raise UnsupportedError(
-                f"the namespace tier has no image {spec.image[:80]!r}: use 'host'"
-            )
-        async with self._building:
-            if self._image is None:
-                self._image = await asyncio.to_thread(images.host_image, self._images)
-            return self._image
-
     async def _start(
-        self, spec: SandboxSpec, meta: Meta, image: Path, *, new: bool
+        self, spec: SandboxSpec, meta: Meta, image: Image, *, new: bool
     ) -> GuestSandbox:
         argv = self._argv(spec, meta, image)
         ours, theirs = socket.socketpair()
@@ -190,11 +176,12 @@ class NamespaceDriver:
                 f"sandbox {sandbox_id} did not start: {line}; `handiwork doctor` tells what is missing"
             ) from error
 
-    def _argv(self, spec: SandboxSpec, meta: Meta, image: Path) -> list[str]:
+    def _argv(self, spec: SandboxSpec, meta: Meta, image: Image) -> list[str]:
         state = self._states.path(spec.id)
         limits = spec.limits
-        argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD), "--host-usr"]
-        argv += ["--root", str(image), "--state", str(state), "--hostname", spec.hostname]
+        argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD)]
+        argv += ["--host-usr"] if image.host_usr else []
+        argv += ["--root", str(image.tree), "--state", str(state), "--hostname", spec.hostname]
         argv += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
         argv += ["--nofile", str(limits.open_files), "--fsize-mib", str(limits.file_size_mib)]
         if meta.id_base:
@@ -205,7 +192,7 @@ class NamespaceDriver:
             argv += ["--cgroup", str(directory)]
         if spec.exit is not None:
             bundle = state / "bundle.pem"
-            roots = (image / images.CA_BUNDLE).read_bytes()
+            roots = image.roots.read_bytes()
             bundle.write_bytes(roots.rstrip() + b"\n" + spec.exit.ca_certificate.encode())
             bundle.chmod(0o644)
             argv += ["--exit", spec.exit.socket_path, "--bundle", str(bundle)]

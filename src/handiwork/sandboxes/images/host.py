@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from handiwork.model.errors import UnsupportedError
+from handiwork.sandboxes.images.image import Image
+from handiwork.sandboxes.images.place import RECORD, ROOTS, TREE, Record, image_at
 from handiwork.sandboxes.trees import remove_tree
 
 HOST_IMAGE = "host"
@@ -61,13 +63,6 @@ class Item(msgspec.Struct, frozen=True):
     content: bytes = b""
 
 
-class Image(msgspec.Struct, frozen=True):
-    """A built image."""
-
-    digest: str
-    path: Path
-
-
 def host_image(images_dir: Path, host: Path = Path("/")) -> Image:
     """Return the image of this host, building it when it is not there yet; blocks.
 
@@ -75,24 +70,19 @@ def host_image(images_dir: Path, host: Path = Path("/")) -> Image:
     """
     items = list(plan(host))
     digest = _digest(items)
-    target = image_path(images_dir, digest)
-    if not target.is_dir():
-        images_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        beside = images_dir / f".building-{digest}-{os.getpid()}"
+    if found := image_at(images_dir, digest):
+        return found
+    images_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = images_dir / f".building-{digest}-{os.getpid()}"
+    remove_tree(beside)
+    _build(beside, items)
+    try:
+        beside.rename(images_dir / digest)
+    except OSError:
         remove_tree(beside)
-        _build(beside, items)
-        try:
-            beside.rename(target)
-        except OSError:
-            remove_tree(beside)
-            if not target.is_dir():
-                raise
-    return Image(digest, target)
-
-
-def image_path(images_dir: Path, digest: str) -> Path:
-    """Return where the image of a digest lies."""
-    return images_dir / f"{HOST_IMAGE}-{digest}"
+    if found := image_at(images_dir, digest):
+        return found
+    raise UnsupportedError(f"the host image could not be moved to {images_dir / digest}")
 
 
 def plan(host: Path) -> Iterator[Item]:
@@ -155,10 +145,18 @@ def _digest(items: list[Item]) -> str:
     total = hashlib.sha256()
     for item in items:
         total.update(msgspec.msgpack.encode(item))
-    return total.hexdigest()[:16]
+    return total.hexdigest()
 
 
 def _build(target: Path, items: list[Item]) -> None:
+    target.mkdir(mode=0o700)
+    _build_tree(target / TREE, items)
+    roots = next(item.content for item in items if item.path == CA_BUNDLE)
+    (target / ROOTS).write_bytes(roots)
+    (target / RECORD).write_bytes(msgspec.json.encode(Record(host_usr=True)))
+
+
+def _build_tree(target: Path, items: list[Item]) -> None:
     target.mkdir(mode=0o755)
     for item in items:
         path = target / item.path

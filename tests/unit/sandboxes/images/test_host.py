@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.model.errors import UnsupportedError
-from handiwork.sandboxes.images import CA_BUNDLE, host_image
+from handiwork.sandboxes.images.host import CA_BUNDLE, host_image
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def host(tmp_path):
 
 def contents(image):
     return {
-        str(path.relative_to(image.path)): path.read_bytes()
-        for path in image.path.rglob("*")
+        str(path.relative_to(image.tree)): path.read_bytes()
+        for path in image.tree.rglob("*")
         if path.is_file() and not path.is_symlink()
     }
 
@@ -47,23 +47,23 @@ def test_it_holds_what_is_named_and_no_secret(host, tmp_path):
     assert found[CA_BUNDLE] == b"ROOTS"
     assert "etc/python3/open" in found
     assert not any(b"SECRET" in data or b"person" in data for data in found.values())
-    assert (image.path / "bin").readlink() == Path("usr/bin")
+    assert (image.tree / "bin").readlink() == Path("usr/bin")
     assert found["etc/resolv.conf"].startswith(b"nameserver 127.0.0.1\n")
-    assert (image.path / "tmp").stat().st_mode & 0o7777 == 0o1777
-    assert list((image.path / "usr").iterdir()) == []
+    assert (image.tree / "tmp").stat().st_mode & 0o7777 == 0o1777
+    assert list((image.tree / "usr").iterdir()) == []
 
 
 def test_it_is_built_once_and_anew_when_the_host_changes(host, tmp_path):
     first = host_image(tmp_path / "images", host)
-    made = first.path.stat().st_ino
+    made = first.tree.stat().st_ino
     assert host_image(tmp_path / "images", host) == first
-    assert first.path.stat().st_ino == made
+    assert first.tree.stat().st_ino == made
     (host / "etc/python3/open").write_text("upgraded")
     second = host_image(tmp_path / "images", host)
     assert second.digest != first.digest
-    assert first.path.is_dir()
+    assert first.tree.is_dir()
     assert sorted(entry.name for entry in (tmp_path / "images").iterdir()) == sorted(
-        [first.path.name, second.path.name]
+        [first.digest, second.digest]
     )
 
 
@@ -85,9 +85,9 @@ def test_a_split_usr_is_refused(tmp_path):
 
 def test_this_host_gives_away_no_secret(tmp_path):
     image = host_image(tmp_path / "images")
-    names = {path.name for path in image.path.rglob("*")}
+    names = {path.name for path in image.tree.rglob("*")}
     assert not names & {"shadow", "gshadow", "shadow-", "netrc", ".netrc", "auth.conf", "sudoers"}
     assert not any(name.startswith("ssh_host_") for name in names)
     assert not any(b"PRIVATE KEY-----" in data for data in contents(image).values())
-    assert list((image.path / "root").iterdir()) == []
-    assert list((image.path / "home").iterdir()) == []
+    assert list((image.tree / "root").iterdir()) == []
+    assert list((image.tree / "home").iterdir()) == []
