@@ -22,7 +22,7 @@ if ! command -v "${cc%% *}" >/dev/null 2>&1; then
     exit 1
 fi
 
-agent="agent caps channel dns egress events exec fatal files forward launch link main netlink netns options \
+agent="agent caps channel dns egress erofs events exec fatal files forward launch link main netlink netns options \
 paths probe rootfs seccomp spawn transfer tree walk"
 warnings="-Wall -Wextra -Wformat=2 -Wconversion -Wshadow -Wstrict-prototypes -Wvla -Werror"
 sources() { for name in "$@"; do printf '%s.c ' "$name"; done; }

@@ -31,7 +31,7 @@ enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC |
 
 /* What launcher and child share by inheritance. */
 struct launch {
-    const struct options *options;
+    struct options *options;
     struct sources sources;
     int channel, exit_socket;
     int leash[2]; /* a byte releases the child to its next stage; its end says that the launcher is gone */
@@ -131,13 +131,22 @@ static void open_memory_events(struct launch *launch)
     launch->memory_events[count] = -1;
 }
 
-/* Leaves the standard descriptors and the channel, which becomes number 3; nothing else gets inside. */
+/*
+ * Leaves the standard descriptors, the channel, which becomes number 3, and the image, where it comes as one,
+ * as number 4. Only the first four get inside.
+ */
 static void take_descriptors(struct launch *launch)
 {
+    int image = launch->options->image_fd;
+    if (image >= 0 && (image = fcntl(image, F_DUPFD, 5)) < 0)
+        fatal("image-fd");
     if (launch->options->channel != 3 && dup2(launch->options->channel, 3) < 0)
         fatal("channel");
-    if (syscall(SYS_close_range, 4, UINT_MAX, 0) || fcntl(3, F_SETFD, FD_CLOEXEC))
+    if (image >= 0 && (dup2(image, 4) < 0 || fcntl(4, F_SETFD, FD_CLOEXEC)))
+        fatal("image-fd");
+    if (syscall(SYS_close_range, image < 0 ? 4 : 5, UINT_MAX, 0) || fcntl(3, F_SETFD, FD_CLOEXEC))
         fatal("descriptors");
+    launch->options->image_fd = image < 0 ? -1 : 4;
     launch->channel = 3;
     launch->exit_socket = -1;
     if (launch->options->exit_path) {
@@ -315,7 +324,7 @@ static _Noreturn void child(struct launch *launch)
     agent_serve(&settings);
 }
 
-int launch(const struct options *options, int argc, char **argv)
+int launch(struct options *options, int argc, char **argv)
 {
     struct launch launch = {.options = options, .argc = argc, .argv = argv};
     if (prctl(PR_SET_PDEATHSIG, SIGKILL))
@@ -343,7 +352,7 @@ int launch(const struct options *options, int argc, char **argv)
     close(launch.channel);
     write_maps(options, pid);
     if (options->ranged) {
-        rootfs_map_image(&launch.sources, pid);
+        rootfs_map_image(&launch.sources, options, pid);
         become_root_again();
         set_lowest_oom_score(pid);
     }

@@ -5,6 +5,6 @@
 #include "options.h"
 
 /* Launches a sandbox and stays until it has ended; the arguments are wiped inside. Returns the exit code. */
-int launch(const struct options *options, int argc, char **argv);
+int launch(struct options *options, int argc, char **argv);
 
 #endif

@@ -1,5 +1,6 @@
-/* The verbs of the program: launch, probe, version. */
+/* The verbs of the program: launch, mount, probe, version. */
 #include "channel.h"
+#include "erofs.h"
 #include "fatal.h"
 #include "launch.h"
 #include "probe.h"
@@ -15,11 +16,13 @@ int main(int argc, char **argv)
         options_parse(&options, argc - 2, argv + 2);
         return launch(&options, argc, argv);
     }
+    if (!strcmp(verb, "mount") && argc == 4)
+        return erofs_mount(argv[2], argv[3]);
     if (!strcmp(verb, "probe") && argc == 2)
         return probe();
     if (!strcmp(verb, "version") && argc == 2) {
         printf("%d\n", PROTOCOL_VERSION);
         return 0;
     }
-    fatal_because("usage", "launch OPTIONS | probe | version", EXIT_BAD_USAGE);
+    fatal_because("usage", "launch OPTIONS | mount FD FILE | probe | version", EXIT_BAD_USAGE);
 }

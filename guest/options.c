@@ -36,6 +36,13 @@ static void take_cgroup(struct options *options, const char *value)
     options->cgroups[options->cgroup_count++] = absolute("--cgroup", value);
 }
 
+static void take_layer(struct options *options, const char *value)
+{
+    if (options->layer_count == LAYERS_MAX)
+        fatal_because("--layer", "too many", EXIT_BAD_USAGE);
+    options->layers[options->layer_count++] = absolute("--layer", value);
+}
+
 static bool take_path(struct options *options, const char *name, const char *value)
 {
     if (!strcmp(name, "--root"))
@@ -46,6 +53,8 @@ static bool take_path(struct options *options, const char *name, const char *val
         options->exit_path = absolute(name, value);
     else if (!strcmp(name, "--bundle"))
         options->bundle = absolute(name, value);
+    else if (!strcmp(name, "--layer"))
+        take_layer(options, value);
     else if (!strcmp(name, "--cgroup"))
         take_cgroup(options, value);
     else if (!strcmp(name, "--hostname"))
@@ -59,6 +68,8 @@ static bool take_number(struct options *options, const char *name, const char *v
 {
     if (!strcmp(name, "--channel")) {
         options->channel = (int)number(name, value, INT_MAX);
+    } else if (!strcmp(name, "--image-fd")) {
+        options->image_fd = (int)number(name, value, INT_MAX);
     } else if (!strcmp(name, "--id-base")) {
         options->id_base = (unsigned)number(name, value, UINT_MAX - IDS);
         options->ranged = true;
@@ -80,7 +91,7 @@ static bool take_number(struct options *options, const char *name, const char *v
 
 void options_parse(struct options *options, int argc, char **argv)
 {
-    *options = (struct options){.channel = -1, .hostname = "sandbox", .tmp_mib = 256, .shm_mib = 64};
+    *options = (struct options){.channel = -1, .image_fd = -1, .hostname = "sandbox", .tmp_mib = 256, .shm_mib = 64};
     for (int i = 0; i < argc; i++) {
         if (!strcmp(argv[i], "--host-usr")) {
             options->host_usr = true;
@@ -93,8 +104,10 @@ void options_parse(struct options *options, int argc, char **argv)
         i++;
     }
     struct stat channel;
-    if (!options->root || !options->state)
-        fatal_because("usage", "--root and --state are required", EXIT_BAD_USAGE);
+    if (!options->root == (options->image_fd < 0) || !options->state)
+        fatal_because("usage", "--state and one of --root and --image-fd are required", EXIT_BAD_USAGE);
+    if (options->image_fd >= 0 && !options->ranged)
+        fatal_because("--image-fd", "needs --id-base", EXIT_BAD_USAGE);
     if (options->channel < 3 || fstat(options->channel, &channel) || !S_ISSOCK(channel.st_mode))
         fatal_because("--channel", "not an inherited socket above 2", EXIT_BAD_USAGE);
 }

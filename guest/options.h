@@ -6,14 +6,16 @@
 
 #include <stdbool.h>
 
-enum { CGROUPS_MAX = 16 };
+enum { CGROUPS_MAX = 16, LAYERS_MAX = 32 };
 
 struct options {
-    int channel;
+    int channel, image_fd; /* -1: the image is a directory, `root` */
     const char *root, *state, *exit_path, *bundle, *hostname;
     bool host_usr;
     bool ranged; /* --id-base was given: a range of ids of our own, and an idmapped image */
     unsigned id_base;
+    const char *layers[LAYERS_MAX]; /* between image and upper, topmost first */
+    unsigned layer_count;
     const char *cgroups[CGROUPS_MAX];
     unsigned cgroup_count;
     unsigned tmp_mib, shm_mib;

@@ -71,6 +71,14 @@ static void mount_at(const char *type, const char *target, unsigned long flags, 
         fatal(target);
 }
 
+static int with_attributes(int tree, const char *step, uint64_t attributes)
+{
+    struct mount_attr attr = {.attr_set = attributes, .propagation = MS_PRIVATE};
+    if (tree < 0 || syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr))
+        fatal(step);
+    return tree;
+}
+
 static int clone_tree(const char *path, uint64_t attributes)
 {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
@@ -78,11 +86,15 @@ static int clone_tree(const char *path, uint64_t attributes)
     /* In a user namespace a mount cannot be copied without what is mounted on it. */
     if (tree < 0 && errno == EINVAL)
         tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, flags | AT_RECURSIVE);
-    if (tree < 0)
-        fatal(path);
-    struct mount_attr attr = {.attr_set = attributes, .propagation = MS_PRIVATE};
-    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr))
-        fatal(path);
+    return with_attributes(tree, path, attributes);
+}
+
+/* A mount that belongs to nobody's tree yet can be copied from Linux 6.15 on. */
+static int clone_mount(int mount, uint64_t attributes)
+{
+    unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+    int tree = with_attributes((int)syscall(SYS_open_tree, mount, "", flags), "image-fd", attributes);
+    close(mount); /* it shows the host's ids */
     return tree;
 }
 
@@ -97,7 +109,9 @@ static void attach(int tree, const char *target)
 void rootfs_open_sources(struct sources *sources, const struct options *options)
 {
     const uint64_t still = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-    sources->image = clone_tree(options->root, still);
+    sources->image = options->root ? clone_tree(options->root, still) : clone_mount(options->image_fd, still);
+    for (unsigned i = 0; i < options->layer_count; i++)
+        sources->layers[i] = clone_tree(options->layers[i], still);
     /* Not idmapped: what only the host's root may read in its /usr is not the sandbox's to read. */
     sources->usr = options->host_usr ? clone_tree("/usr", still) : -1;
     sources->bundle = options->bundle ? clone_tree(options->bundle, still | MOUNT_ATTR_NOEXEC) : -1;
@@ -108,14 +122,23 @@ void rootfs_open_sources(struct sources *sources, const struct options *options)
     }
 }
 
-void rootfs_map_image(const struct sources *sources, int pid)
+static void map_ids(const char *step, int tree, int users)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)users};
+    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr))
+        fatal(step);
+}
+
+void rootfs_map_image(const struct sources *sources, const struct options *options, int pid)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
     int users = open(path, O_RDONLY | O_CLOEXEC);
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)users};
-    if (users < 0 || syscall(SYS_mount_setattr, sources->image, "", AT_EMPTY_PATH, &attr, sizeof attr))
-        fatal("idmapped image");
+    if (users < 0)
+        fatal(path);
+    map_ids("idmapped image", sources->image, users);
+    for (unsigned i = 0; i < options->layer_count; i++)
+        map_ids("idmapped layer", sources->layers[i], users);
     close(users);
 }
 
@@ -126,14 +149,25 @@ void rootfs_prepare_state(const struct options *options)
         fatal(options->state);
     make_directory("lower", 0755);
     make_directory("merged", 0755);
+    for (unsigned i = 0; i < options->layer_count; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "layer%u", i);
+        make_directory(name, 0755);
+    }
 }
 
-static void mount_overlay(int image)
+static void mount_overlay(const struct sources *sources, const struct options *options)
 {
-    attach(image, "lower");
+    char name[16], data[64 + sizeof name * LAYERS_MAX] = "lowerdir=";
+    for (unsigned i = 0; i < options->layer_count; i++) {
+        snprintf(name, sizeof name, "layer%u", i);
+        attach(sources->layers[i], name);
+        strcat(strcat(data, name), ":");
+    }
+    attach(sources->image, "lower");
     /* Inside a user namespace trusted.* attributes cannot be set; without userxattr a directory that was
      * removed and made again would show the image's files. */
-    const char *data = "lowerdir=lower,upperdir=upper,workdir=work,userxattr";
+    strcat(data, "lower,upperdir=upper,workdir=work,userxattr");
     if (mount("overlay", "merged", "overlay", MS_NOSUID | MS_NODEV, data))
         fatal("overlay");
 }
@@ -201,7 +235,7 @@ void rootfs_enter(const struct sources *sources, const struct options *options)
 {
     static const char *const directories[] = {"/proc", "/dev", "/sys", "/tmp", "/workspace", "/home"};
     char text[64];
-    mount_overlay(sources->image);
+    mount_overlay(sources, options);
     int proc = new_proc();
     /* Only now are targets looked up: links in the image or in an earlier upper lead nowhere but inside. */
     pivot();

@@ -8,14 +8,14 @@ enum { DEVICES = 6 };
 
 /* Detached copies of mounts of the host, ready to be attached inside; -1 where there is none. */
 struct sources {
-    int image, usr, bundle, devices[DEVICES];
+    int image, layers[LAYERS_MAX], usr, bundle, devices[DEVICES];
 };
 
 /* Opens them. By the launcher when it is privileged, else by the child in its own mount namespace. */
 void rootfs_open_sources(struct sources *sources, const struct options *options);
 
-/* Maps the image's ids through the user namespace of `pid`. */
-void rootfs_map_image(const struct sources *sources, int pid);
+/* Maps the ids of image and layers through the user namespace of `pid`. */
+void rootfs_map_image(const struct sources *sources, const struct options *options, int pid);
 
 /* Makes the directories that the mounts need; the current directory becomes the state directory. */
 void rootfs_prepare_state(const struct options *options);

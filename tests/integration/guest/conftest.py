@@ -190,7 +190,9 @@ class Channel:
 class Box(Channel):
     """A launched sandbox and its directories."""
 
-    def __init__(self, binary, folder, *, ranged, options=(), exit_path=None, parent=None):
+    def __init__(
+        self, binary, folder, *, ranged, options=(), exit_path=None, parent=None, image_fd=None
+    ):
         self.folder, self.ranged = folder, ranged
         self.image = make_image(folder)
         state = folder / "state"
@@ -202,13 +204,17 @@ class Box(Channel):
         for path in owned:
             os.chown(path, owner, owner, follow_symlinks=False)
         ours, theirs = socket.socketpair()
-        argv = [binary, "launch", "--channel", str(theirs.fileno()), "--root", self.image]
+        argv = [binary, "launch", "--channel", str(theirs.fileno())]
+        argv += ["--root", self.image] if image_fd is None else ["--image-fd", str(image_fd)]
         argv += ["--state", state, "--host-usr", *options]
         argv += ["--id-base", str(ID_BASE)] if ranged else []
         argv += ["--exit", exit_path] if exit_path else []
         user = {} if ranged else {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         self.launcher = subprocess.Popen(
-            [*(parent or []), *argv], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, **user
+            [*(parent or []), *argv],
+            pass_fds=[theirs.fileno(), *([] if image_fd is None else [image_fd])],
+            stderr=subprocess.PIPE,
+            **user,
         )
         theirs.close()
         super().__init__(ours)
@@ -267,6 +273,12 @@ def make_image(folder):
     (image / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
     (image / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     return image
+
+
+@pytest.fixture
+def bare_image():
+    """Makes the image that a sandbox will stand on, for tests that change it first."""
+    return make_image
 
 
 @pytest.fixture(scope="session")
