@@ -6,13 +6,23 @@ from the thread of the event loop.
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from handiwork.model.errors import UnsupportedError
+from handiwork.process import is_root
 
-CHANNEL_FD = 3
+CHANNEL_FD, IMAGE_FD = 3, 4
+TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TIE = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "--")
+_OWN_NAMESPACES = (
+    *("/usr/bin/unshare", "--pid", "--fork", "--kill-child"),
+    *("--mount", "--mount-proc", "--"),
+)
 STOP_SECONDS = 2.0
 ERROR_BYTES = 4096
 OUTPUT_BYTES = 65_536
@@ -73,25 +83,26 @@ def _read_available(descriptor: int) -> bytes:
         return b""
 
 
-def _spawn(argv: Sequence[str], channel: int | None, stdout: int | None) -> HostProcess:
-    """Start a program with an empty environment and no descriptor but those named here."""
+def _spawn(
+    argv: Sequence[str],
+    descriptors: Mapping[int, int],
+    *,
+    env: Mapping[str, str] | None = None,
+) -> HostProcess:
+    """Start a program with this environment (empty) and no descriptor but those named here."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_DUP2, writer, 2),
+        *((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()),
     ]
-    if stdout is None:
-        actions.append((os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0))
-    else:
-        actions.append((os.POSIX_SPAWN_DUP2, stdout, 1))
-    if channel is not None:
-        actions.append((os.POSIX_SPAWN_DUP2, channel, CHANNEL_FD))
     try:
         pid = os.posix_spawn(
             argv[0],
             list(argv),
-            {},
+            dict(env or {}),
             file_actions=actions,
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
@@ -106,9 +117,35 @@ def _spawn(argv: Sequence[str], channel: int | None, stdout: int | None) -> Host
     return HostProcess(pid, reader)
 
 
-def launch(argv: Sequence[str], channel: int) -> HostProcess:
-    """Start a launcher; `channel` becomes its descriptor 3. UnsupportedError when it cannot start."""
-    return _spawn(argv, channel, None)
+def launch(argv: Sequence[str], channel: int, image: int | None = None) -> HostProcess:
+    """Start a launcher; `channel` becomes its descriptor 3, `image` 4.
+
+    UnsupportedError when it cannot start.
+    """
+    image = None if image is None else fcntl.fcntl(image, fcntl.F_DUPFD_CLOEXEC, IMAGE_FD + 1)
+    channel = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, IMAGE_FD + 1)
+    try:
+        return _spawn(argv, {CHANNEL_FD: channel, **({IMAGE_FD: image} if image else {})})
+    finally:
+        os.close(channel)
+        if image is not None:
+            os.close(image)
+
+
+def start_tool(argv: Sequence[str], directory: Path, stdout: int | None, told: int) -> HostProcess:
+    """Start a program of the host's that works on images; UnsupportedError when it is not there.
+
+    Whatever it starts or mounts is gone when it ends, and when we do: as root it has process ids and
+    mounts of its own. `directory` is where it works, its home, and where it puts temporary files.
+    Its errors, and its output where `stdout` is None, go to `told`.
+    """
+    found = shutil.which(argv[0], path=TOOL_PATH)
+    if found is None:
+        raise UnsupportedError(f"{argv[0]} is not on this host: install the package that has it")
+    whole = [*_TIE, *(_OWN_NAMESPACES if is_root() else ()), "/usr/bin/env", "-C", str(directory)]
+    env = {"PATH": TOOL_PATH, "HOME": str(directory), "TMPDIR": str(directory), "LANG": "C.UTF-8"}
+    descriptors = {1: told if stdout is None else stdout, 2: told}
+    return _spawn([*whole, found, *argv[1:]], descriptors, env=env)
 
 
 async def capture(argv: Sequence[str], seconds: float) -> tuple[int, str]:
@@ -116,7 +153,7 @@ async def capture(argv: Sequence[str], seconds: float) -> tuple[int, str]:
     reader, writer = os.pipe()
     try:
         try:
-            process = _spawn(argv, None, writer)
+            process = _spawn(argv, {1: writer})
         finally:
             os.close(writer)
         try:

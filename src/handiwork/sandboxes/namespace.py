@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from handiwork.model.errors import (
     ConflictError,
     HandiworkError,
@@ -27,8 +29,9 @@ from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
 from handiwork.sandboxes.guest_client import GuestSandbox
-from handiwork.sandboxes.host import CHANNEL_FD, HostProcess, launch
+from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
 from handiwork.sandboxes.images.image import Image
+from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.states import Meta, States
 from handiwork.sandboxes.trees import remove_tree
@@ -74,6 +77,7 @@ class NamespaceDriver:
         self._ranged = is_root()
         self._images = images or Images(data_dir / "images")
         self._states = States(data_dir / "sandboxes", ranged=self._ranged, first_id=first_id)
+        self._images.held_by(self._states.standing)
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
         self._running: dict[str, _Running] = {}
@@ -88,6 +92,7 @@ class NamespaceDriver:
             "seccomp": True,
             "no_new_privileges": True,
             "own_id_range": self._ranged,
+            "image_from_one_file": self._ranged and can_mount_files(),
             "memory_limit": "memory" in limits,
             "process_limit": True,
             "cpu_limit": "cpu" in limits,
@@ -108,13 +113,15 @@ class NamespaceDriver:
     async def restore(self, spec: SandboxSpec) -> GuestSandbox:
         """Wake one from the state that `sleep`, or a crash, left."""
         check_env(spec.env)
-        current = await self._images.resolve(spec.image)
         async with self._lock(spec.id):
             running = self._running.get(spec.id)
             if running is not None and running.channel.reason is None:
                 raise ConflictError(f"sandbox {spec.id} is running")
             await self._stop(spec.id)
-            meta = self._states.load(spec.id, current.digest)
+            meta = self._states.load(spec.id, "")
+            if not meta.image:  # a crash left no meta file
+                current = await self._images.resolve(spec.image)
+                meta = msgspec.structs.replace(meta, image=current.digest)
             image = await self._images.find(meta.image)
             return await self._start(spec, meta, image, new=False)
 
@@ -141,12 +148,13 @@ class NamespaceDriver:
     async def _start(
         self, spec: SandboxSpec, meta: Meta, image: Image, *, new: bool
     ) -> GuestSandbox:
-        argv = self._argv(spec, meta, image)
+        mount = await self._mount(image)
+        argv = self._argv(spec, meta, image, mount)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
             try:
-                process = launch(argv, theirs.fileno())
+                process = launch(argv, theirs.fileno(), mount)
             except BaseException:
                 ours.close()
                 await self._cgroups.remove(spec.id)
@@ -164,7 +172,14 @@ class NamespaceDriver:
             await self._fail(spec.id, running, error)
             raise
         self._running[spec.id] = running
-        return NamespaceSandbox(spec, channel, ranged=self._ranged)
+        env = {**DEFAULT_ENV, **image.env, **spec.env}
+        return NamespaceSandbox(spec.id, channel, env, ranged=self._ranged)
+
+    async def _mount(self, image: Image) -> int | None:
+        """Return the image's mount where it is one file and we can; else its directory serves."""
+        if image.erofs is None or not self._ranged or not can_mount_files():
+            return None
+        return await self._images.mounts.get(image, self._agent)
 
     async def _fail(self, sandbox_id: str, running: _Running, error: BaseException) -> None:
         """Clean up after a start that failed; tells the launcher's own reason if there is one."""
@@ -176,12 +191,13 @@ class NamespaceDriver:
                 f"sandbox {sandbox_id} did not start: {line}; `handiwork doctor` tells what is missing"
             ) from error
 
-    def _argv(self, spec: SandboxSpec, meta: Meta, image: Image) -> list[str]:
+    def _argv(self, spec: SandboxSpec, meta: Meta, image: Image, mount: int | None) -> list[str]:
         state = self._states.path(spec.id)
         limits = spec.limits
         argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD)]
         argv += ["--host-usr"] if image.host_usr else []
-        argv += ["--root", str(image.tree), "--state", str(state), "--hostname", spec.hostname]
+        argv += ["--root", str(image.tree)] if mount is None else ["--image-fd", str(IMAGE_FD)]
+        argv += ["--state", str(state), "--hostname", spec.hostname]
         argv += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
         argv += ["--nofile", str(limits.open_files), "--fsize-mib", str(limits.file_size_mib)]
         if meta.id_base:
@@ -214,8 +230,10 @@ class NamespaceDriver:
 class NamespaceSandbox(GuestSandbox):
     """One running sandbox of this tier; rootless it has one user, root."""
 
-    def __init__(self, spec: SandboxSpec, channel: Channel, *, ranged: bool) -> None:
-        super().__init__(spec.id, channel, {**DEFAULT_ENV, **spec.env})
+    def __init__(
+        self, sandbox_id: str, channel: Channel, env: Mapping[str, str], *, ranged: bool
+    ) -> None:
+        super().__init__(sandbox_id, channel, env)
         self._ranged = ranged
 
     def check(self, request: ExecRequest) -> None:

@@ -60,6 +60,13 @@ class States:
         """Return the id of every state, sorted."""
         return sorted(entry.name for entry in self._directory.iterdir() if is_id(entry.name))
 
+    def standing(self) -> dict[str, list[str]]:
+        """Return the ids of the states that stand on each image."""
+        found: dict[str, list[str]] = {}
+        for name in self.ids():
+            found.setdefault(self._meta(self.path(name), "").image, []).append(name)
+        return found
+
     def make(self, sandbox_id: str, image: str, now: datetime) -> Meta:
         """Make an empty state with an id range of its own; ConflictError when there is one."""
         path = self.path(sandbox_id)

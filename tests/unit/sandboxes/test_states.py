@@ -33,6 +33,13 @@ def test_a_state_is_made_saved_and_loaded(tmp_path):
         states.make("sbx_aaaaaaaa", "digest", NOW)
 
 
+def test_it_tells_what_states_stand_on(tmp_path):
+    states = open_states(tmp_path)
+    for name, image in (("sbx_aaaaaaaa", "one"), ("sbx_bbbbbbbb", "two"), ("sbx_cccccccc", "one")):
+        states.save(states.make(name, image, NOW))
+    assert states.standing() == {"one": ["sbx_aaaaaaaa", "sbx_cccccccc"], "two": ["sbx_bbbbbbbb"]}
+
+
 @pytest.mark.root
 def test_ranges_are_unique_among_all_states(tmp_path):
     states = open_states(tmp_path)

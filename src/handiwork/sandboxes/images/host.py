@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 
 from handiwork.model.errors import UnsupportedError
+from handiwork.model.image import HOST_IMAGE
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.place import RECORD, ROOTS, TREE, Record, image_at
 from handiwork.sandboxes.trees import remove_tree
 
-HOST_IMAGE = "host"
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_ENTRIES = 20_000
 CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
@@ -153,7 +153,12 @@ def _build(target: Path, items: list[Item]) -> None:
     _build_tree(target / TREE, items)
     roots = next(item.content for item in items if item.path == CA_BUNDLE)
     (target / ROOTS).write_bytes(roots)
-    (target / RECORD).write_bytes(msgspec.json.encode(Record(host_usr=True)))
+    (target / RECORD).write_bytes(msgspec.json.encode(_record(items)))
+
+
+def _record(items: list[Item]) -> Record:
+    size = sum(len(item.content) for item in items if item.kind == "file")
+    return Record(source=HOST_IMAGE, size_bytes=size, entries=len(items), host_usr=True)
 
 
 def _build_tree(target: Path, items: list[Item]) -> None:

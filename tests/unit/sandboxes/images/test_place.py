@@ -8,7 +8,7 @@ DIGEST = "a" * 64
 def test_an_image_is_what_lies_at_its_digest(tmp_path):
     place = tmp_path / DIGEST
     (place / "root").mkdir(parents=True)
-    (place / "image.json").write_text('{"host_usr": true}')
+    (place / "image.json").write_text('{"source": "host", "host_usr": true}')
     image = image_at(tmp_path, DIGEST)
     assert (image.tree, image.erofs, image.host_usr) == (place / "root", None, True)
     (place / "image.erofs").write_text("x")

@@ -1,0 +1,53 @@
+"""What an image may hold, and how much of it: every number here refuses by name. Pure."""
+
+import msgspec
+
+from handiwork.model.errors import ConfigError
+
+
+class ImageError(ConfigError):
+    """What was given is no image, breaks a rule or is over a limit; the message says which."""
+
+
+class ImageLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one image. `ratio` is of what comes out to what went in, from 64 MiB on."""
+
+    archive_bytes: int = 32 << 30
+    total_bytes: int = 32 << 30
+    entries: int = 1_000_000
+    layers: int = 128
+    ratio: int = 300
+    path_bytes: int = 4096
+    depth: int = 100
+    extension_bytes: int = 1 << 20
+    attributes_bytes: int = 64 << 10
+    document_bytes: int = 8 << 20
+
+
+RATIO_COUNTS_FROM_BYTES = 64 << 20
+NAME_BYTES = 255
+IDS = 65_536
+"""Owners that a sandbox can have: its range of ids."""
+
+
+def shown(name: bytes) -> str:
+    """Return a name of an archive as an error may quote it: short and printable."""
+    return repr(name[:120].decode("utf-8", "backslashreplace"))
+
+
+def parts_of(name: bytes, limits: ImageLimits) -> tuple[bytes, ...]:
+    """Return the plain names of an archive's path, () for its root; ImageError if it leads out."""
+    if name.startswith(b"/"):
+        raise ImageError(f"the archive has an absolute path: {shown(name)}")
+    if len(name) > limits.path_bytes:
+        raise ImageError(f"the archive has a path of over {limits.path_bytes} bytes")
+    if b"\0" in name:
+        raise ImageError(f"the archive has a path with a zero byte: {shown(name)}")
+    parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
+    if b".." in parts:
+        raise ImageError(f"the archive has a path with '..': {shown(name)}")
+    if len(parts) > limits.depth:
+        raise ImageError(f"the archive is deeper than {limits.depth} directories: {shown(name)}")
+    if any(len(part) > NAME_BYTES for part in parts):
+        raise ImageError(f"the archive has a name of over {NAME_BYTES} bytes: {shown(name)}")
+    return parts
