@@ -33,6 +33,7 @@ from handiwork.model.sandbox import (
     SandboxState,
 )
 from handiwork.model.wire import OutputFile
+from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.protocol import Stream
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import SandboxRequest
@@ -324,6 +325,7 @@ async def served_api(
 
     parts: dict[str, Any] = {
         "store": store,
+        "images": Images(folder / "images"),
         "sandboxes": served.sandboxes,
         "boundary": PretendBoundary(),
         "stop_session": stop_session,

@@ -40,6 +40,7 @@ from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.model.language_model import KeyedModel
 from handiwork.model.policy import AllowRule, Match, Policy, PolicyLayer
 from handiwork.observe.metrics import Metrics
+from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
 from handiwork.sandboxes.protocol import Driver
@@ -171,9 +172,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         store = await stack.enter_async_context(opened_store(layout))
         keys = await local_keys(store) if settings.local_brain.enabled else None
         environments = await environments_with_keys(settings, keys, store)
-        drivers = _drivers(settings, layout, environments)
+        images = Images(layout.images)
+        drivers = _drivers(settings, layout, images, environments)
         models = await _models(settings, store)
-        parts = _Parts(settings, layout, ports, store, keys, environments, drivers, models)
+        parts = _Parts(settings, layout, ports, store, keys, environments, images, drivers, models)
         yield await _start(parts, stack)
 
 
@@ -199,6 +201,7 @@ class _Parts:
     store: Store
     keys: LocalKeys | None
     environments: Sequence[tuple[EnvironmentSettings, str]]
+    images: Images
     drivers: Mapping[str, Driver]
     models: Sequence[KeyedModel]
     metrics: Metrics = field(default_factory=Metrics)
@@ -231,6 +234,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     runs = await _runs(parts, live, stack)
     control = Control(
         store=parts.store,
+        images=parts.images,
         sandboxes=live,
         boundary=registry,
         stop_session=lambda session_id: _stop(parts.store, served, session_id),
@@ -369,18 +373,27 @@ async def _webhook_keys(settings: Settings, store: Store) -> tuple[bytes, ...]:
 
 
 def make_driver(
-    directory: Path, *, clock: Callable[[], datetime], first_id: int = SandboxSettings().first_id
+    directory: Path,
+    *,
+    clock: Callable[[], datetime],
+    first_id: int = SandboxSettings().first_id,
+    images: Images | None = None,
 ) -> NamespaceDriver:
     """Return the namespace driver on a directory; `doctor` and the benchmarks use it alone."""
-    return NamespaceDriver(directory, GUEST_AGENT, clock=clock, first_id=first_id)
+    return NamespaceDriver(directory, GUEST_AGENT, clock=clock, first_id=first_id, images=images)
 
 
 def _drivers(
-    settings: Settings, layout: Layout, environments: Sequence[tuple[EnvironmentSettings, str]]
+    settings: Settings,
+    layout: Layout,
+    images: Images,
+    environments: Sequence[tuple[EnvironmentSettings, str]],
 ) -> Mapping[str, Driver]:
     """Return the tiers of this host; every tier that a setting names must be among them."""
     drivers: dict[str, Driver] = {}
-    namespace = make_driver(layout.sandboxes, clock=now, first_id=settings.sandbox.first_id)
+    namespace = make_driver(
+        layout.sandboxes, clock=now, first_id=settings.sandbox.first_id, images=images
+    )
     drivers[namespace.tier] = namespace
     wanted = {settings.sandbox.tier, *(one.tier for one, _ in environments)}
     for tier in sorted(wanted - drivers.keys()):

@@ -7,7 +7,7 @@ only module that reads the environment.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -78,6 +78,18 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     max_sandboxes: int = 64
     min_free_memory_mib: int = 256
     limits: Limits = msgspec.field(default_factory=Limits)
+
+
+class ImageSettings(Section, frozen=True, kw_only=True):
+    """Where images come from. `debian_mirror` empty: where this host's own apt gets its packages.
+
+    `build_network`: whether the steps of a Dockerfile have no network, or this host's own, past the
+    proxy. It is the operator's to say, never that of who asks for a build.
+    """
+
+    debian_mirror: str = ""
+    build_network: Literal["none", "host"] = "none"
+    build_seconds: float = 3600.0
 
 
 class SessionSettings(Section, frozen=True, kw_only=True):
@@ -175,6 +187,7 @@ class Settings(Section, frozen=True, kw_only=True):
     local_brain: LocalBrainSettings = msgspec.field(default_factory=LocalBrainSettings)
     environments: tuple[EnvironmentSettings, ...] = ()
     sandbox: SandboxSettings = msgspec.field(default_factory=SandboxSettings)
+    images: ImageSettings = msgspec.field(default_factory=ImageSettings)
     sessions: SessionSettings = msgspec.field(default_factory=SessionSettings)
     tools: ToolSettings = msgspec.field(default_factory=ToolSettings)
     staging: StagingSettings = msgspec.field(default_factory=StagingSettings)

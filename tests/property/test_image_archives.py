@@ -10,8 +10,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handiwork.model.errors import ConfigError
 from handiwork.sandboxes.images.reading import unpack
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits
+from handiwork.sandboxes.images.rules import ImageLimits
 from handiwork.sandboxes.images.writing import Writer
 from image_archives import Oci, entry, tar
 
@@ -49,7 +50,7 @@ def made(data, folder):
     with ExitStack() as files:
         try:
             found = unpack([data], folder, files, limits=LIMITS)
-        except ImageError as error:
+        except ConfigError as error:
             return str(error)
         owned = os.geteuid() == 0
         return Writer(found.sources, owned=owned).write(found.root, folder / "root")

@@ -13,6 +13,7 @@ from handiwork.egress.protocol import Boundary
 from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.observe.metrics import Metrics
+from handiwork.sandboxes.images.store import Images
 from handiwork.sessions.runs import Runs
 from handiwork.store.protocol import Store
 
@@ -29,6 +30,7 @@ class Control:
     """
 
     store: Store
+    images: Images
     sandboxes: LiveSandboxes
     boundary: Boundary
     stop_session: Callable[[str], Awaitable[None]]

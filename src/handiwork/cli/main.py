@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from handiwork.cli import agent, audit, model, policy, sandbox, secret, session, webhook
+from handiwork.cli import agent, audit, image, model, policy, sandbox, secret, session, webhook
 from handiwork.cli.demo.command import demo
 from handiwork.cli.doctor import doctor
 from handiwork.cli.init import init
@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for noun in (sandbox, session, policy, secret, agent, audit, webhook, model):
+for noun in (sandbox, session, policy, secret, agent, audit, webhook, model, image):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 app.command("up")(up)
 app.command("init")(init)

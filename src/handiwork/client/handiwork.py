@@ -7,6 +7,7 @@ from typing import Self
 
 import msgspec
 
+from handiwork.client.images import Images
 from handiwork.client.link import Link
 from handiwork.client.models import Models
 from handiwork.client.runs import Runs
@@ -40,6 +41,7 @@ class Handiwork:
         self.policies = Policies(link)
         self.secrets = Secrets(link)
         self.models = Models(link)
+        self.images = Images(link)
         self.audit = Audit(link)
         self.environments = Environments(link)
         self.runs = Runs(link)

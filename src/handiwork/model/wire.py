@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from handiwork.model import errors
 from handiwork.model.errors import GuestError, HandiworkError, PolicyDeniedError
+from handiwork.model.image import ImageInfo, ImageProgress
 from handiwork.model.language_model import Dollars, ModelSettings, Tokens
 from handiwork.model.policy import Decision, Policy
 from handiwork.model.redacted import shown_as_repr
@@ -201,6 +202,14 @@ class ExecFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream: Literal["stdout", "stderr"] | None = None
     data: bytes = b""
     result: ExecResult | None = None
+    error: ErrorBody | None = None
+
+
+class ImageFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a build: how far it is, or the image, or why there is none."""
+
+    progress: ImageProgress | None = None
+    image: ImageInfo | None = None
     error: ErrorBody | None = None
 
 

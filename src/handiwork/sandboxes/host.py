@@ -21,7 +21,7 @@ TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TIE = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "--")
 _OWN_NAMESPACES = (
     *("/usr/bin/unshare", "--pid", "--fork", "--kill-child"),
-    *("--mount", "--mount-proc", "--"),
+    *("--mount", "--mount-proc"),
 )
 STOP_SECONDS = 2.0
 ERROR_BYTES = 4096
@@ -132,17 +132,20 @@ def launch(argv: Sequence[str], channel: int, image: int | None = None) -> HostP
             os.close(image)
 
 
-def start_tool(argv: Sequence[str], directory: Path, stdout: int | None, told: int) -> HostProcess:
+def start_tool(
+    argv: Sequence[str], directory: Path, stdout: int | None, told: int, *, network: bool
+) -> HostProcess:
     """Start a program of the host's that works on images; UnsupportedError when it is not there.
 
     Whatever it starts or mounts is gone when it ends, and when we do: as root it has process ids and
     mounts of its own. `directory` is where it works, its home, and where it puts temporary files.
-    Its errors, and its output where `stdout` is None, go to `told`.
+    Its errors, and its output where `stdout` is None, go to `told`. Without `network` root's has none.
     """
     found = shutil.which(argv[0], path=TOOL_PATH)
     if found is None:
         raise UnsupportedError(f"{argv[0]} is not on this host: install the package that has it")
-    whole = [*_TIE, *(_OWN_NAMESPACES if is_root() else ()), "/usr/bin/env", "-C", str(directory)]
+    own = (*_OWN_NAMESPACES, *(() if network else ("--net",)), "--") if is_root() else ()
+    whole = [*_TIE, *own, "/usr/bin/env", "-C", str(directory)]
     env = {"PATH": TOOL_PATH, "HOME": str(directory), "TMPDIR": str(directory), "LANG": "C.UTF-8"}
     descriptors = {1: told if stdout is None else stdout, 2: told}
     return _spawn([*whole, found, *argv[1:]], descriptors, env=env)

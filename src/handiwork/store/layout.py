@@ -46,8 +46,13 @@ class Layout:
 
     @property
     def sandboxes(self) -> Path:
-        """State and images of the sandbox drivers."""
+        """State of the sandbox drivers."""
         return self.root / "sandboxes"
+
+    @property
+    def images(self) -> Path:
+        """Images, for the drivers of every tier."""
+        return self.root / "images"
 
     @property
     def skills(self) -> Path:

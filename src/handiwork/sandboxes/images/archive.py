@@ -11,7 +11,8 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits, parts_of, shown
+from handiwork.model.errors import ConfigError
+from handiwork.sandboxes.images.rules import ImageLimits, parts_of, shown
 from handiwork.sandboxes.images.tars import Member
 
 T = TypeVar("T")
@@ -141,7 +142,7 @@ class _Archive:
     def saved(self) -> Found:
         listed = self._decoded(self._names["manifest.json"], list[_Saved])
         if len(listed) != 1:
-            raise ImageError(f"the archive holds {len(listed)} images: save one alone")
+            raise ConfigError(f"the archive holds {len(listed)} images: save one alone")
         config = self._decoded(self._named(listed[0].config), _Config)
         return _found("docker", [self._named(name) for name in listed[0].layers], config)
 
@@ -149,12 +150,12 @@ class _Archive:
         ours = _ARCHITECTURES.get(platform.machine(), platform.machine())
         fits = [one for one in offered if _runs_on(one, ours)]
         if len(fits) != 1:
-            raise ImageError(
+            raise ConfigError(
                 f"the archive holds {len(fits)} images for linux/{ours}: it must hold one"
             )
         if "index" in fits[0].media_type or "list" in fits[0].media_type:
             if depth >= MAX_NESTING:
-                raise ImageError("the archive's index leads to too many others")
+                raise ConfigError("the archive's index leads to too many others")
             return self._manifest(self._document(fits[0], _Index).manifests, depth + 1)
         return self._document(fits[0], _Manifest)
 
@@ -163,17 +164,17 @@ class _Archive:
 
     def _decoded(self, blob: Blob, kind: type[T]) -> T:
         if blob.size > self._limits.document_bytes:
-            raise ImageError(f"{blob.name} is larger than {self._limits.document_bytes} bytes")
+            raise ConfigError(f"{blob.name} is larger than {self._limits.document_bytes} bytes")
         try:
             return msgspec.json.decode(self._read(blob), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ImageError(f"{blob.name} is not what it should be: {error}") from None
+            raise ConfigError(f"{blob.name} is not what it should be: {error}") from None
 
     def _blob(self, descriptor: _Descriptor) -> Blob:
         sha256 = descriptor.digest.removeprefix("sha256:")
         blob = self._named(f"blobs/sha256/{sha256}")
         if blob.size != descriptor.size:
-            raise ImageError(
+            raise ConfigError(
                 f"the archive's {blob.name} has {blob.size} bytes, but is told to have"
                 f" {descriptor.size}"
             )
@@ -182,7 +183,7 @@ class _Archive:
     def _named(self, name: str) -> Blob:
         found = self._names.get(posixpath.normpath(name))
         if found is None:
-            raise ImageError(f"the archive lacks {shown(name.encode())}, which it names")
+            raise ConfigError(f"the archive lacks {shown(name.encode())}, which it names")
         return found
 
 
@@ -195,7 +196,7 @@ def _runs_on(one: _Descriptor, architecture: str) -> bool:
 def _found(kind: str, blobs: list[Blob], config: _Config) -> Found:
     told = config.rootfs.diff_ids
     if len(told) != len(blobs):
-        raise ImageError(f"the image has {len(blobs)} layers, but tells of {len(told)}")
+        raise ConfigError(f"the image has {len(blobs)} layers, but tells of {len(told)}")
     settings = config.config or _Settings()
     pairs = zip(blobs, told, strict=True)
     return Found(

@@ -1,6 +1,8 @@
 """What every sandbox expects of its image, put into a tree that may lack it. Pure."""
 
+from handiwork.model.errors import ConfigError
 from handiwork.sandboxes.images.nodes import Extent, Node, directory
+from handiwork.sandboxes.images.rules import shown
 
 CA_BUNDLE = b"etc/ssl/certs/ca-certificates.crt"
 MAX_BUNDLE_BYTES = 4 << 20
@@ -35,6 +37,20 @@ def _put(place: Node, files: dict[bytes, bytes]) -> None:
     if place.kind == "directory":
         for name, content in files.items():
             place.children[name] = Node(kind="file", mode=0o644, content=content)
+
+
+def put_file(root: Node, path: bytes, content: bytes, mode: int) -> None:
+    """Add a file at an absolute path; ConfigError where that leads through a link or a file."""
+    place = root
+    *parents, name = path.strip(b"/").split(b"/")
+    for part in parents:
+        place = place.children.setdefault(part, directory())
+        if place.kind != "directory":
+            raise ConfigError(f"{shown(path)} leads through a {place.kind} of the image")
+    there = place.children.get(name)
+    if there is not None and there.kind == "directory":
+        raise ConfigError(f"{shown(path)} is a directory of the image")
+    place.children[name] = Node(kind="file", mode=mode, content=content)
 
 
 def find(root: Node, path: bytes) -> Node | None:

@@ -6,8 +6,9 @@ through this tree, and one that meets a link or a file on its way is refused.
 
 from collections.abc import Iterable, Mapping
 
+from handiwork.model.errors import ConfigError
 from handiwork.sandboxes.images.nodes import Extent, Node, directory
-from handiwork.sandboxes.images.rules import IDS, ImageError, ImageLimits, parts_of, shown
+from handiwork.sandboxes.images.rules import IDS, ImageLimits, parts_of, shown
 from handiwork.sandboxes.images.tars import Member
 
 WHITEOUT = b".wh."
@@ -32,7 +33,7 @@ class Layers:
         """Put a layer over the tree; whiteouts take away only what lower layers hold."""
         self._layers += 1
         if self._layers > self._limits.layers:
-            raise ImageError(f"the image has more than {self._limits.layers} layers")
+            raise ConfigError(f"the image has more than {self._limits.layers} layers")
         added = []
         for member in members:
             self._count(member)
@@ -50,9 +51,9 @@ class Layers:
         self._entries += 1
         self._bytes += member.size
         if self._entries > self._limits.entries:
-            raise ImageError(f"the image has more than {self._limits.entries} entries")
+            raise ConfigError(f"the image has more than {self._limits.entries} entries")
         if self._bytes > self._limits.total_bytes:
-            raise ImageError(f"the image holds more than {self._limits.total_bytes} bytes")
+            raise ConfigError(f"the image holds more than {self._limits.total_bytes} bytes")
 
     def _take_away(self, parts: tuple[bytes, ...]) -> None:
         parent = self._existing(parts[:-1])
@@ -81,14 +82,14 @@ class Layers:
                 found = node.children[part] = directory()
                 self._entries += 1
             elif found.kind != "directory":
-                raise ImageError(f"the archive has a path through a {found.kind}: {shown(name)}")
+                raise ConfigError(f"the archive has a path through a {found.kind}: {shown(name)}")
             node = found
         return node
 
     def _add(self, parts: tuple[bytes, ...], member: Member, source: int) -> None:
         if not parts:
             if member.kind != "directory":
-                raise ImageError("the archive has something other than a directory as its root")
+                raise ConfigError("the archive has something other than a directory as its root")
             _settle(self.root, member)
             return
         parent = self._parent(parts, member.name)
@@ -106,7 +107,7 @@ class Layers:
         parent = self._existing(parts[:-1])
         found = parent.children.get(parts[-1]) if parent is not None and parts else None
         if found is None or found.kind == "directory":
-            raise ImageError(
+            raise ConfigError(
                 f"the archive has a hard link {shown(member.name)} to {shown(member.target)},"
                 " which is no file of it"
             )
@@ -120,16 +121,16 @@ def _made(member: Member, source: int) -> Node:
     if member.kind == "directory":
         return directory()
     if member.kind != "link":
-        raise ImageError(f"the archive has {member.kind}: {shown(member.name)}")
+        raise ConfigError(f"the archive has {member.kind}: {shown(member.name)}")
     if not member.target or b"\0" in member.target or len(member.target) > 4095:
-        raise ImageError(f"the archive has a link that leads nowhere: {shown(member.name)}")
+        raise ConfigError(f"the archive has a link that leads nowhere: {shown(member.name)}")
     return Node(kind="link", mode=0o777, target=member.target)
 
 
 def _settle(node: Node, member: Member) -> Node:
     """Give a node the member's mode, owner, time and attributes."""
     if member.uid >= IDS or member.gid >= IDS:
-        raise ImageError(
+        raise ConfigError(
             f"the archive's {shown(member.name)} belongs to {member.uid}:{member.gid};"
             f" a sandbox has ids below {IDS}"
         )
@@ -143,8 +144,8 @@ def _kept(member: Member) -> Mapping[bytes, bytes]:
     """Return the attributes that mean something inside; those that steer an overlay are refused."""
     for name in member.attributes:
         if name.startswith(_OVERLAY):
-            raise ImageError(f"the archive has an attribute of overlayfs: {shown(member.name)}")
+            raise ConfigError(f"the archive has an attribute of overlayfs: {shown(member.name)}")
     kept = {name: value for name, value in member.attributes.items() if name.startswith(_KEPT)}
     if sum(len(name) + len(value) for name, value in kept.items()) > 64 << 10:
-        raise ImageError(f"the archive has too many attributes: {shown(member.name)}")
+        raise ConfigError(f"the archive has too many attributes: {shown(member.name)}")
     return kept

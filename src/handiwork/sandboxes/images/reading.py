@@ -1,18 +1,19 @@
 """Archives read from disk: into files without a name first, so that nobody changes them meanwhile."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from handiwork.model.errors import ConfigError
 from handiwork.sandboxes.images import archive, spool, tars
 from handiwork.sandboxes.images.archive import Blob, Found, Layer
 from handiwork.sandboxes.images.layers import Layers
 from handiwork.sandboxes.images.nodes import Node
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits
+from handiwork.sandboxes.images.rules import ImageLimits
 from handiwork.sandboxes.images.writing import Progress, silent
 
 
@@ -32,7 +33,7 @@ def unpack(
     limits: ImageLimits | None = None,
     progress: Progress = silent,
 ) -> Unpacked:
-    """Return the image that an archive's bytes hold; ImageError says what is wrong with them.
+    """Return the image that an archive's bytes hold; ConfigError says what is wrong with them.
 
     `files` closes what the tree's contents lie in; `scratch` is where that takes room. Blocks.
     """
@@ -53,6 +54,12 @@ def unpack(
         tree.lay(tars.members(inner.read, inner.size, limits), len(sources))
         sources.append(inner.file)
     return Unpacked(root=tree.root, sources=tuple(sources), found=found)
+
+
+def of_recipe(made: Unpacked, env: Mapping[str, str]) -> Unpacked:
+    """Return the same with the variables that a recipe gives its sandboxes."""
+    found = msgspec.structs.replace(made.found, kind="recipe", env=dict(env))
+    return msgspec.structs.replace(made, found=found)
 
 
 def _layer(
@@ -93,9 +100,9 @@ class _Spooled:
 
 
 def file_pieces(path: Path) -> Iterable[bytes]:
-    """Yield a file of ours; ImageError when it cannot be read. Blocks."""
+    """Yield a file of ours; ConfigError when it cannot be read. Blocks."""
     try:
         with path.open("rb") as file:
             yield from iter(partial(file.read, spool.PIECE_BYTES), b"")
     except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None

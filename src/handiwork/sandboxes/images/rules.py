@@ -5,10 +5,6 @@ import msgspec
 from handiwork.model.errors import ConfigError
 
 
-class ImageError(ConfigError):
-    """What was given is no image, breaks a rule or is over a limit; the message says which."""
-
-
 class ImageLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one image. `ratio` is of what comes out to what went in, from 64 MiB on."""
 
@@ -36,18 +32,18 @@ def shown(name: bytes) -> str:
 
 
 def parts_of(name: bytes, limits: ImageLimits) -> tuple[bytes, ...]:
-    """Return the plain names of an archive's path, () for its root; ImageError if it leads out."""
+    """Return the plain names of an archive's path, () for its root; ConfigError if it leads out."""
     if name.startswith(b"/"):
-        raise ImageError(f"the archive has an absolute path: {shown(name)}")
+        raise ConfigError(f"the archive has an absolute path: {shown(name)}")
     if len(name) > limits.path_bytes:
-        raise ImageError(f"the archive has a path of over {limits.path_bytes} bytes")
+        raise ConfigError(f"the archive has a path of over {limits.path_bytes} bytes")
     if b"\0" in name:
-        raise ImageError(f"the archive has a path with a zero byte: {shown(name)}")
+        raise ConfigError(f"the archive has a path with a zero byte: {shown(name)}")
     parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
     if b".." in parts:
-        raise ImageError(f"the archive has a path with '..': {shown(name)}")
+        raise ConfigError(f"the archive has a path with '..': {shown(name)}")
     if len(parts) > limits.depth:
-        raise ImageError(f"the archive is deeper than {limits.depth} directories: {shown(name)}")
+        raise ConfigError(f"the archive is deeper than {limits.depth} directories: {shown(name)}")
     if any(len(part) > NAME_BYTES for part in parts):
-        raise ImageError(f"the archive has a name of over {NAME_BYTES} bytes: {shown(name)}")
+        raise ConfigError(f"the archive has a name of over {NAME_BYTES} bytes: {shown(name)}")
     return parts

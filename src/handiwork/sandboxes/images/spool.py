@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from handiwork.sandboxes.images.rules import RATIO_COUNTS_FROM_BYTES, ImageError, ImageLimits
+from handiwork.model.errors import ConfigError
+from handiwork.sandboxes.images.rules import RATIO_COUNTS_FROM_BYTES, ImageLimits
 
 PIECE_BYTES = 1 << 20
 GZIP = b"\x1f\x8b"
@@ -25,23 +26,23 @@ def unnamed(directory: Path) -> int:
 
 
 def pieces(file: int, offset: int, size: int) -> Iterator[bytes]:
-    """Yield the bytes of a part of an open file; ImageError when there are fewer."""
+    """Yield the bytes of a part of an open file; ConfigError when there are fewer."""
     while size:
         piece = os.pread(file, min(PIECE_BYTES, size), offset)
         if not piece:
-            raise ImageError("the archive is cut short")
+            raise ConfigError("the archive is cut short")
         yield piece
         offset += len(piece)
         size -= len(piece)
 
 
 def fill(file: int, source: Iterable[bytes], limit: int) -> int:
-    """Write all of a stream and return how much that was; ImageError over the limit."""
+    """Write all of a stream and return how much that was; ConfigError over the limit."""
     total = 0
     for piece in source:
         total += len(piece)
         if total > limit:
-            raise ImageError(f"the archive is larger than {limit} bytes")
+            raise ConfigError(f"the archive is larger than {limit} bytes")
         _write(file, piece)
     return total
 
@@ -54,13 +55,13 @@ def plain(source: Iterable[bytes], limits: ImageLimits) -> Iterator[bytes]:
         head += piece
     for magic, name in _OTHERS.items():
         if head.startswith(magic):
-            raise ImageError(f"the archive is compressed with {name}: use gzip, or none")
+            raise ConfigError(f"the archive is compressed with {name}: use gzip, or none")
     whole = itertools.chain([head], stream)
     return _inflated(whole, limits) if head.startswith(GZIP) else whole
 
 
 def _inflated(source: Iterable[bytes], limits: ImageLimits) -> Iterator[bytes]:
-    """Yield what gzip members hold; ImageError for a bomb, a cut or a fault."""
+    """Yield what gzip members hold; ConfigError for a bomb, a cut or a fault."""
     taken, given = 0, 0
     stream = _Gzip()
     try:
@@ -69,14 +70,14 @@ def _inflated(source: Iterable[bytes], limits: ImageLimits) -> Iterator[bytes]:
             for out in stream.feed(piece):
                 given += len(out)
                 if given > max(RATIO_COUNTS_FROM_BYTES, limits.ratio * taken):
-                    raise ImageError(
+                    raise ConfigError(
                         f"the archive unpacks to more than {limits.ratio} times its size"
                     )
                 yield out
     except zlib.error as error:
-        raise ImageError(f"the archive's gzip compression is malformed: {error}") from None
+        raise ConfigError(f"the archive's gzip compression is malformed: {error}") from None
     if stream.is_open:
-        raise ImageError("the archive's gzip compression is cut short")
+        raise ConfigError("the archive's gzip compression is cut short")
 
 
 class _Gzip:
@@ -103,13 +104,13 @@ class _Gzip:
 
 
 def hashed(source: Iterable[bytes], expected: str, what: str) -> Iterator[bytes]:
-    """Yield a stream; ImageError at its end when its SHA-256 is not the one that was told."""
+    """Yield a stream; ConfigError at its end when its SHA-256 is not the one that was told."""
     total = hashlib.sha256()
     for piece in source:
         total.update(piece)
         yield piece
     if total.hexdigest() != expected:
-        raise ImageError(
+        raise ConfigError(
             f"{what} has the digest sha256:{total.hexdigest()}, but is told to have sha256:{expected}"
         )
 

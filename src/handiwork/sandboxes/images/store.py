@@ -53,6 +53,11 @@ class Images:
         self.mounts = Mounts()
         reap(directory)
 
+    @property
+    def directory(self) -> Path:
+        """Where they lie, and where room is taken while one is made."""
+        return self._directory
+
     def held_by(self, holders: Holders) -> None:
         """Keep what these sandboxes stand on; a driver calls it once."""
         self._holders.append(holders)

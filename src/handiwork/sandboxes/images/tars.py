@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits, shown
+from handiwork.model.errors import ConfigError
+from handiwork.sandboxes.images.rules import ImageLimits, shown
 
 BLOCK = 512
 Read = Callable[[int, int], bytes]
@@ -36,25 +37,25 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def members(read: Read, size: int, limits: ImageLimits) -> Iterator[Member]:
-    """Yield what an archive of `size` bytes holds; ImageError at the first fault."""
+    """Yield what an archive of `size` bytes holds; ConfigError at the first fault."""
     at, count = 0, 0
     records: dict[bytes, bytes] = {}
     global_records: dict[bytes, bytes] = {}
     while True:
         header = read(at, BLOCK)
         if len(header) < BLOCK:
-            raise ImageError("the tar archive is cut short")
+            raise ConfigError("the tar archive is cut short")
         if not any(header):
             return
         count += 1
         if count > 3 * limits.entries:
-            raise ImageError(f"the archive has more than {limits.entries} entries")
+            raise ConfigError(f"the archive has more than {limits.entries} entries")
         _check_sum(header)
         kind, told = header[156:157], {**global_records, **records}
         length = _decimal(told, b"size") if b"size" in told else number(header[124:136])
         at += BLOCK
         if at + length > size:
-            raise ImageError("the tar archive is cut short")
+            raise ConfigError("the tar archive is cut short")
         if kind in (_GNU_NAME, _GNU_TARGET, _PAX, _PAX_GLOBAL):
             length = number(header[124:136])
             found = _extension(kind, read(at, length) if length <= limits.extension_bytes else None)
@@ -71,11 +72,11 @@ def _member(
     name = told.get(b"path") or _name(header)
     known = KINDS.get(kind) or _SPECIAL.get(kind)
     if known is None:
-        raise ImageError(f"the archive has an entry of an unknown kind {kind!r}: {shown(name)}")
+        raise ConfigError(f"the archive has an entry of an unknown kind {kind!r}: {shown(name)}")
     if known == "file" and name.endswith(b"/"):
         known = "directory"
     if known != "file" and length:
-        raise ImageError(f"the archive has content in what is no file: {shown(name)}")
+        raise ConfigError(f"the archive has content in what is no file: {shown(name)}")
     return Member(
         name=name,
         kind=known,
@@ -95,21 +96,21 @@ def _member(
 def _check_sum(header: bytes) -> None:
     told = number(header[148:156])
     if told != sum(header[:148]) + 8 * 0x20 + sum(header[156:]):
-        raise ImageError("the tar archive has a header whose checksum is wrong")
+        raise ConfigError("the tar archive has a header whose checksum is wrong")
 
 
 def number(digits: bytes) -> int:
     """Return a header's number: octal, or binary when its first bit is set (GNU)."""
     if digits[0] & 0x80:
         if digits[0] & 0x40:
-            raise ImageError("the tar archive has a negative number")
+            raise ConfigError("the tar archive has a negative number")
         value = int.from_bytes(bytes([digits[0] & 0x3F]) + digits[1:], "big")
         if value >= 1 << 63:
-            raise ImageError("the tar archive has a number that is too large")
+            raise ConfigError("the tar archive has a number that is too large")
         return value
     text = digits.split(b"\0")[0].strip(b" ")
     if not all(0x30 <= digit <= 0x37 for digit in text):
-        raise ImageError("the tar archive has a malformed number")
+        raise ConfigError("the tar archive has a malformed number")
     return int(text or b"0", 8)
 
 
@@ -121,14 +122,14 @@ def _seconds(digits: bytes) -> int:
 def _decimal(records: Mapping[bytes, bytes], key: bytes) -> int:
     text = records[key]
     if not text.isdigit() or len(text) > 18:
-        raise ImageError(f"the tar archive has a malformed pax record {key.decode()!r}")
+        raise ConfigError(f"the tar archive has a malformed pax record {key.decode()!r}")
     return int(text)
 
 
 def _time_ns(text: bytes) -> int:
     whole, _, fraction = text.removeprefix(b"-").partition(b".")
     if not whole.isdigit() or len(whole) > 18 or (fraction and not fraction.isdigit()):
-        raise ImageError("the tar archive has a malformed pax record 'mtime'")
+        raise ConfigError("the tar archive has a malformed pax record 'mtime'")
     nanoseconds = int((fraction + b"0" * 9)[:9])
     return 0 if text.startswith(b"-") else _bounded_ns(int(whole)) + nanoseconds
 
@@ -146,14 +147,14 @@ def _name(header: bytes) -> bytes:
 def _extension(kind: bytes, body: bytes | None) -> dict[bytes, bytes]:
     """Return the pax records that an extension stands for."""
     if body is None:
-        raise ImageError("the tar archive has an extended header that is too long")
+        raise ConfigError("the tar archive has an extended header that is too long")
     if kind in (_GNU_NAME, _GNU_TARGET):
         return {b"path" if kind == _GNU_NAME else b"linkpath": body.split(b"\0")[0]}
     records = _pax(body)
     if any(key.startswith(b"GNU.sparse") for key in records):
-        raise ImageError("the tar archive has a sparse file: write it without --sparse")
+        raise ConfigError("the tar archive has a sparse file: write it without --sparse")
     if kind == _PAX_GLOBAL and records.keys() & {b"path", b"linkpath", b"size"}:
-        raise ImageError("the tar archive names all its members alike")
+        raise ConfigError("the tar archive names all its members alike")
     return records
 
 
@@ -164,12 +165,12 @@ def _pax(body: bytes) -> dict[bytes, bytes]:
     while at < len(body):
         digits, _, _ = body[at : at + 8].partition(b" ")
         if not digits.isdigit():
-            raise ImageError("the tar archive has a malformed pax header")
+            raise ConfigError("the tar archive has a malformed pax header")
         end = at + int(digits)
         record = body[at + len(digits) + 1 : end]
         key, equals, value = record.partition(b"=")
         if end > len(body) or not equals or not value.endswith(b"\n"):
-            raise ImageError("the tar archive has a malformed pax header")
+            raise ConfigError("the tar archive has a malformed pax header")
         records[key] = value[:-1]
         at = end
     return records

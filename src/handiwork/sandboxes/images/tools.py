@@ -19,17 +19,23 @@ def _nobody(_line: str) -> None:
 
 
 async def run_tool(
-    argv: Sequence[str], directory: Path, *, stdout: int | None = None, told: Told = _nobody
+    argv: Sequence[str],
+    directory: Path,
+    *,
+    stdout: int | None = None,
+    told: Told = _nobody,
+    network: bool = False,
 ) -> None:
     """Run a program to its end; UnsupportedError with what it said last when it fails.
 
-    `told` gets each line that it says on the way. Cancelling ends it and all that it started.
+    `told` gets each line that it says on the way; as root it has the host's network only where that
+    is asked for. Cancelling ends it and all that it started.
     """
     reader, writer = os.pipe()
     lines = _Lines(told)
     try:
         try:
-            process = start_tool(argv, directory, stdout, writer)
+            process = start_tool(argv, directory, stdout, writer, network=network)
         finally:
             os.close(writer)
         try:

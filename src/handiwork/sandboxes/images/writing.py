@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from handiwork.model.errors import ConfigError
 from handiwork.sandboxes.images.nodes import Node, walk
-from handiwork.sandboxes.images.rules import ImageError, shown
+from handiwork.sandboxes.images.rules import shown
 
 PIECE_BYTES = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,7 +65,7 @@ class Writer:
             except OSError as error:
                 if error.errno == errno.ENOSPC and child.attributes:
                     error.strerror = "no room, or attributes too large for this file system"
-                raise ImageError(f"cannot write {shown(here)}: {error.strerror}") from None
+                raise ConfigError(f"cannot write {shown(here)}: {error.strerror}") from None
 
     def _make(self, parent: int, name: bytes, node: Node, path: bytes) -> None:
         if node.kind == "directory":
@@ -140,7 +141,7 @@ class _Extent:
             raise StopIteration
         piece = os.pread(self._file, min(self._left, PIECE_BYTES), self._at)
         if not piece:
-            raise ImageError("a file that the image is made of became shorter meanwhile")
+            raise ConfigError("a file that the image is made of became shorter meanwhile")
         self._at += len(piece)
         self._left -= len(piece)
         return piece

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from handiwork.model.errors import ConfigError
 from handiwork.sandboxes.images import archive
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits
+from handiwork.sandboxes.images.rules import ImageLimits
 from handiwork.sandboxes.images.tars import members
 from image_archives import Oci, docker_archive, entry, hard, link, sha256, tar
 
@@ -66,10 +67,10 @@ def test_the_one_image_for_this_machine_is_taken():
     ]
     assert find(image.tar()).kind == "oci"
     image.platforms = [None, None]
-    with pytest.raises(ImageError, match="2 images for linux"):
+    with pytest.raises(ConfigError, match="2 images for linux"):
         find(image.tar())
     image.platforms = image.platforms[:0]
-    with pytest.raises(ImageError, match="0 images"):
+    with pytest.raises(ConfigError, match="0 images"):
         find(image.tar())
 
 
@@ -79,7 +80,7 @@ def test_an_index_of_indexes_ends():
     inner = image.add({"manifests": [image.told(image.add(image.manifest))]})
     image.manifest = {"manifests": [image.told(inner, mediaType=kind)]}
     data = image.tar().replace(b"image.manifest.v1+json", b"image.index.v1+json\0\0\0")
-    with pytest.raises(ImageError):
+    with pytest.raises(ConfigError):
         find(data)
     for _ in range(5):
         inner = image.add({"manifests": [image.told(inner, mediaType=kind)]})
@@ -87,7 +88,7 @@ def test_an_index_of_indexes_ends():
     index = {"manifests": [image.told(inner, mediaType=kind)]}
     blobs = [entry(f"blobs/sha256/{d[7:]}", b) for d, b in image.blobs.items()]
     deep = tar(entry("oci-layout"), entry("index.json", json.dumps(index).encode()), *blobs)
-    with pytest.raises(ImageError, match="too many others"):
+    with pytest.raises(ConfigError, match="too many others"):
         find(deep)
 
 
@@ -117,14 +118,14 @@ def spoiled(**changes):
     ],
 )
 def test_a_fault_is_named(make, said):
-    with pytest.raises(ImageError, match=said):
+    with pytest.raises(ConfigError, match=said):
         find(make())
 
 
 def test_a_size_that_does_not_fit_and_a_document_that_is_too_long():
     image = Oci(LAYER)
     image.manifest["layers"][0]["size"] += 1
-    with pytest.raises(ImageError, match="is told to have"):
+    with pytest.raises(ConfigError, match="is told to have"):
         find(image.tar())
-    with pytest.raises(ImageError, match="larger than 10 bytes"):
+    with pytest.raises(ConfigError, match="larger than 10 bytes"):
         find(Oci(LAYER).tar(), ImageLimits(document_bytes=10))

@@ -4,9 +4,10 @@ import tarfile
 
 import pytest
 
+from handiwork.model.errors import ConfigError
 from handiwork.sandboxes.images.layers import Layers
 from handiwork.sandboxes.images.nodes import walk
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits
+from handiwork.sandboxes.images.rules import ImageLimits
 from handiwork.sandboxes.images.tars import members
 from image_archives import directory, entry, hard, link, tar
 
@@ -70,7 +71,7 @@ def test_devices_of_dev_are_left_out_others_refused():
     null = entry("dev/null", kind=tarfile.CHRTYPE)
     assert names(laid(tar(directory("dev"), null))) == ["dev"]
     for kind, said in [(tarfile.CHRTYPE, "a device"), (tarfile.FIFOTYPE, "a FIFO")]:
-        with pytest.raises(ImageError, match=said):
+        with pytest.raises(ConfigError, match=said):
             laid(tar(entry("etc/null", kind=kind)))
 
 
@@ -98,7 +99,7 @@ def test_devices_of_dev_are_left_out_others_refused():
 def test_what_leads_out_or_steers_the_host_is_refused(member, said):
     below = tar(link("out", "/etc"), entry("file", b"x"))
     assert names(laid(below)) == ["file", "out"]
-    with pytest.raises(ImageError, match=said):
+    with pytest.raises(ConfigError, match=said):
         laid(below, tar(member))
 
 
@@ -114,5 +115,5 @@ def test_limits_count_over_all_layers():
         (ImageLimits(total_bytes=7), "7 bytes"),
         (ImageLimits(layers=1), "1 layers"),
     ]:
-        with pytest.raises(ImageError, match=said):
+        with pytest.raises(ConfigError, match=said):
             laid(two, two, limits=limits)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits, parts_of, shown
+from handiwork.model.errors import ConfigError
+from handiwork.sandboxes.images.rules import ImageLimits, parts_of, shown
 
 
 def test_plain_names_are_taken():
@@ -14,7 +15,7 @@ def test_plain_names_are_taken():
 
 @pytest.mark.parametrize("name", [b"/", b"/a", b"..", b"a/..", b"a\0b", b"a/" * 101, b"x" * 256])
 def test_others_are_refused(name):
-    with pytest.raises(ImageError):
+    with pytest.raises(ConfigError):
         parts_of(name, ImageLimits())
 
 

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits
+from handiwork.model.errors import ConfigError
+from handiwork.sandboxes.images.rules import ImageLimits
 from handiwork.sandboxes.images.spool import fill, hashed, pieces, plain, unnamed
 
 LIMITS = ImageLimits()
@@ -33,7 +34,7 @@ def test_a_bomb_is_stopped_early():
     bomb = gzip.compress(b"\0" * (300 << 20), 9)
     out = plain(cut(bomb), LIMITS)
     taken = [len(next(out)) for _ in range(64)]
-    with pytest.raises(ImageError, match="300 times"):
+    with pytest.raises(ConfigError, match="300 times"):
         taken.extend(len(piece) for piece in out)
     assert sum(taken) <= 130 << 20
 
@@ -50,14 +51,14 @@ def test_a_bomb_is_stopped_early():
     ],
 )
 def test_a_fault_is_named(data, said):
-    with pytest.raises(ImageError, match=said):
+    with pytest.raises(ConfigError, match=said):
         b"".join(plain(cut(data), LIMITS))
 
 
 def test_a_wrong_digest_is_named():
     told = hashlib.sha256(b"ab").hexdigest()
     assert list(hashed([b"a", b"b"], told, "it")) == [b"a", b"b"]
-    with pytest.raises(ImageError, match=f"layer 3 has the digest .* told to have sha256:{told}"):
+    with pytest.raises(ConfigError, match=f"layer 3 has the digest .* told to have sha256:{told}"):
         list(hashed([b"a", b"c"], told, "layer 3"))
 
 
@@ -65,9 +66,9 @@ def test_files_without_a_name(tmp_path):
     file = unnamed(tmp_path)
     assert fill(file, [b"ab", b"cd"], 4) == 4
     assert b"".join(pieces(file, 1, 2)) == b"bc"
-    with pytest.raises(ImageError, match="cut short"):
+    with pytest.raises(ConfigError, match="cut short"):
         list(pieces(file, 2, 3))
-    with pytest.raises(ImageError, match="larger than 4"):
+    with pytest.raises(ConfigError, match="larger than 4"):
         fill(file, [b"abc", b"de"], 4)
     assert list(tmp_path.iterdir()) == []
     os.close(file)

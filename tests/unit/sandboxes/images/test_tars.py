@@ -4,7 +4,8 @@ import tarfile
 
 import pytest
 
-from handiwork.sandboxes.images.rules import ImageError, ImageLimits
+from handiwork.model.errors import ConfigError
+from handiwork.sandboxes.images.rules import ImageLimits
 from handiwork.sandboxes.images.tars import members, number
 from image_archives import directory, entry, hard, link, tar
 
@@ -66,7 +67,7 @@ def test_devices_are_told_as_what_they_are():
     ],
 )
 def test_a_fault_is_named(spoil, said):
-    with pytest.raises(ImageError, match=said):
+    with pytest.raises(ConfigError, match=said):
         read(spoil(tar(entry("f", b"x" * 600))))
 
 
@@ -77,13 +78,13 @@ def test_what_is_not_served_is_refused():
         ({"uid": "x"}, "'uid'"),
         ({"size": "9" * 17}, "cut short"),
     ]:
-        with pytest.raises(ImageError, match=said):
+        with pytest.raises(ConfigError, match=said):
             read(tar(entry("f", b"", pax_headers=pax)))
-    with pytest.raises(ImageError, match="unknown kind"):
+    with pytest.raises(ConfigError, match="unknown kind"):
         read(tar(entry("f", kind=b"V")))
-    with pytest.raises(ImageError, match="too long"):
+    with pytest.raises(ConfigError, match="too long"):
         read(tar(entry("f" * 300, b"")), ImageLimits(extension_bytes=100))
-    with pytest.raises(ImageError, match="more than 1 entries"):
+    with pytest.raises(ConfigError, match="more than 1 entries"):
         read(tar(*(entry(str(n)) for n in range(5))), ImageLimits(entries=1))
 
 
@@ -91,5 +92,5 @@ def test_numbers_are_octal_or_binary():
     assert number(b"0000755\0") == 0o755
     assert number(b"\x80" + b"\0" * 9 + b"\x01\x00") == 256
     for wrong in (b"0000855\0", b"\xff" * 12, b"\xbf" + b"\xff" * 11):
-        with pytest.raises(ImageError):
+        with pytest.raises(ConfigError):
             number(wrong)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from handiwork.model.errors import ConfigError
 from handiwork.process import is_root
 from handiwork.sandboxes.images.nodes import Extent, Node, directory
-from handiwork.sandboxes.images.rules import ImageError
 from handiwork.sandboxes.images.writing import Writer, digest
 
 OWNED = is_root()
@@ -88,7 +88,7 @@ def test_owners_count_where_they_can_be_kept():
 def test_what_cannot_be_written_is_named(tmp_path):
     root = directory()
     root.children[b"f"] = Node(kind="file", mode=0o644, attributes={b"user.x": b"y" * 60_000})
-    with pytest.raises(ImageError, match=r"cannot write 'f'.*attributes"):
+    with pytest.raises(ConfigError, match=r"cannot write 'f'.*attributes"):
         write(root, tmp_path / "t")
     (tmp_path / "there").mkdir()
     with pytest.raises(FileExistsError):
@@ -103,6 +103,6 @@ def test_progress_and_a_source_that_shrank(tmp_path):
     source = os.open(tmp_path / "source", os.O_RDONLY)
     root = directory()
     root.children[b"f"] = Node(kind="file", mode=0o644, content=Extent(0, 0, 9))
-    with pytest.raises(ImageError, match="shorter"):
+    with pytest.raises(ConfigError, match="shorter"):
         write(root, tmp_path / "u", sources=(source,))
     os.close(source)

@@ -1,0 +1,28 @@
+"""What somebody sends to make an image of, kept in a file without a name until it is used."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from handiwork.sandboxes.images import spool
+
+
+class Upload:
+    """Bytes as they come, then all of them from the start. Close it."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = spool.unnamed(directory)
+        self._size = 0
+
+    def take(self, piece: bytes) -> None:
+        """Keep more of it; blocks."""
+        self._size += spool.fill(self._file, [piece], len(piece))
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all that came."""
+        return spool.pieces(self._file, 0, self._size)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._file)
