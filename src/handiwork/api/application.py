@@ -99,6 +99,7 @@ def create_api(control: Control) -> Api:
             policies.routes,
             secrets.routes,
             images.routes,
+            images.registries,
             models.routes,
             audit.routes,
             environments.routes,

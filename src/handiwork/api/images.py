@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Router, delete, get, post
-from litestar.params import FromPath, QueryParameter
+from litestar import Request, Router, delete, get, post, put
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp
 
 from handiwork.api.control import Control, Injected
@@ -19,14 +19,16 @@ from handiwork.api.streams import Emit, LiveResponse
 from handiwork.model.errors import HandiworkError, UnsupportedError, sole
 from handiwork.model.image import ImageInfo, ImageProgress, check_image_name
 from handiwork.model.recipe import MAX_RECIPE_BYTES, parse_recipe
-from handiwork.model.wire import ImageFrame, Listing
+from handiwork.model.wire import ImageFrame, Listing, PullBody, RegistryBody
 from handiwork.sandboxes.images.building import Build
 from handiwork.sandboxes.images.debian import from_recipe
 from handiwork.sandboxes.images.dockerfile import from_dockerfile
 from handiwork.sandboxes.images.reading import Unpacked, unpack
+from handiwork.sandboxes.images.registry import parse_reference
 from handiwork.sandboxes.images.rules import ImageLimits
 from handiwork.sandboxes.images.upload import Upload
 from handiwork.sandboxes.images.writing import Progress
+from handiwork.sessions.pulls import CREDENTIALS, from_registry, put_credentials
 
 MAX_UPLOAD_BYTES = ImageLimits().archive_bytes
 NDJSON = "application/x-ndjson"
@@ -109,6 +111,42 @@ async def build_recipe(
         f"recipe ({recipe.suite})",
         lambda build: from_recipe(recipe, build, mirror=mirror),
     )
+
+
+@post("/{name:str}/pull", status_code=200)
+async def pull_image(
+    control: Injected,
+    request: Request[Any, Any, Any],
+    name: FromPath[str],
+    data: JSONBody[PullBody],
+) -> ASGIApp:
+    """Fetch an image from a registry, by way of the egress proxy."""
+    check_image_name(name)
+    reference = parse_reference(data.reference)
+    return _building(
+        control,
+        request,
+        name,
+        data.reference,
+        lambda build: from_registry(
+            reference, build, control.boundary, control.store.control_secrets
+        ),
+    )
+
+
+@put("/{host:str}", status_code=204)
+async def put_registry(
+    control: Injected, host: FromPath[str], data: JSONBody[RegistryBody]
+) -> None:
+    """Keep the user and password of a registry; they go to it alone, and are never read back."""
+    parse_reference(f"{host}/x:x")
+    await put_credentials(control.store.control_secrets, host, data.user, data.password)
+
+
+@delete("/{host:str}", status_code=204)
+async def delete_registry(control: Injected, host: FromPath[str]) -> None:
+    """Forget them."""
+    await control.store.control_secrets.delete(CREDENTIALS + host)
 
 
 async def _uploaded(
@@ -196,5 +234,7 @@ routes = Router(
         import_image,
         build_dockerfile,
         build_recipe,
+        pull_image,
     ],
 )
+registries = Router("/api/registries", route_handlers=[put_registry, delete_registry])

@@ -1,5 +1,6 @@
 """`handiwork image …`: what sandboxes stand on."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
@@ -20,6 +21,7 @@ app = typer.Typer(help="What sandboxes stand on.", no_args_is_help=True)
 
 DEFAULT_RECIPE = "default"
 MIB = 1 << 20
+MAX_PASSWORD_CHARS = 8192
 Json = Annotated[bool, typer.Option("--json")]
 Build = Callable[[Handiwork, Told], Awaitable[ImageInfo]]
 
@@ -67,6 +69,34 @@ def import_(
         lambda client, told: client.images.import_archive(name, path, told=told),
         as_json=as_json,
     )
+
+
+@app.command()
+def pull(context: typer.Context, name: str, reference: str, as_json: Json = False) -> None:
+    """Fetch an image from a registry: HOST/PATH:TAG or HOST/PATH@sha256:DIGEST."""
+    _make(
+        context,
+        lambda client, told: client.images.pull(name, reference, told=told),
+        as_json=as_json,
+    )
+
+
+@app.command()
+def login(context: typer.Context, host: str, user: str) -> None:
+    """Keep a registry's password, read from standard input or typed without echo."""
+    if sys.stdin.isatty():
+        given = str(typer.prompt("password", hide_input=True))
+    else:
+        given = sys.stdin.read(MAX_PASSWORD_CHARS).rstrip("\n")
+    invocation: Invocation = context.obj
+    invocation.call(lambda client: client.images.log_in(host, user, given))
+
+
+@app.command()
+def logout(context: typer.Context, host: str) -> None:
+    """Forget a registry's password."""
+    invocation: Invocation = context.obj
+    invocation.call(lambda client: client.images.log_out(host))
 
 
 @app.command("list")

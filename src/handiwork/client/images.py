@@ -13,7 +13,7 @@ import msgspec
 from handiwork.client.link import Link, lines, part
 from handiwork.model.errors import ConfigError, HandiworkError
 from handiwork.model.image import ImageInfo, ImageProgress
-from handiwork.model.wire import ImageFrame, Listing, error_of
+from handiwork.model.wire import ImageFrame, Listing, PullBody, RegistryBody, error_of
 
 PIECE_BYTES = 1 << 20
 SILENT_SECONDS = 600.0
@@ -65,6 +65,22 @@ class Images:
         """Build a Debian image of a recipe's TOML."""
         return await self._built(f"/api/images/{part(name)}/recipe", text, told, {})
 
+    async def pull(self, name: str, reference: str, *, told: Told = _nobody) -> ImageInfo:
+        """Fetch one from a registry: `HOST/PATH:TAG` or `HOST/PATH@sha256:DIGEST`."""
+        body = msgspec.json.encode(PullBody(reference=reference))
+        return await self._built(
+            f"/api/images/{part(name)}/pull", body, told, {}, media_type="application/json"
+        )
+
+    async def log_in(self, host: str, user: str, password: str) -> None:
+        """Keep what a registry asks for."""
+        body = RegistryBody(user=user, password=password)
+        await self._link.send("PUT", f"/api/registries/{part(host)}", type(None), body)
+
+    async def log_out(self, host: str) -> None:
+        """Forget it."""
+        await self._link.send("DELETE", f"/api/registries/{part(host)}", type(None))
+
     async def _sent(
         self, name: str, verb: str, path: Path, told: Told, query: dict[str, str] | None = None
     ) -> ImageInfo:
@@ -77,14 +93,20 @@ class Images:
             return await self._built(f"/api/images/{part(name)}/{verb}", content, told, query or {})
 
     async def _built(
-        self, path: str, content: bytes | AsyncIterator[bytes], told: Told, query: dict[str, str]
+        self,
+        path: str,
+        content: bytes | AsyncIterator[bytes],
+        told: Told,
+        query: dict[str, str],
+        *,
+        media_type: str = "application/octet-stream",
     ) -> ImageInfo:
         async with self._link.stream(
             "POST",
             path,
             query=query,
             content=content,
-            media_type="application/octet-stream",
+            media_type=media_type,
             seconds=SILENT_SECONDS,
         ) as chunks:
             async for line in lines(chunks):

@@ -153,6 +153,24 @@ class ModelBody(_Body, frozen=True, kw_only=True):
         return ModelSettings(name=name, **fields)
 
 
+class PullBody(_Body, frozen=True, kw_only=True):
+    """An image of a registry: `HOST/PATH:TAG` or `HOST/PATH@sha256:DIGEST`."""
+
+    reference: Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+class RegistryBody(_Body, frozen=True, kw_only=True):
+    """What a registry asks for before it gives an image away."""
+
+    user: Annotated[str, Meta(min_length=1, max_length=256)]
+    password: Annotated[str, Meta(min_length=1, max_length=8192)]
+
+    def __repr__(self) -> str:
+        return f"RegistryBody({self.user!r})"
+
+    __rich_repr__ = shown_as_repr
+
+
 class PolicyTestBody(_Body, frozen=True, kw_only=True):
     """A request to decide on without sending it."""
 

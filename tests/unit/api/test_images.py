@@ -73,3 +73,21 @@ async def test_a_build_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 def served_http(served: Served) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=served.url, headers=served.authorization, trust_env=False)
+
+
+async def test_a_registrys_password_goes_in_and_never_out(
+    served: Served, http: httpx2.AsyncClient
+) -> None:
+    body = {"user": "me", "password": "pass-0123456789"}
+    assert (await http.put("/api/registries/r.example.org", json=body)).status_code == 204
+    assert await served.store.control_secrets.get("registry/r.example.org") == "me:pass-0123456789"
+    assert (await http.put("/api/registries/nothost", json=body)).status_code == 400
+    wrong = await http.put("/api/registries/r.example.org", json=body | {"user": "a:b"})
+    assert (wrong.status_code, "pass-" in wrong.text) == (400, False)
+    assert (await http.delete("/api/registries/r.example.org")).status_code == 204
+    assert await served.store.control_secrets.get("registry/r.example.org") is None
+
+
+async def test_a_wrong_reference_is_refused_before_anything(http: httpx2.AsyncClient) -> None:
+    answer = await http.post("/api/images/mine/pull", json={"reference": "debian:12"})
+    assert (answer.status_code, "HOST/PATH" in answer.text) == (400, True)

@@ -42,3 +42,12 @@ def test_the_recipe_that_comes_along_is_one() -> None:
 
     packages = set(parse_recipe(_recipe("default")).packages)
     assert packages >= {"git", "curl", "python3-venv", "nodejs", "build-essential", "ripgrep", "jq"}
+
+
+def test_a_registrys_password_is_read_and_not_shown(api, handiwork, typed) -> None:
+    typed(b"pass-0123456789\n")
+    done = handiwork("image", "login", "r.example.org", "me")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert handiwork("image", "logout", "r.example.org").code == 0
+    done = handiwork("image", "pull", "mine", "debian:12")
+    assert (done.code, "HOST/PATH" in done.err) == (2, True)

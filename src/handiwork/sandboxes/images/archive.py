@@ -6,7 +6,7 @@ OCI image layout 1.0 (index.json, blobs by digest) and the docker-archive of `do
 
 import platform
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -26,7 +26,9 @@ class _Platform(msgspec.Struct, frozen=True):
     os: str = ""
 
 
-class _Descriptor(msgspec.Struct, frozen=True, rename="camel"):
+class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Where a document or a layer is found, by the digest that it must have."""
+
     digest: Digest
     size: int
     media_type: str = ""
@@ -34,13 +36,17 @@ class _Descriptor(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] | None = None
 
 
-class _Index(msgspec.Struct, frozen=True):
-    manifests: list[_Descriptor]
+class Index(msgspec.Struct, frozen=True):
+    """Manifests of one name, or other indexes."""
+
+    manifests: list[Descriptor]
 
 
-class _Manifest(msgspec.Struct, frozen=True):
-    config: _Descriptor
-    layers: list[_Descriptor]
+class Manifest(msgspec.Struct, frozen=True):
+    """One image: its settings and its layers, lowest first."""
+
+    config: Descriptor
+    layers: list[Descriptor]
 
 
 class _Rootfs(msgspec.Struct, frozen=True):
@@ -133,7 +139,7 @@ class _Archive:
         self._limits = limits
 
     def layout(self) -> Found:
-        index = self._decoded(self._names["index.json"], _Index)
+        index = self._decoded(self._names["index.json"], Index)
         manifest = self._manifest(index.manifests, 0)
         config = self._document(manifest.config, _Config)
         blobs = [self._blob(layer) for layer in manifest.layers]
@@ -146,20 +152,15 @@ class _Archive:
         config = self._decoded(self._named(listed[0].config), _Config)
         return _found("docker", [self._named(name) for name in listed[0].layers], config)
 
-    def _manifest(self, offered: list[_Descriptor], depth: int) -> _Manifest:
-        ours = _ARCHITECTURES.get(platform.machine(), platform.machine())
-        fits = [one for one in offered if _runs_on(one, ours)]
-        if len(fits) != 1:
-            raise ConfigError(
-                f"the archive holds {len(fits)} images for linux/{ours}: it must hold one"
-            )
-        if "index" in fits[0].media_type or "list" in fits[0].media_type:
+    def _manifest(self, offered: Sequence[Descriptor], depth: int) -> Manifest:
+        chosen = choose(offered)
+        if is_index(chosen.media_type):
             if depth >= MAX_NESTING:
                 raise ConfigError("the archive's index leads to too many others")
-            return self._manifest(self._document(fits[0], _Index).manifests, depth + 1)
-        return self._document(fits[0], _Manifest)
+            return self._manifest(self._document(chosen, Index).manifests, depth + 1)
+        return self._document(chosen, Manifest)
 
-    def _document(self, descriptor: _Descriptor, kind: type[T]) -> T:
+    def _document(self, descriptor: Descriptor, kind: type[T]) -> T:
         return self._decoded(self._blob(descriptor), kind)
 
     def _decoded(self, blob: Blob, kind: type[T]) -> T:
@@ -170,7 +171,7 @@ class _Archive:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{blob.name} is not what it should be: {error}") from None
 
-    def _blob(self, descriptor: _Descriptor) -> Blob:
+    def _blob(self, descriptor: Descriptor) -> Blob:
         sha256 = descriptor.digest.removeprefix("sha256:")
         blob = self._named(f"blobs/sha256/{sha256}")
         if blob.size != descriptor.size:
@@ -187,7 +188,21 @@ class _Archive:
         return found
 
 
-def _runs_on(one: _Descriptor, architecture: str) -> bool:
+def is_index(media_type: str) -> bool:
+    """Say whether a document names others, one for each machine."""
+    return "index" in media_type or "list" in media_type
+
+
+def choose(offered: Sequence[Descriptor]) -> Descriptor:
+    """Return the one that runs on this machine; ConfigError when it is not one."""
+    ours = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    fits = [one for one in offered if _runs_on(one, ours)]
+    if len(fits) != 1:
+        raise ConfigError(f"there are {len(fits)} images for linux/{ours}: there must be one")
+    return fits[0]
+
+
+def _runs_on(one: Descriptor, architecture: str) -> bool:
     if one.platform is None or not one.platform.os:
         return True
     return (one.platform.os, one.platform.architecture) == ("linux", architecture)

@@ -50,6 +50,10 @@ class Build:
             raise GivenUp("the build was given up")
         self._told(stage, done, total)
 
+    def closes(self, close: Callable[[], None]) -> None:
+        """Do this at the end of the build, whatever its end."""
+        self._files.callback(close)
+
     def scratch(self, name: str) -> Path:
         """Return a new directory of this build's own."""
         path = self.place / name

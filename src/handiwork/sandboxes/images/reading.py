@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -39,14 +40,42 @@ def unpack(
     """
     limits = limits or ImageLimits()
     progress("reading", 0, 0)
-    outer = _Spooled(scratch, files)
+    outer = _Spooled.make(scratch, files)
     size = outer.take(spool.plain(given, limits), limits.archive_bytes)
     members = list(tars.members(outer.read, size, limits))
     found = archive.find(archive.files(members, limits), outer.document, limits)
-    tree = Layers(limits)
     if found.kind == "tree":
+        tree = Layers(limits)
         tree.lay(members, 0)
         return Unpacked(root=tree.root, sources=(outer.file,), found=found)
+    return _laid(found, outer, scratch, files, limits, progress)
+
+
+def assemble(
+    file: int,
+    names: Mapping[str, Blob],
+    scratch: Path,
+    files: ExitStack,
+    *,
+    limits: ImageLimits | None = None,
+    progress: Progress = silent,
+) -> Unpacked:
+    """Return the image of an OCI layout whose files lie in an open one. Errors as of `unpack`."""
+    limits = limits or ImageLimits()
+    outer = _Spooled(file)
+    found = archive.find(names, outer.document, limits)
+    return _laid(found, outer, scratch, files, limits, progress)
+
+
+def _laid(
+    found: Found,
+    outer: "_Spooled",
+    scratch: Path,
+    files: ExitStack,
+    limits: ImageLimits,
+    progress: Progress,
+) -> Unpacked:
+    tree = Layers(limits)
     sources: list[int] = []
     for number, layer in enumerate(found.layers):
         progress("unpacking", number, len(found.layers))
@@ -66,7 +95,7 @@ def _layer(
     outer: "_Spooled", layer: Layer, scratch: Path, files: ExitStack, limits: ImageLimits
 ) -> "_Spooled":
     blob = layer.blob
-    inner = _Spooled(scratch, files)
+    inner = _Spooled.make(scratch, files)
     given: Iterable[bytes] = spool.pieces(outer.file, blob.offset, blob.size)
     if blob.sha256:
         given = spool.hashed(given, blob.sha256, f"the archive's {blob.name}")
@@ -80,10 +109,15 @@ def _layer(
 class _Spooled:
     """Bytes in a file without a name."""
 
-    def __init__(self, scratch: Path, files: ExitStack) -> None:
-        self.file = spool.unnamed(scratch)
-        files.callback(os.close, self.file)
+    def __init__(self, file: int) -> None:
+        self.file = file
         self.size = 0
+
+    @classmethod
+    def make(cls, scratch: Path, files: ExitStack) -> Self:
+        file = spool.unnamed(scratch)
+        files.callback(os.close, file)
+        return cls(file)
 
     def take(self, given: Iterable[bytes], limit: int) -> int:
         self.size = spool.fill(self.file, given, limit)

@@ -12,17 +12,17 @@ class Upload:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = spool.unnamed(directory)
-        self._size = 0
+        self.file = spool.unnamed(directory)
+        self.size = 0
 
     def take(self, piece: bytes) -> None:
         """Keep more of it; blocks."""
-        self._size += spool.fill(self._file, [piece], len(piece))
+        self.size += spool.fill(self.file, [piece], len(piece))
 
     def pieces(self) -> Iterator[bytes]:
         """Yield all that came."""
-        return spool.pieces(self._file, 0, self._size)
+        return spool.pieces(self.file, 0, self.size)
 
     def close(self) -> None:
         """Let go of it."""
-        os.close(self._file)
+        os.close(self.file)
