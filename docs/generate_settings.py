@@ -45,6 +45,7 @@ MEANING = {
     "sandbox.max_sandboxes": "how many may live at once",
     "sandbox.min_free_memory_mib": "with less memory free than this no work is taken up; 0: it is not looked at",
     "sandbox.limits.memory_mib": "memory of a sandbox",
+    "sandbox.limits.disk_mib": "what a sandbox writes to disk, where `doctor` tells `disk_limit`",
     "sandbox.limits.pids": "processes and threads of a sandbox",
     "sandbox.limits.cpu_percent": "processor time; 100 is one core",
     "sandbox.limits.tmp_mib": "size of /tmp and of /dev/shm",

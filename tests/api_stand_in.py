@@ -214,6 +214,7 @@ class PretendSandboxes:
             policy=request.policy,
             env=request.env,
             metadata=request.metadata,
+            limits=request.limits,
             state=SandboxState.RUNNING,
             created_at=NOW,
             updated_at=NOW,

@@ -8,7 +8,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from handiwork.api.control import Control, Injected
 from handiwork.model.agent import AgentSettings
 from handiwork.model.errors import ConfigError, NotFoundError
-from handiwork.model.sandbox import TIERS
+from handiwork.model.sandbox import TIERS, limits_of
 from handiwork.model.wire import AgentBody, Listing
 from handiwork.sessions.agents import environment_of
 from handiwork.sessions.credentials import check_variables
@@ -50,6 +50,9 @@ async def put_agent(
         tenant=control.tenant,
         tier=data.tier,
         policy=data.policy,
+        image=data.image,
+        size=data.size,
+        limits=data.limits,
         variables=data.variables,
         updated_at=control.now(),
     )
@@ -63,6 +66,9 @@ async def _check(control: Control, agent_id: str, body: AgentBody) -> None:
         raise ConfigError(f"agent id {agent_id[:80]!r} is not valid")
     if body.tier and body.tier not in TIERS:
         raise ConfigError(f"tier: {body.tier[:80]!r} is no tier; use one of {', '.join(TIERS)}")
+    limits_of(body.size, body.limits)
+    if body.image:
+        await control.images.resolve(body.image)
     check_variables(tuple(body.variables))
     known = {info.name for info in await control.store.secrets.list()} if body.variables else set()
     for variable, secret in body.variables.items():

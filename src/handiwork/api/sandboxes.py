@@ -8,7 +8,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from handiwork.api.control import Injected
 from handiwork.model.errors import ConfigError
-from handiwork.model.sandbox import TIERS, SandboxRecord
+from handiwork.model.sandbox import TIERS, SandboxRecord, limits_of
 from handiwork.model.wire import Listing, SandboxBody
 from handiwork.sessions.sandboxes import SandboxRequest
 
@@ -24,7 +24,12 @@ async def create_sandbox(control: Injected, data: JSONBody[SandboxBody]) -> Sand
     check_entries("env", data.env)
     check_entries("metadata", data.metadata)
     request = SandboxRequest(
-        tier=data.tier, image=data.image, policy=data.policy, env=data.env, metadata=data.metadata
+        tier=data.tier,
+        image=data.image,
+        limits=limits_of(data.size, data.limits),
+        policy=data.policy,
+        env=data.env,
+        metadata=data.metadata,
     )
     return await control.sandboxes.create(request)
 

@@ -17,12 +17,14 @@ app = typer.Typer(help="Sandboxes of your own, beside those of sessions.", no_ar
 def create(
     context: typer.Context,
     tier: Annotated[str, typer.Option(help="Empty: the default.")] = "",
+    image: Annotated[str, typer.Option(help="Empty: the default.")] = "",
+    size: Annotated[str, typer.Option(help="small, standard or large; empty: the default.")] = "",
     policy: Annotated[str, typer.Option(help="What it may reach; empty: nothing.")] = "",
 ) -> None:
     """Make a sandbox and print its id."""
 
     async def verb(client: Handiwork) -> str:
-        return (await client.sandboxes.create(tier=tier, policy=policy)).id
+        return (await client.sandboxes.create(tier=tier, image=image, size=size, policy=policy)).id
 
     invocation: Invocation = context.obj
     say(invocation.call(verb))

@@ -12,7 +12,7 @@ import msgspec
 from handiwork.client.link import Link, Query, lines, part
 from handiwork.client.transfer import Download, Transfer, upload
 from handiwork.model.errors import ConfigError, SandboxUnavailableError
-from handiwork.model.sandbox import ExecResult, FileInfo, SandboxRecord
+from handiwork.model.sandbox import ExecResult, FileInfo, Limits, SandboxRecord
 from handiwork.model.wire import (
     MAX_LIST,
     DirectoryBody,
@@ -59,13 +59,21 @@ class Sandboxes:
         *,
         tier: str = "",
         image: str = "",
+        size: str = "",
+        limits: Limits | None = None,
         policy: str = "",
         env: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> "Sandbox":
         """Make a sandbox; what is not given is the operator's default."""
         body = SandboxBody(
-            tier=tier, image=image, policy=policy, env=env or {}, metadata=metadata or {}
+            tier=tier,
+            image=image,
+            size=size,
+            limits=limits,
+            policy=policy,
+            env=env or {},
+            metadata=metadata or {},
         )
         record = await self._link.send(
             "POST", "/api/sandboxes", SandboxRecord, body, seconds=CREATE_SECONDS

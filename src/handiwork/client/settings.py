@@ -9,6 +9,7 @@ from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
 from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.policy import Policy
+from handiwork.model.sandbox import Limits
 from handiwork.model.secret import SecretInfo
 from handiwork.model.wire import (
     AgentBody,
@@ -38,13 +39,16 @@ class Agents:
         query = {"environment": environment}
         return await self._link.get(f"/api/agents/{part(agent_id)}", AgentSettings, query)
 
-    async def put(
+    async def put(  # noqa: PLR0913  what may be decided, each with a default
         self,
         agent_id: str,
         *,
         environment: str = "",
         tier: str = "",
         policy: str = "",
+        image: str = "",
+        size: str = "",
+        limits: Limits | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> AgentSettings:
         """Decide; empty is the environment's. `variables` map names to secrets.
@@ -52,7 +56,13 @@ class Agents:
         `environment` may be left out where only one is served; another's agent of this id is not meant.
         """
         body = AgentBody(
-            environment=environment, tier=tier, policy=policy, variables=variables or {}
+            environment=environment,
+            tier=tier,
+            policy=policy,
+            image=image,
+            size=size,
+            limits=limits,
+            variables=variables or {},
         )
         return await self._link.send("PUT", f"/api/agents/{part(agent_id)}", AgentSettings, body)
 

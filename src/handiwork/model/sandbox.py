@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from handiwork.model.errors import ConfigError
 from handiwork.model.ids import DEFAULT_TENANT
 
 TIERS = ("namespace", "gvisor", "microvm", "isolate")
@@ -23,14 +24,43 @@ class SandboxState(enum.Enum):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one sandbox may use. Zero is not a value: every limit is one."""
+    """What one sandbox may use. Zero is not a value: every limit is one.
+
+    `disk_mib` bounds what it writes below its root, where the driver's `disk_limit` protection holds.
+    """
 
     memory_mib: int = 2048
+    disk_mib: int = 16_384
     pids: int = 512
     cpu_percent: int = 200
     tmp_mib: int = 512
     open_files: int = 4096
     file_size_mib: int = 8192
+
+
+SIZES: Mapping[str, Limits] = {
+    "small": Limits(memory_mib=1024, disk_mib=4096, pids=256, cpu_percent=100, tmp_mib=256),
+    "standard": Limits(),
+    "large": Limits(memory_mib=8192, disk_mib=65_536, pids=2048, cpu_percent=400, tmp_mib=2048),
+}
+"""Limits by a name; no size has a ceiling of time."""
+
+
+def limits_of(size: str, exact: Limits | None) -> Limits | None:
+    """Return the limits that are meant, None where none are; ConfigError for two or for no size."""
+    if size and exact is not None:
+        raise ConfigError("give a size, or limits of its own, not both")
+    if size and size not in SIZES:
+        raise ConfigError(f"size: {size[:40]!r} is none; use one of {', '.join(SIZES)}")
+    if exact is not None:
+        _check_limits(exact)
+    return SIZES[size] if size else exact
+
+
+def _check_limits(limits: Limits) -> None:
+    for name, value in msgspec.structs.asdict(limits).items():
+        if not 1 <= value <= 1 << 24:
+            raise ConfigError(f"limits.{name} = {value}: use 1 to {1 << 24}")
 
 
 class SandboxExit(msgspec.Struct, frozen=True, kw_only=True):

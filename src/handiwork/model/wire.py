@@ -17,7 +17,7 @@ from handiwork.model.image import ImageInfo, ImageProgress
 from handiwork.model.language_model import Dollars, ModelSettings, Tokens
 from handiwork.model.policy import Decision, Policy
 from handiwork.model.redacted import shown_as_repr
-from handiwork.model.sandbox import ExecResult
+from handiwork.model.sandbox import ExecResult, Limits
 
 MAX_EXEC_SECONDS = 3600
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
@@ -36,10 +36,15 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class SandboxBody(_Body, frozen=True, kw_only=True):
-    """A sandbox to make; empty: the operator's default. `metadata` is the caller's own."""
+    """A sandbox to make; empty: the operator's default. `metadata` is the caller's own.
+
+    `size` is small, standard or large; `limits`, in its place, are exact.
+    """
 
     tier: str = ""
     image: str = ""
+    size: Annotated[str, Meta(max_length=40)] = ""
+    limits: Limits | None = None
     policy: str = ""
     env: Mapping[str, str] = msgspec.field(default_factory=dict)
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -91,6 +96,9 @@ class AgentBody(_Body, frozen=True, kw_only=True):
     environment: str = ""
     tier: str = ""
     policy: str = ""
+    image: Annotated[str, Meta(max_length=128)] = ""
+    size: Annotated[str, Meta(max_length=40)] = ""
+    limits: Limits | None = None
     variables: Annotated[Mapping[str, str], Meta(max_length=64)] = msgspec.field(
         default_factory=dict
     )

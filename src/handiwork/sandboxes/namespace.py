@@ -96,6 +96,7 @@ class NamespaceDriver:
             "memory_limit": "memory" in limits,
             "process_limit": True,
             "cpu_limit": "cpu" in limits,
+            "disk_limit": False,
         }
 
     async def create(self, spec: SandboxSpec) -> GuestSandbox:

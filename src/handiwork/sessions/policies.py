@@ -10,7 +10,7 @@ from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import ConfigError, NotFoundError, SecretMissingError
 from handiwork.model.policy import InjectRule, PolicyLayer, Scope, ServiceRule
 from handiwork.model.run import Run, run_id_of
-from handiwork.model.sandbox import SandboxRecord
+from handiwork.model.sandbox import Limits, SandboxRecord, limits_of
 from handiwork.model.secret import SealedSecret, references
 from handiwork.sessions.agents import settings_of
 from handiwork.store.protocol import Store
@@ -63,10 +63,17 @@ class PolicyResolver:
             or self._settings.sandbox.tier
         )
 
-    def image(self, environment_id: str) -> str:
-        """Return the image of an environment's sandboxes; empty: the default."""
+    async def machine(self, environment_id: str, agent_id: str) -> tuple[str, Limits | None]:
+        """Return image and limits: the agent's, else its environment's; empty, None: the default.
+
+        ConfigError as of `settings_of`.
+        """
+        agent = await settings_of(self._store.agents, environment_id, agent_id)
         environment = self._environments.get(environment_id)
-        return environment.image if environment else ""
+        of_environment = environment.image if environment else ""
+        if agent is None:
+            return of_environment, None
+        return agent.image or of_environment, limits_of(agent.size, agent.limits)
 
     async def layers(self, record: SandboxRecord) -> Layers:
         """Return what holds: global, the environment's, the agent's, the sandbox's own."""

@@ -284,9 +284,12 @@ class _Run:
             self._journal.note(
                 "sandbox.replaced", sandbox_id=record.id, reason=record.reason or record.state.value
             )
+        policies = self._hands.policies
+        image, limits = await policies.machine(session.environment_id, view.agent_id)
         request = SandboxRequest(
             tier=session.tier,
-            image=self._hands.policies.image(session.environment_id),
+            image=image,
+            limits=limits,
             session_id=session.id,
             agent_id=view.agent_id,
         )

@@ -66,3 +66,19 @@ async def test_what_does_not_exist_is_not_written(
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith(names)
     assert (await http.get("/api/agents/agent_1")).status_code == 404
+
+
+async def test_size_and_image_are_checked_when_they_are_decided(http: httpx2.AsyncClient) -> None:
+    put = await http.put("/api/agents/agent_1", json={"size": "small", "image": "host"})
+    assert (put.json()["size"], put.json()["image"]) == ("small", "host")
+    exact = {"memory_mib": 300, "disk_mib": 700}
+    put = await http.put("/api/agents/agent_1", json={"limits": exact})
+    assert put.json()["limits"].items() >= exact.items()
+    for wrong, said in [
+        ({"size": "huge"}, "small, standard, large"),
+        ({"size": "small", "limits": exact}, "not both"),
+        ({"limits": {"memory_mib": 0}}, "memory_mib"),
+        ({"image": "none"}, "no image"),
+    ]:
+        answer = await http.put("/api/agents/agent_1", json=wrong)
+        assert (answer.status_code >= 400, said in answer.text) == (True, True)

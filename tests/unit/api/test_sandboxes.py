@@ -34,3 +34,12 @@ async def test_a_missing_policy_makes_nothing(served: Served, http: httpx2.Async
     answer = await http.post("/api/sandboxes", json={"policy": "none"})
     assert answer.status_code == 404
     assert served.sandboxes.live == {}
+
+
+async def test_a_sandbox_has_the_size_that_was_asked_for(http: httpx2.AsyncClient) -> None:
+    made = await http.post("/api/sandboxes", json={"size": "large"})
+    assert made.json()["limits"]["memory_mib"] == 8192
+    made = await http.post("/api/sandboxes", json={"limits": {"memory_mib": 300}})
+    assert made.json()["limits"]["memory_mib"] == 300
+    for wrong in ({"size": "huge"}, {"size": "small", "limits": {}}, {"limits": {"pids": 0}}):
+        assert (await http.post("/api/sandboxes", json=wrong)).status_code == 400

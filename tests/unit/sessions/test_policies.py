@@ -19,7 +19,7 @@ from handiwork.model.policy import (
     ServiceTarget,
 )
 from handiwork.model.run import Run
-from handiwork.model.sandbox import SandboxRecord, SandboxState
+from handiwork.model.sandbox import SIZES, Limits, SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret
 from handiwork.model.session import Session, SessionState
 from handiwork.sessions.policies import Layers, PolicyResolver
@@ -100,6 +100,23 @@ async def test_the_tier_is_the_agents_else_the_environments_else_the_default(
     assert await resolver.tier("env_1", "agent_2") == "gvisor"
     assert await resolver.tier("env_2", "") == "namespace"
     assert resolver.environment("env_1") is SETTINGS.environments[0]
+
+
+async def test_image_and_limits_are_the_agents_else_the_environments() -> None:
+    store = MemoryStore()
+    environments = {"env_1": EnvironmentSettings(id="env_1", image="of-env")}
+    policies = PolicyResolver(store, SETTINGS, environments)
+    assert await policies.machine("env_1", "agent_1") == ("of-env", None)
+    assert await policies.machine("env_2", "agent_1") == ("", None)
+    decided = AgentSettings(
+        environment_id="env_1", agent_id="agent_1", size="small", updated_at=NOW
+    )
+    await store.agents.put(decided)
+    assert await policies.machine("env_1", "agent_1") == ("of-env", SIZES["small"])
+    exact = Limits(memory_mib=300)
+    await store.agents.put(msgspec.structs.replace(decided, size="", image="mine", limits=exact))
+    assert await policies.machine("env_1", "agent_1") == ("mine", exact)
+    assert await policies.machine("env_2", "agent_1") == ("", None)
 
 
 async def test_another_environments_agent_of_the_same_id_has_none_of_it(

@@ -7,7 +7,7 @@ together as an OCI layout and read as one that nobody trusts: every digest is ch
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -72,7 +72,9 @@ class Registry:
         self._limits = limits or ImageLimits()
         self._authorization = ""
 
-    async def parts(self, progress: Progress) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+    async def parts(
+        self, progress: Progress
+    ) -> AsyncGenerator[tuple[str, AsyncIterator[bytes]], None]:
         """Yield the files of the image's OCI layout; the bytes of each are to be read before the next."""
         top, kind = await self._document(self._reference.version)
         digest = _sha256(top)

@@ -1,0 +1,37 @@
+"""Sizes of sandboxes: by a name or exact, not both."""
+
+import pytest
+
+from handiwork.model.errors import ConfigError
+from handiwork.model.sandbox import SIZES, Limits, limits_of
+
+
+def test_a_size_an_exact_one_or_none() -> None:
+    exact = Limits(memory_mib=300, cpu_percent=50, disk_mib=700)
+    assert limits_of("", None) is None
+    assert limits_of("", exact) == exact
+    assert limits_of("standard", None) == Limits()
+    small, large = limits_of("small", None), limits_of("large", None)
+    assert small is not None
+    assert large is not None
+    for name in ("memory_mib", "disk_mib", "cpu_percent", "pids"):
+        assert getattr(small, name) < getattr(Limits(), name) < getattr(large, name)
+
+
+@pytest.mark.parametrize(
+    ("size", "exact", "said"),
+    [
+        ("huge", None, "small, standard, large"),
+        ("small", Limits(), "not both"),
+        ("", Limits(memory_mib=0), "memory_mib = 0"),
+        ("", Limits(disk_mib=-1), "disk_mib"),
+        ("", Limits(pids=1 << 25), "pids"),
+    ],
+)
+def test_what_cannot_be_is_told(size: str, exact: Limits | None, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        limits_of(size, exact)
+
+
+def test_sizes_are_frozen_limits() -> None:
+    assert set(SIZES) == {"small", "standard", "large"}
