@@ -10,7 +10,7 @@ class ImageLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     archive_bytes: int = 32 << 30
     total_bytes: int = 32 << 30
-    entries: int = 1_000_000
+    entries: int = 400_000
     layers: int = 128
     ratio: int = 300
     path_bytes: int = 4096

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from handiwork.model.errors import ConfigError
+from handiwork.model.errors import ConfigError, SandboxUnavailableError
 from handiwork.sandboxes.images.rules import RATIO_COUNTS_FROM_BYTES, ImageLimits
 
 PIECE_BYTES = 1 << 20
@@ -43,7 +43,12 @@ def fill(file: int, source: Iterable[bytes], limit: int) -> int:
         total += len(piece)
         if total > limit:
             raise ConfigError(f"the archive is larger than {limit} bytes")
-        _write(file, piece)
+        try:
+            _write(file, piece)
+        except OSError as error:
+            raise SandboxUnavailableError(
+                f"there is no room for the archive in the data directory: {error.strerror}"
+            ) from None
     return total
 
 

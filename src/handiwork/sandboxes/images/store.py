@@ -48,6 +48,8 @@ class Images:
         self._directory = directory
         self._host = host
         self._building = asyncio.Lock()
+        self._naming = asyncio.Lock()
+        self._making_host = asyncio.Lock()
         self._host_image: Image | None = None
         self._holders: list[Holders] = []
         self.mounts = Mounts()
@@ -96,8 +98,11 @@ class Images:
                 digest = await build.finish(unpacked, source, now)
             finally:
                 await asyncio.to_thread(build.close)
+        async with self._naming:
+            if image_at(self._directory, digest) is None:
+                raise ConflictError(f"image {name!r} was removed while it was made; make it again")
             write_names(self._directory, {**read_names(self._directory), name: digest})
-        return self.info(name)
+            return self.info(name)
 
     def list(self) -> list[ImageInfo]:
         """Return every image that is there, the named ones first."""
@@ -120,7 +125,7 @@ class Images:
 
         ConflictError while a sandbox stands on the image; NotFoundError.
         """
-        async with self._building:
+        async with self._naming:
             names = read_names(self._directory)
             digest = self.info(name).digest
             self._refuse_held(name, digest)
@@ -143,7 +148,7 @@ class Images:
                 )
 
     async def _of_host(self) -> Image:
-        async with self._building:
+        async with self._making_host:  # a build may take long, and sandboxes do not wait for it
             if self._host_image is None:
                 self._host_image = await asyncio.to_thread(host_image, self._directory, self._host)
             return self._host_image

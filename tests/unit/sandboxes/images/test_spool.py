@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from handiwork.model.errors import ConfigError
+from handiwork.model.errors import ConfigError, SandboxUnavailableError
 from handiwork.sandboxes.images.rules import ImageLimits
 from handiwork.sandboxes.images.spool import fill, hashed, pieces, plain, unnamed
 
@@ -60,6 +60,13 @@ def test_a_wrong_digest_is_named():
     assert list(hashed([b"a", b"b"], told, "it")) == [b"a", b"b"]
     with pytest.raises(ConfigError, match=f"layer 3 has the digest .* told to have sha256:{told}"):
         list(hashed([b"a", b"c"], told, "layer 3"))
+
+
+def test_no_room_is_told():
+    full = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(SandboxUnavailableError, match="no room"):
+        fill(full, [b"x"], 9)
+    os.close(full)
 
 
 def test_files_without_a_name(tmp_path):

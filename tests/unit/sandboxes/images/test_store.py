@@ -1,5 +1,6 @@
 """Images are found by name and digest, made, listed and removed; what is held stays."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -111,6 +112,24 @@ async def test_what_a_crash_left_is_deleted_at_the_start(images, tmp_path):
     again = Images(tmp_path / "images")
     assert not (tmp_path / "images/.building-x").exists()
     assert again.info("mine").digest == made.digest
+
+
+async def test_a_long_build_holds_up_neither_sandboxes_nor_removals(images):
+    await put(images, "old", TWO)
+    started, free = asyncio.Event(), asyncio.Event()
+
+    async def make(build):
+        started.set()
+        await free.wait()
+        return await build.unpack(lambda d, files, told: unpack([ONE], d, files))
+
+    async with asyncio.TaskGroup() as group:
+        building = group.create_task(images.put("mine", make, source="tree", now=NOW))
+        await started.wait()
+        assert (await images.resolve("host")).host_usr
+        await images.remove("old")
+        free.set()
+    assert building.result().names == ("mine",)
 
 
 @pytest.mark.parametrize("name", ["host", "", "../x", "A", "a/b", "-x", "x" * 64])
