@@ -57,7 +57,9 @@ async def from_dockerfile(
     work = build.scratch("dockerfile")
     written = work / "context"
     await build.thread(lambda: Writer(tree.sources, owned=False).write(tree.root, written))
-    names = bases(_text(written, dockerfile))
+    text = _text(written, dockerfile)
+    check_steps(text)
+    names = bases(text)
     buildah = _Buildah(work, build, network=network)
     for name in names:
         await buildah.take(name, await resolve(name))
@@ -83,6 +85,22 @@ def bases(text: str) -> list[str]:
     if len(found) > MAX_BASES:
         raise ConfigError(f"the Dockerfile stands on more than {MAX_BASES} images")
     return found
+
+
+def check_steps(text: str) -> None:
+    """Refuse what gives a step more than its own tree: ConfigError.
+
+    A mount is made by buildah as root of the host, and its checks of where that leads have failed
+    before (CVE-2024-1753, CVE-2024-9675). It takes quotes, escapes and comments out of flags.
+    """
+    if re.search(r"^\s*#\s*escape\s*=", text, re.IGNORECASE | re.MULTILINE):
+        raise ConfigError("the Dockerfile has an escape directive, which is not served")
+    joined = re.sub(r"^\s*#.*\n|\\[ \t]*\r?\n|[\\'\"`\s]", "", text, flags=re.MULTILINE).lower()
+    for flag in ("--mount", "--security", "--device"):
+        if flag in joined:
+            raise ConfigError(
+                f"the Dockerfile has {flag}, which is not served: COPY what a step needs"
+            )
 
 
 def _text(context: Path, name: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 from handiwork.model.errors import ConfigError, UnsupportedError
 from handiwork.sandboxes.images import dockerfile
 from handiwork.sandboxes.images.building import Build
-from handiwork.sandboxes.images.dockerfile import bases, from_dockerfile
+from handiwork.sandboxes.images.dockerfile import bases, check_steps, from_dockerfile
 from image_archives import entry, link, tar
 
 
@@ -28,6 +28,29 @@ def with_buildah(folder):
     """A search path on which the program is found; it is not run here."""
     (folder / "buildah").touch(0o755)
     return str(folder)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RUN --mount=type=bind,source=/,target=/x true",
+        "run --MOUNT=type=cache,target=/x true",
+        "RUN --mo\\unt=type=bind true",
+        'RUN --"mount"=type=bind true',
+        "RUN \\\n# comment\n--mount=type=bind true",
+        "RUN --mo\\\nunt=type=bind true",
+        "RUN --mo\\ \n  # x\n\nunt=type=bind true",
+        "RUN --security=insecure true",
+        "# escape=`\nRUN --mo`\nunt=type=bind true",
+    ],
+)
+def test_a_step_gets_nothing_but_its_own_tree(line):
+    with pytest.raises(ConfigError, match="not served"):
+        check_steps(f"FROM base\n{line}\n")
+
+
+def test_plain_steps_are_taken():
+    check_steps("FROM base\n# a --mount in a comment\nRUN mount -o x && tool -m --x\n")
 
 
 async def none(name):
