@@ -125,16 +125,22 @@ class Request:
 class Channel(asyncio.Protocol):
     """One channel over one stream socket. `on_lost` is told the reason once, from the loop."""
 
-    def __init__(self, on_lost: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, on_lost: Callable[[str], None] = lambda _: None, *, greeted: bool = False
+    ) -> None:
+        """`greeted`: the agent said hello to an earlier channel, and lives on behind this one."""
         self.loop = asyncio.get_running_loop()
         self.requests: dict[int, Request] = {}
         self.reason: str | None = None
         self._on_lost = on_lost
+        self._idle = asyncio.Event()
         self._decoder = frames.Decoder(frames.TO_HOST)
         self._transport: asyncio.Transport | None = None
         self._next_id = 1
         self._slots = asyncio.Semaphore(frames.MAX_REQUESTS)
         self._hello: asyncio.Future[None] = self.loop.create_future()
+        if greeted:
+            self._hello.set_result(None)
         self._gone: asyncio.Future[str] = self.loop.create_future()
         self._deadlines: dict[int, asyncio.TimerHandle] = {}
 
@@ -181,6 +187,21 @@ class Channel(asyncio.Protocol):
         if seconds:
             self.expect_end(request, seconds)
         return request
+
+    async def drain(self, seconds: float) -> None:
+        """Give up every open request and wait until nothing is under way in either direction.
+
+        TimeoutError when that takes longer; then the channel is as good as gone.
+        """
+        async with asyncio.timeout(seconds):
+            for request in list(self.requests.values()):
+                command = request.closes is frames.Exit
+                request.abandon(frames.Signal(9) if command else frames.Cancel())
+                _fail(request.done, self._error())
+            if self.requests:
+                self._idle.clear()
+                await self._idle.wait()
+            await (await self.open(frames.Ping(), frames.Ok)).done
 
     def send(self, data: bytes) -> None:
         """Send encoded frames; nothing happens when the channel is gone."""
@@ -240,6 +261,8 @@ class Channel(asyncio.Protocol):
             del self.requests[request_id]
             self._forget_deadline(request_id)
             self._slots.release()
+            if not self.requests:
+                self._idle.set()
             if not request.done.done():
                 request.done.set_result(frame)
 

@@ -117,19 +117,19 @@ def _spawn(
     return HostProcess(pid, reader)
 
 
-def launch(argv: Sequence[str], channel: int, image: int | None = None) -> HostProcess:
-    """Start a launcher; `channel` becomes its descriptor 3, `image` 4.
+def launch(argv: Sequence[str], channel: int, *more: int) -> HostProcess:
+    """Start a launcher; `channel` becomes its descriptor 3, what follows 4 and so on.
 
     UnsupportedError when it cannot start.
     """
-    image = None if image is None else fcntl.fcntl(image, fcntl.F_DUPFD_CLOEXEC, IMAGE_FD + 1)
-    channel = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, IMAGE_FD + 1)
+    # Out of the way of the numbers that they get: a later one may stand where an earlier one goes.
+    first = CHANNEL_FD + 1 + len(more)
+    apart = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, first) for one in (channel, *more)]
     try:
-        return _spawn(argv, {CHANNEL_FD: channel, **({IMAGE_FD: image} if image else {})})
+        return _spawn(argv, dict(enumerate(apart, CHANNEL_FD)))
     finally:
-        os.close(channel)
-        if image is not None:
-            os.close(image)
+        for one in apart:
+            os.close(one)
 
 
 def start_tool(

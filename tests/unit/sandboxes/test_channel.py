@@ -113,3 +113,34 @@ async def test_requests_beyond_the_limit_wait(pair):
         agent.send(request_id, frames.Info(2, 0o755, 0, 0, 0, 0))
     for call in calls:
         assert (await call).mode == 0o755
+
+
+async def test_draining_gives_up_what_is_open_and_waits_for_its_end(pair):
+    channel, agent = pair
+    loop = asyncio.get_running_loop()
+    call = loop.create_task(sandbox_of(channel).exec(ExecRequest(argv=("x",))))
+    request_id, _ = await agent.next(frames.Exec)
+    drained = loop.create_task(channel.drain(20))
+    _, farewell = await agent.next(frames.Signal)
+    assert farewell.signal == 9
+    with pytest.raises(SandboxUnavailableError):
+        await call
+    assert not drained.done()
+    agent.send(request_id, frames.Exit(137, 0, 0, 0, 0))
+    ping_id, _ = await agent.next(frames.Ping)
+    agent.send(ping_id, frames.Ok())
+    await drained
+    assert channel.requests == {}
+    assert channel.reason is None
+
+
+async def test_draining_ends_by_itself(pair):
+    channel, agent = pair
+    with pytest.raises(TimeoutError):
+        await channel.drain(0.05)
+
+
+async def test_an_agent_that_greeted_before_need_not_again():
+    channel = Channel(greeted=True)
+    await channel.hello(0.01)
+    channel.end()

@@ -62,3 +62,20 @@ async def test_a_missing_program_is_told(tmp_path):
         launch([str(tmp_path / "none")], 2)
     with pytest.raises(UnsupportedError, match="cannot start"):
         await capture([str(tmp_path / "none")], 1)
+
+
+async def test_descriptors_arrive_in_their_order_whatever_their_numbers(tmp_path):
+    pairs = [socket.socketpair() for _ in range(4)]
+    # The last one stands where the second is to go, were it not moved out of the way.
+    wanted = [pairs[0][1], pairs[1][1], pairs[2][1], pairs[3][1]]
+    wanted.sort(key=lambda one: -one.fileno())
+    process = launch(
+        [script(tmp_path, "for n in 3 4 5 6; do echo $n >&$n; done")],
+        *(one.fileno() for one in wanted),
+    )
+    assert await process.exited == 0
+    heard = {theirs: ours.recv(10) for ours, theirs in pairs}
+    assert [heard[one] for one in wanted] == [b"3\n", b"4\n", b"5\n", b"6\n"]
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
