@@ -90,9 +90,13 @@ async def _it_cannot_mount_or_make_namespaces(bench: Bench) -> None:
 @check("isolation")
 async def _the_kernel_is_not_written_to(bench: Bench) -> None:
     script = (
+        # What is a device stands for nothing: /dev/null over the kernel's file.
         "for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/drop_caches"
-        " /sys/kernel/uevent_helper /proc/sys/net/ipv4/ip_forward /usr/bin/planted;"
-        " do (echo x > $f) 2>/dev/null && echo $f; done; true"
+        " /sys/kernel/uevent_helper /proc/sys/net/ipv4/ip_forward;"
+        " do test -c $f || { (echo x > $f) 2>/dev/null && echo $f; }; done;"
+        # Only a /usr that is lent is read-only; one of an image is the sandbox's to change.
+        " if grep -q ' /usr ' /proc/mounts; then (echo x > /usr/bin/planted) 2>/dev/null && echo /usr;"
+        " fi; true"
     )
     expect((await bench.shell(script)).stdout, b"", "what was written")
 
