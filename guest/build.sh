@@ -22,8 +22,8 @@ if ! command -v "${cc%% *}" >/dev/null 2>&1; then
     exit 1
 fi
 
-agent="agent caps channel dns egress erofs events exec fatal files forward launch link main netlink netns options \
-paths probe rootfs seccomp spawn transfer tree walk"
+agent="agent bridge caps channel dns egress erofs events exec fatal files forward init jail kvm launch link main mux \
+netlink netns options orders paths probe relay rootfs seccomp spawn transfer tree walk"
 warnings="-Wall -Wextra -Wformat=2 -Wconversion -Wshadow -Wstrict-prototypes -Wvla -Werror"
 sources() { for name in "$@"; do printf '%s.c ' "$name"; done; }
 
@@ -46,11 +46,14 @@ sanitize)
     output=${output:-../src/handiwork/guest_agent}
     # shellcheck disable=SC2086
     $cc $flags $warnings -o "$output/decode" channel.c decode.c
+    # shellcheck disable=SC2086
+    $cc $flags $warnings -o "$output/decode_mux" mux.c decode_mux.c
     ;;
 fuzz)
     output=${output:-build}
     mkdir -p "$output/seeds"
     $cc -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o "$output/fuzz_channel" channel.c fuzz_channel.c
+    $cc -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o "$output/fuzz_mux" mux.c fuzz_mux.c
     # The first byte says who reads: odd for the agent.
     for hex in corpus/*.hex; do
         name=$(basename "$hex" .hex)
