@@ -1,5 +1,6 @@
 """Every tier, and the fake, passes the suite that ships with the product."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import microvm_world
 from handiwork.sandboxes import namespace, selfcheck
 from handiwork.testing.sandbox import FakeDriver
 
 TESTS = Path(__file__).parents[1]
 FAKE_AREAS = ("command", "files", "life")
+QUICK = ("true and false tell their exit codes",)
+"""What is made of a tier that is slow to start when not all tests are."""
 
 
 def make_namespace(data_dir: Path) -> namespace.NamespaceDriver:
@@ -26,8 +30,17 @@ def make_fake(data_dir: Path) -> FakeDriver:
     return FakeDriver()
 
 
-DRIVERS = {"namespace": (make_namespace, selfcheck.AREAS), "fake": (make_fake, FAKE_AREAS)}
-CASES = [(tier, name) for tier, (_, areas) in DRIVERS.items() for name in selfcheck.names(areas)]
+DRIVERS = {
+    "namespace": (make_namespace, selfcheck.AREAS),
+    "microvm": (microvm_world.make_driver, selfcheck.AREAS),
+    "fake": (make_fake, FAKE_AREAS),
+}
+CASES = [
+    (tier, name)
+    for tier, (_, areas) in DRIVERS.items()
+    for name in selfcheck.names(areas)
+    if tier != "microvm"
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +57,39 @@ async def test_check(tier, name, data_dir):
     assert found[0].ok, found[0].detail
     states = data_dir / "sandboxes"
     assert not states.exists() or not list(states.iterdir())
+
+
+@pytest.mark.timeout(180)
+def test_a_machine_comes_up(machine_dir):
+    """The quick part: one machine, emulated."""
+    assert made_by_machines(machine_dir, only=QUICK) == list(QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_machines(machine_dir):
+    """In one run, so that the checks share a machine as they do in `handiwork doctor`."""
+    assert made_by_machines(machine_dir, only=None) == selfcheck.names()
+
+
+@pytest.fixture(scope="module")
+def machine_dir(tmp_path_factory):
+    """One directory for both, so that kernel and image are made once."""
+    return tmp_path_factory.mktemp("machines")
+
+
+def made_by_machines(directory: Path, only) -> list[str]:
+    make, areas = DRIVERS["microvm"]
+
+    async def run():
+        driver = make(directory)
+        found = [made async for made in selfcheck.selfcheck(driver, areas=areas, only=only)]
+        return found, await driver.leftovers()
+
+    found, left = asyncio.run(run())
+    assert [made for made in found if not made.ok] == []
+    assert left == []
+    return [made.name for made in found]
 
 
 @pytest.fixture

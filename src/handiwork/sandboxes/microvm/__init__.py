@@ -1,0 +1,1 @@
+"""The microvm tier: a virtual machine that is a small host of one sandbox."""

@@ -1,0 +1,136 @@
+"""What a sandbox of this tier leaves on the host: `<id>/` with `meta.json`, `disk` and, of a machine
+that runs or sleeps, `memory` and `devices`.
+
+The disk is state: it survives every crash. Memory belongs to it only while `devices` is there, which
+is written last when a machine falls asleep and taken away before it runs again: memory that is older
+than the disk is never woken.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
+from handiwork.model.ids import is_id
+from handiwork.sandboxes.trees import remove_tree
+
+_GONE = re.compile(r"\.gone-.+")
+DISK, MEMORY, DEVICES, META = "disk", "memory", "devices", "meta.json"
+IDS = 8192
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a state. `owner` is the host id of its machine, 0: ours (rootless).
+
+    `sleeps_as` names all that a machine's memory depends on besides the disk; "" when it is none.
+    """
+
+    id: str
+    owner: int
+    image: str
+    created: datetime
+    sleeps_as: str = ""
+
+
+class States:
+    """The states below one directory and the ids of their machines. Every call blocks, briefly."""
+
+    def __init__(self, directory: Path, *, first_id: int) -> None:
+        self._directory = directory
+        self._first_id = first_id
+        self._owners: dict[str, int] = {}
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for entry in directory.iterdir():
+            if _GONE.fullmatch(entry.name):
+                remove_tree(entry)  # a destroy that a crash interrupted
+        for name in self.ids():
+            with contextlib.suppress(OSError):
+                self._owners[name] = (self.path(name) / DISK).lstat().st_uid
+
+    def path(self, sandbox_id: str) -> Path:
+        """Return the directory of a state, there or not."""
+        if not is_id(sandbox_id):
+            raise ConfigError(f"sandbox id {sandbox_id[:80]!r} is not valid")
+        return self._directory / sandbox_id
+
+    def ids(self) -> list[str]:
+        """Return the id of every state, sorted."""
+        return sorted(entry.name for entry in self._directory.iterdir() if is_id(entry.name))
+
+    def make(self, sandbox_id: str, image: str, now: datetime) -> Meta:
+        """Make an empty state with an id of its own; ConflictError when there is one."""
+        path = self.path(sandbox_id)
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise ConflictError(
+                f"sandbox {sandbox_id} has state on this host: restore or destroy it"
+            ) from error
+        owner = self._next_owner()
+        self._owners[sandbox_id] = owner
+        return Meta(id=sandbox_id, owner=owner, image=image, created=now)
+
+    def save(self, meta: Meta) -> None:
+        """Write the meta file whole or not at all."""
+        path = self.path(meta.id)
+        beside = path / f".{META}"
+        beside.write_bytes(msgspec.json.encode(meta))
+        beside.rename(path / META)
+
+    def load(self, sandbox_id: str) -> Meta:
+        """Return what is known of a state; NotFoundError when there is none."""
+        path = self.path(sandbox_id)
+        if not (path / DISK).is_file():
+            raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
+        try:
+            meta = msgspec.json.decode((path / META).read_bytes(), type=Meta)
+        except (OSError, msgspec.DecodeError) as error:
+            raise SandboxUnavailableError(
+                f"sandbox {sandbox_id} has a disk, but {path / META} cannot be read: {error}"
+            ) from None
+        if bool(meta.owner) != bool(self._first_id):
+            raise SandboxUnavailableError(
+                f"sandbox {sandbox_id} was made by {'root' if meta.owner else 'an ordinary user'}:"
+                " only they can wake it"
+            )
+        return meta
+
+    def forget(self, sandbox_id: str) -> Path | None:
+        """Take a state out of the list at once; the directory that is returned is to be deleted."""
+        path = self.path(sandbox_id)
+        names = (f".gone-{sandbox_id}-{number}" for number in itertools.count())
+        gone = next(place for name in names if not (place := self._directory / name).exists())
+        self._owners.pop(sandbox_id, None)
+        try:
+            path.rename(gone)
+        except FileNotFoundError:
+            return None
+        return gone
+
+    def own(self, path: Path, meta: Meta) -> None:
+        """Give a file of a state to its machine, for its eyes only."""
+        path.chmod(0o600)
+        if meta.owner:
+            os.chown(path, meta.owner, meta.owner)
+
+    def _next_owner(self) -> int:
+        if not self._first_id:
+            return 0
+        taken = set(self._owners.values())
+        for owner in range(self._first_id, self._first_id + IDS):
+            if owner not in taken:
+                return owner
+        raise UnsupportedError(
+            f"no id is free from sandbox.microvm.first_id = {self._first_id} on, {IDS} of them"
+        )

@@ -1,0 +1,224 @@
+"""A machine's life: processes outlive sleep, files outlive kill -9, and nothing else is left."""
+
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from handiwork.model.errors import SandboxUnavailableError
+from handiwork.model.sandbox import ExecRequest
+from handiwork.sandboxes.microvm.driver import Setup
+from handiwork.sandboxes.microvm.probe import examine
+from handiwork.sandboxes.namespace import DEFAULT_AGENT
+from microvm_world import FIRST_ID, KERNEL_DIR, make_driver, spec
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+TESTS = Path(__file__).parents[1]
+COUNTER = (
+    "(i=0; while :; do i=$((i+1)); echo $i >/var/tmp/n; sleep 0.05; done) >/dev/null 2>&1 &"
+    " while ! test -s /var/tmp/n; do sleep 0.05; done; echo old >/etc/machine-id"
+)
+
+SLEEPERS = (
+    "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done 2>/dev/null"
+    " | grep -c '^sleep 600'; true"
+)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("microvm")
+
+
+def shell(script, **more):
+    return ExecRequest(argv=("sh", "-c", script), cwd="/", timeout_seconds=120, **more)
+
+
+async def text(box, script):
+    return (await box.exec(shell(script))).stdout.decode()
+
+
+async def test_processes_live_on_and_nothing_is_shared_with_the_past(directory):
+    driver, asked = make_driver(directory), spec("sbx_lifeaaaa")
+    state = directory / "data/microvm/states" / asked.id
+    try:
+        box = await driver.create(asked)
+        await box.exec(shell(COUNTER))
+        waiting = await box.start(shell("sleep 600"))
+        await driver.sleep(asked.id)
+        with pytest.raises(SandboxUnavailableError):
+            await waiting.wait()
+        assert not machines_of(asked.id)
+        for name in ("disk", "memory", "devices"):
+            assert stat.S_IMODE((state / name).stat().st_mode) == 0o600, name
+        counted, identities, drawn = [], {"old"}, set()
+        for _ in range(2):
+            woken = await driver.restore(asked)
+            assert not (state / "devices").exists()
+            counted.append(int(await text(woken, "cat /var/tmp/n")))
+            identities.add((await text(woken, "cat /etc/machine-id")).strip())
+            drawn.add(await text(woken, "head -c 16 /dev/urandom | sha256sum"))
+            told = datetime.fromtimestamp(int(await text(woken, "date +%s")), UTC)
+            assert abs((datetime.now(UTC) - told).total_seconds()) < 60
+            assert await text(woken, SLEEPERS) == "0\n"  # what was waited for is not
+            await driver.sleep(asked.id)
+        assert 0 < counted[0] < counted[1]
+        assert (len(identities), len(drawn)) == (3, 2)
+    finally:
+        await driver.destroy(asked.id)
+    assert not state.exists()
+
+
+async def test_memory_that_cannot_be_woken_loses_no_file(directory):
+    driver, asked = make_driver(directory), spec("sbx_lifebbbb")
+    state = directory / "data/microvm/states" / asked.id
+    try:
+        box = await driver.create(asked)
+        await box.files.write("/workspace/kept", b"kept")
+        await driver.sleep(asked.id)
+        (state / "devices").write_bytes(b"\0" * 4096)
+        woken = await driver.restore(asked)
+        assert await woken.files.read("/workspace/kept") == b"kept"
+    finally:
+        await driver.destroy(asked.id)
+
+
+async def test_exhaustion_is_told_and_the_machine_lives(directory):
+    driver, asked = make_driver(directory), spec("sbx_lifecccc")
+    try:
+        box = await driver.create(asked)
+        eats = "import sys\nx = []\nwhile True: x.append(bytearray(8 << 20))"
+        ended = await box.exec(ExecRequest(argv=("python3", "-c", eats), timeout_seconds=300))
+        assert (ended.exit_code, ended.out_of_memory) == (137, True)
+        forks = "i=0; while test $i -lt 2000; do sleep 100 >/dev/null 2>&1 & i=$((i+1)); done; wait"
+        bomb = await box.exec(shell(f"({forks}) 2>&1 | head -c 200", output_limit_bytes=1000))
+        assert b"ork" in bomb.stdout
+        fills = "dd if=/dev/zero of=/workspace/big bs=1M count=2000 2>&1; rm /workspace/big"
+        assert "No space" in await text(box, fills)
+        assert await text(box, "echo alive") == "alive\n"
+    finally:
+        await driver.destroy(asked.id)
+
+
+def machines_of(sandbox_id):
+    """Return the command line of every process that serves a sandbox."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ")
+        except OSError:
+            continue
+        if sandbox_id.encode() in line and b"jail" in line:
+            lines.append(line)
+    return lines
+
+
+def qemus():
+    return {
+        int(p.parent.name) for p in Path("/proc").glob("[0-9]*/comm") if comm(p).startswith("qemu")
+    }
+
+
+def comm(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def killed(directory, sandbox_id, script, before):
+    """Have a child make a machine and run a script in it; kill the child, and see all of it end."""
+    argv = [sys.executable, str(TESTS / "microvm_child.py"), str(directory), sandbox_id, script]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment, text=True) as child:
+        assert child.stdout.readline() == "ready 0\n"
+        assert machines_of(sandbox_id)
+        assert qemus() - before
+        time.sleep(1.5)
+        child.kill()
+        child.wait()
+    for _ in range(200):
+        if not machines_of(sandbox_id) and not qemus() - before:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"left: {machines_of(sandbox_id)}")
+
+
+async def test_kill_9_ends_the_machine_and_its_files_are_there(directory):
+    asked = spec("sbx_lifedddd")
+    script = "mkdir -p /workspace/a; echo written >/workspace/a/file"
+    await asyncio.to_thread(killed, directory, asked.id, script, qemus())
+    driver = make_driver(directory)
+    try:
+        assert await driver.leftovers() == [asked.id]
+        woken = await driver.restore(asked)
+        assert await woken.files.read("/workspace/a/file") == b"written\n"
+    finally:
+        await driver.destroy(asked.id)
+    states = directory / "data/microvm/states"
+    assert list(states.iterdir()) == []
+
+
+@pytest.mark.root
+async def test_qemu_is_nobody_and_sees_nothing(directory):
+    before = qemus()
+    driver, asked = make_driver(directory), spec("sbx_lifeeeee")
+    try:
+        await driver.create(asked)
+        (pid,) = qemus() - before
+        process = Path(f"/proc/{pid}")
+        status = dict(
+            line.split(":\t", 1)
+            for line in (process / "status").read_text().splitlines()
+            if ":\t" in line
+        )
+        assert len(set(status["Uid"].split())) == 1
+        assert int(status["Uid"].split()[0]) >= FIRST_ID
+        assert status["Groups"].strip() == ""
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+        for name in ("mnt", "pid", "net", "ipc", "uts"):
+            assert (process / "ns" / name).readlink() != Path(f"/proc/self/ns/{name}").readlink()
+        assert sorted(path.name for path in (process / "root").iterdir()) == sorted(
+            [
+                "bin",
+                "dev",
+                "disk",
+                "image",
+                "initrd",
+                "kernel",
+                "lib",
+                "lib64",
+                "memory",
+                "sbin",
+                "usr",
+            ]
+        )
+        assert [path.name for path in (process / "root/dev").iterdir()] == ["null"]
+        net = (process / "net/dev").read_text().splitlines()[2:]
+        assert [line.split(":")[0].strip() for line in net] == ["lo"]
+        mounts = (process / "mounts").read_text().splitlines()
+        writable = {line.split()[1] for line in mounts if "rw" in line.split()[3].split(",")}
+        assert writable <= {"/disk", "/memory", "/dev/null"}
+    finally:
+        await driver.destroy(asked.id)
+
+
+async def test_the_probe_makes_a_sandbox(directory):
+    asked = Setup(
+        acceleration="tcg",
+        kind="pc",
+        kernel_dir=KERNEL_DIR if KERNEL_DIR.is_dir() else Path("/"),
+        first_id=FIRST_ID if os.geteuid() == 0 else 0,
+    )
+    place = directory / "probe"
+    found = await examine(DEFAULT_AGENT, asked, place, clock=lambda: datetime.now(UTC))
+    assert found.finding.detail == "boots under tcg as pc"
+    assert found.setup == asked
+    assert list((place / "microvm/states").iterdir()) == []

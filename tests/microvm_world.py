@@ -1,0 +1,35 @@
+"""Machines for tests: emulated, from a kernel that `./run test` unpacks, on parts of this host's /usr."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from handiwork.model.sandbox import Limits, SandboxSpec
+from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.namespace import DEFAULT_AGENT
+from small_image import SmallImages
+
+KERNEL_DIR = Path(__file__).parents[1] / ".kernel"
+LIMITS = Limits(memory_mib=256, cpu_percent=100)
+FIRST_ID = 3 << 29
+
+
+def make_driver(directory: Path, agent: Path = DEFAULT_AGENT) -> MicrovmDriver:
+    """Two drivers on one directory share its image and its kernel."""
+    return MicrovmDriver(
+        directory / "data",
+        agent,
+        SmallImages(directory / "image"),
+        Setup(
+            acceleration="tcg",
+            kind="pc",
+            kernel_dir=KERNEL_DIR if KERNEL_DIR.is_dir() else Path("/"),
+            disk_mib=1024,
+            first_id=FIRST_ID if os.geteuid() == 0 else 0,
+        ),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def spec(sandbox_id: str, **more: object) -> SandboxSpec:
+    return SandboxSpec(id=sandbox_id, limits=LIMITS, **more)

@@ -1,0 +1,94 @@
+"""States: ids are used once, a disk is state whatever else is lost, what is destroyed is gone."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
+from handiwork.sandboxes.microvm import states
+from handiwork.sandboxes.microvm.states import DISK, States
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def made(kept, sandbox_id):
+    meta = kept.make(sandbox_id, "digest", NOW)
+    (kept.path(sandbox_id) / DISK).write_bytes(b"disk")
+    kept.save(meta)
+    return meta
+
+
+def test_a_state_is_read_back(tmp_path):
+    kept = States(tmp_path / "states", first_id=0)
+    meta = made(kept, "sbx_aaaaaaaa")
+    assert kept.load("sbx_aaaaaaaa") == meta
+    changed = msgspec.structs.replace(meta, sleeps_as="x")
+    kept.save(changed)
+    assert States(tmp_path / "states", first_id=0).load("sbx_aaaaaaaa") == changed
+    assert kept.ids() == ["sbx_aaaaaaaa"]
+    with pytest.raises(ConflictError):
+        kept.make("sbx_aaaaaaaa", "digest", NOW)
+
+
+def test_without_a_disk_there_is_no_state(tmp_path):
+    kept = States(tmp_path, first_id=0)
+    with pytest.raises(NotFoundError):
+        kept.load("sbx_aaaaaaaa")
+    kept.make("sbx_aaaaaaaa", "digest", NOW)
+    with pytest.raises(NotFoundError):
+        kept.load("sbx_aaaaaaaa")
+    with pytest.raises(ConfigError, match="not valid"):
+        kept.path("../x")
+
+
+def test_a_lost_meta_file_is_told_and_nothing_is_deleted(tmp_path):
+    kept = States(tmp_path, first_id=0)
+    made(kept, "sbx_aaaaaaaa")
+    (tmp_path / "sbx_aaaaaaaa/meta.json").write_text("{")
+    with pytest.raises(SandboxUnavailableError, match=r"meta\.json"):
+        kept.load("sbx_aaaaaaaa")
+    assert (tmp_path / "sbx_aaaaaaaa" / DISK).read_bytes() == b"disk"
+
+
+def test_every_machine_has_an_id_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(states, "IDS", 2)
+    kept = States(tmp_path, first_id=70_000)
+    owners = [kept.make(f"sbx_{letter * 8}", "d", NOW).owner for letter in "ab"]
+    assert owners == [70_000, 70_001]
+    with pytest.raises(UnsupportedError, match="no id is free"):
+        kept.make("sbx_cccccccc", "d", NOW)
+    kept.forget("sbx_aaaaaaaa")
+    assert kept.make("sbx_dddddddd", "d", NOW).owner == 70_000
+
+
+def test_a_state_of_another_user_is_not_woken(tmp_path):
+    made(States(tmp_path, first_id=0), "sbx_aaaaaaaa")
+    with pytest.raises(SandboxUnavailableError, match="ordinary user"):
+        States(tmp_path, first_id=70_000).load("sbx_aaaaaaaa")
+
+
+def test_a_destroy_that_was_cut_short_is_finished(tmp_path):
+    kept = States(tmp_path, first_id=0)
+    made(kept, "sbx_aaaaaaaa")
+    gone = kept.forget("sbx_aaaaaaaa")
+    assert kept.ids() == []
+    assert gone.is_dir()
+    assert kept.forget("sbx_aaaaaaaa") is None
+    States(tmp_path, first_id=0)
+    assert not gone.exists()
+
+
+def test_a_file_is_for_its_machine_alone(tmp_path):
+    kept = States(tmp_path / "s", first_id=0)
+    meta = made(kept, "sbx_aaaaaaaa")
+    path = kept.path("sbx_aaaaaaaa") / DISK
+    path.chmod(0o644)
+    kept.own(path, meta)
+    assert path.stat().st_mode & 0o777 == 0o600
