@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -41,9 +42,12 @@ from handiwork.model.language_model import KeyedModel
 from handiwork.model.policy import AllowRule, Match, Policy, PolicyLayer
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.images.store import Images
+from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.probe import Examined, examine
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
 from handiwork.sandboxes.protocol import Driver
+from handiwork.sandboxes.trees import remove_tree
 from handiwork.sessions.agents import adopt_agents
 from handiwork.sessions.attachments import Sources
 from handiwork.sessions.audit import AuditIndex
@@ -173,7 +177,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         keys = await local_keys(store) if settings.local_brain.enabled else None
         environments = await environments_with_keys(settings, keys, store)
         images = Images(layout.images)
-        drivers = _drivers(settings, layout, images, environments)
+        drivers = await _drivers(settings, layout, images, environments)
         models = await _models(settings, store)
         parts = _Parts(settings, layout, ports, store, keys, environments, images, drivers, models)
         yield await _start(parts, stack)
@@ -383,7 +387,22 @@ def make_driver(
     return NamespaceDriver(directory, GUEST_AGENT, clock=clock, first_id=first_id, images=images)
 
 
-def _drivers(
+async def examine_microvm(settings: Settings) -> Examined:
+    """Prove whether machines run here as the settings say; `doctor` and the start ask it."""
+    asked = Setup(
+        acceleration=settings.sandbox.microvm.acceleration,
+        kind="pc",
+        kernel_dir=Path(settings.sandbox.microvm.kernel_dir),
+        first_id=settings.sandbox.microvm.first_id if process.is_root() else 0,
+    )
+    directory = Path(tempfile.mkdtemp(prefix="handiwork-microvm-"))
+    try:
+        return await examine(GUEST_AGENT, asked, directory, clock=now)
+    finally:
+        remove_tree(directory)
+
+
+async def _drivers(
     settings: Settings,
     layout: Layout,
     images: Images,
@@ -396,9 +415,18 @@ def _drivers(
     )
     drivers[namespace.tier] = namespace
     wanted = {settings.sandbox.tier, *(one.tier for one, _ in environments)}
+    reasons = ""
+    if MicrovmDriver.tier in wanted:
+        found = await examine_microvm(settings)
+        reasons = f"; {found.finding.detail}: {found.finding.fix}"
+        if found.setup is not None:
+            drivers[MicrovmDriver.tier] = MicrovmDriver(
+                layout.sandboxes, GUEST_AGENT, images, found.setup, clock=now
+            )
     for tier in sorted(wanted - drivers.keys()):
         raise ConfigError(
             f"the tier {tier!r} is not available here; use one of {', '.join(sorted(drivers))}"
+            f"{reasons if tier == MicrovmDriver.tier else ''}"
         )
     return drivers
 

@@ -68,6 +68,18 @@ class EnvironmentSettings(Section, frozen=True, kw_only=True):
     policy: str = ""
 
 
+class MicrovmSettings(Section, frozen=True, kw_only=True):
+    """Sandboxes in virtual machines. `kernel_dir` holds `boot/vmlinuz-V` and `lib/modules/V`.
+
+    `acceleration` is kvm, or tcg: an emulated processor, some twenty times slower, for tests.
+    `first_id` starts the host ids of QEMU in root mode, one for each sandbox.
+    """
+
+    acceleration: Literal["kvm", "tcg"] = "kvm"
+    kernel_dir: str = "/"
+    first_id: int = 3 << 29
+
+
 class SandboxSettings(Section, frozen=True, kw_only=True):
     """What sandboxes get. `first_id` starts the host ids of root mode, 65,536 for each sandbox."""
 
@@ -78,6 +90,7 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     max_sandboxes: int = 64
     min_free_memory_mib: int = 256
     limits: Limits = msgspec.field(default_factory=Limits)
+    microvm: MicrovmSettings = msgspec.field(default_factory=MicrovmSettings)
 
 
 class ImageSettings(Section, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ from handiwork import app
 from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, WebhookSettings
 from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
 from handiwork.model.session import Session, SessionState
+from handiwork.sandboxes.microvm.driver import Setup
+from handiwork.sandboxes.microvm.probe import Examined
 from handiwork.sandboxes.probe import Finding
 from handiwork.store.layout import Layout
 from handiwork.testing.store import MemoryStore
@@ -56,13 +58,35 @@ def test_the_admin_key_is_made_once(layout: Layout) -> None:
     assert len(key) > 40
 
 
+@pytest.fixture
+def no_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def examine(_settings: Settings) -> Examined:
+        return Examined(finding=Finding(name="microvm", ok=False, detail="no QEMU", fix="get it"))
+
+    monkeypatch.setattr(app, "examine_microvm", examine)
+
+
 @pytest.mark.parametrize("where", ["sandbox", "environments"])
-def test_a_tier_that_is_not_here_stops_the_start(where: str, layout: Layout) -> None:
+@pytest.mark.usefixtures("no_machines")
+async def test_a_tier_that_is_not_here_stops_the_start(where: str, layout: Layout) -> None:
     sandbox = SandboxSettings(tier="gvisor" if where == "sandbox" else "namespace")
     served = [(environment(Path("key"), tier="microvm"), "k")] if where == "environments" else []
-    with pytest.raises(ConfigError, match="is not available here; use one of namespace"):
-        app._drivers(Settings(sandbox=sandbox), layout, served)
-    assert list(app._drivers(Settings(), layout, [])) == ["namespace"]
+    reason = "; no QEMU: get it" if where == "environments" else "$"
+    with pytest.raises(ConfigError, match=f"is not available here; use one of namespace{reason}"):
+        await app._drivers(Settings(sandbox=sandbox), layout, served)
+    assert list(await app._drivers(Settings(), layout, [])) == ["namespace"]
+
+
+async def test_machines_are_a_tier_where_they_were_proven(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def examine(_settings: Settings) -> Examined:
+        setup = Setup(acceleration="tcg", kind="pc")
+        return Examined(finding=Finding(name="microvm", ok=True, detail="boots"), setup=setup)
+
+    monkeypatch.setattr(app, "examine_microvm", examine)
+    settings = Settings(sandbox=SandboxSettings(tier="microvm"))
+    assert list(await app._drivers(settings, layout, [])) == ["namespace", "microvm"]
 
 
 @pytest.mark.parametrize("name", app.NEEDED)

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from handiwork.cli.output import EXIT_FAILED, marked, say, show
+from handiwork.config import Settings
 from handiwork.sandboxes.probe import Finding, probe
 from handiwork.sandboxes.selfcheck import Check, selfcheck
 from handiwork.sandboxes.trees import remove_tree
@@ -19,6 +20,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All that doctor found."""
 
     findings: list[Finding]
+    tiers: list[Finding] = []
     protections: Mapping[str, bool]
     checks: list[Check]
 
@@ -32,8 +34,7 @@ def doctor(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
 ) -> None:
     """Probe the host, then run the sandbox contract suite on it; exit code 1 when it fails."""
-    del context
-    report = asyncio.run(_examine())
+    report = asyncio.run(_examine(context.obj.settings))
     if as_json:
         show([report], (), as_json=True)
     else:
@@ -42,9 +43,9 @@ def doctor(
         raise typer.Exit(EXIT_FAILED)
 
 
-async def _examine() -> Report:
+async def _examine(settings: Settings) -> Report:
     # Imported here: loading every adapter takes longer than most verbs do.
-    from handiwork.app import GUEST_AGENT, make_driver, now
+    from handiwork.app import GUEST_AGENT, examine_microvm, make_driver, now
 
     findings = await probe(GUEST_AGENT)
     directory = Path(tempfile.mkdtemp(prefix="handiwork-doctor-"))
@@ -53,13 +54,16 @@ async def _examine() -> Report:
         # A host that lacks what every sandbox needs fails the first check; the rest would repeat it.
         broken = any(not f.ok and f.name in {"userns", "pidns", "overlay"} for f in findings)
         checks = [] if broken else [check async for check in selfcheck(driver)]
-        return Report(findings=findings, protections=driver.protections(), checks=checks)
+        tiers = [(await examine_microvm(settings)).finding]
+        return Report(
+            findings=findings, tiers=tiers, protections=driver.protections(), checks=checks
+        )
     finally:
         remove_tree(directory)
 
 
 def _print(report: Report) -> None:
-    for finding in report.findings:
+    for finding in [*report.findings, *report.tiers]:
         marked(finding.ok, f"{finding.name:<12} {finding.detail}")
         if finding.fix:
             say(f"               to fix it: {finding.fix}")

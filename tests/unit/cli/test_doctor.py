@@ -24,7 +24,7 @@ def report(*checks: Check, findings: tuple[Finding, ...] = (WORKS,)) -> Report:
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch):
     def give(report: Report) -> None:
-        async def examine() -> Report:
+        async def examine(settings) -> Report:
             return report
 
         monkeypatch.setattr(doctor, "_examine", examine)
