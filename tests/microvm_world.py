@@ -10,7 +10,7 @@ from handiwork.sandboxes.namespace import DEFAULT_AGENT
 from small_image import SmallImages
 
 KERNEL_DIR = Path(__file__).parents[1] / ".kernel"
-LIMITS = Limits(memory_mib=256, cpu_percent=100)
+LIMITS = Limits(memory_mib=256, cpu_percent=100, pids=96)
 FIRST_ID = 3 << 29
 
 

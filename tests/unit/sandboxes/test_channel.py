@@ -135,7 +135,7 @@ async def test_draining_gives_up_what_is_open_and_waits_for_its_end(pair):
 
 
 async def test_draining_ends_by_itself(pair):
-    channel, agent = pair
+    channel, _ = pair
     with pytest.raises(TimeoutError):
         await channel.drain(0.05)
 
