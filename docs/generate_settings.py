@@ -46,7 +46,6 @@ MEANING = {
     "sandbox.min_free_memory_mib": "with less memory free than this no work is taken up; 0: it is not looked at",
     "sandbox.microvm.acceleration": "what runs machines: `kvm`, or `tcg`, an emulated processor, some twenty times slower; never chosen by itself",
     "sandbox.microvm.kernel_dir": "where `boot/vmlinuz-V` and `lib/modules/V` of their kernel are",
-    "sandbox.microvm.disk_mib": "size of a machine's disk, which is the quota of its sandbox",
     "sandbox.microvm.first_id": "as root: first of the host ids of QEMU, one for each machine",
     "sandbox.limits.memory_mib": "memory of a sandbox",
     "sandbox.limits.disk_mib": "what a sandbox writes to disk, where `doctor` tells `disk_limit`",

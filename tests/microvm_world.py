@@ -10,7 +10,7 @@ from handiwork.sandboxes.namespace import DEFAULT_AGENT
 from small_image import SmallImages
 
 KERNEL_DIR = Path(__file__).parents[1] / ".kernel"
-LIMITS = Limits(memory_mib=256, cpu_percent=100, pids=96)
+LIMITS = Limits(memory_mib=256, disk_mib=1024, cpu_percent=100, pids=96)
 FIRST_ID = 3 << 29
 
 
@@ -24,7 +24,6 @@ def make_driver(directory: Path, agent: Path = DEFAULT_AGENT) -> MicrovmDriver:
             acceleration="tcg",
             kind="pc",
             kernel_dir=KERNEL_DIR if KERNEL_DIR.is_dir() else Path("/"),
-            disk_mib=1024,
             first_id=FIRST_ID if os.geteuid() == 0 else 0,
         ),
         clock=lambda: datetime.now(UTC),

@@ -17,6 +17,7 @@ from handiwork import app
 from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, WebhookSettings
 from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
 from handiwork.model.session import Session, SessionState
+from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.microvm.driver import Setup
 from handiwork.sandboxes.microvm.probe import Examined
 from handiwork.sandboxes.probe import Finding
@@ -73,8 +74,8 @@ async def test_a_tier_that_is_not_here_stops_the_start(where: str, layout: Layou
     served = [(environment(Path("key"), tier="microvm"), "k")] if where == "environments" else []
     reason = "; no QEMU: get it" if where == "environments" else "$"
     with pytest.raises(ConfigError, match=f"is not available here; use one of namespace{reason}"):
-        await app._drivers(Settings(sandbox=sandbox), layout, served)
-    assert list(await app._drivers(Settings(), layout, [])) == ["namespace"]
+        await app._drivers(Settings(sandbox=sandbox), layout, Images(layout.images), served)
+    assert list(await app._drivers(Settings(), layout, Images(layout.images), [])) == ["namespace"]
 
 
 async def test_machines_are_a_tier_where_they_were_proven(
@@ -86,7 +87,10 @@ async def test_machines_are_a_tier_where_they_were_proven(
 
     monkeypatch.setattr(app, "examine_microvm", examine)
     settings = Settings(sandbox=SandboxSettings(tier="microvm"))
-    assert list(await app._drivers(settings, layout, [])) == ["namespace", "microvm"]
+    assert list(await app._drivers(settings, layout, Images(layout.images), [])) == [
+        "namespace",
+        "microvm",
+    ]
 
 
 @pytest.mark.parametrize("name", app.NEEDED)

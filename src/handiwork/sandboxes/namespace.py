@@ -155,7 +155,7 @@ class NamespaceDriver:
         ours.setblocking(False)
         with theirs:
             try:
-                process = launch(argv, theirs.fileno(), mount)
+                process = launch(argv, theirs.fileno(), *(() if mount is None else (mount,)))
             except BaseException:
                 ours.close()
                 await self._cgroups.remove(spec.id)

@@ -69,7 +69,7 @@ class ImageSource(Protocol):
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs machines here, from which kernel, with how large a disk and under which host ids.
+    """What runs machines here, from which kernel and under which host ids.
 
     `first_id` 0: as ourselves, for those who are not root.
     """
@@ -77,7 +77,6 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     acceleration: machine.Acceleration
     kind: machine.MachineKind
     kernel_dir: Path = Path("/")
-    disk_mib: int = 10_240
     first_id: int = 0
 
 
@@ -115,7 +114,7 @@ class MicrovmDriver:
         check_env(spec.env)
         image = await self._images.resolve(spec.image)
         boot = await self._booted_from()
-        blank = await self._blank()
+        blank = await self._blank(spec.limits.disk_mib)
         async with self._lock(spec.id):
             meta = self._states.make(spec.id, image.digest, self._clock())
             try:
@@ -172,9 +171,9 @@ class MicrovmDriver:
                 self._boot = await asyncio.to_thread(kernel.make_boot, found, self._agent, kept)
             return self._boot
 
-    async def _blank(self) -> Path:
+    async def _blank(self, mib: int) -> Path:
         async with self._making:
-            return await disks.blank_disk(self._directory / "blank", self._setup.disk_mib)
+            return await disks.blank_disk(self._directory / "blank", mib)
 
     async def _start(
         self, spec: SandboxSpec, meta: Meta, image: Image, boot: kernel.Boot
@@ -193,7 +192,7 @@ class MicrovmDriver:
         if meta.sleeps_as != shape:
             self._states.save(msgspec.structs.replace(meta, sleeps_as=shape))
         self._running[spec.id] = started
-        sandbox = GuestSandbox(spec.id, started.channel, {**DEFAULT_ENV, **spec.env})
+        sandbox = GuestSandbox(spec.id, started.channel, {**DEFAULT_ENV, **image.env, **spec.env})
         await self._renew_machine_id(sandbox)
         return sandbox
 
@@ -328,7 +327,7 @@ class MicrovmDriver:
                 made,
                 owner=meta.owner,
                 kvm_group=self._kvm_group(),
-                file_mib=max(self._setup.disk_mib, made.memory_mib),
+                file_mib=max(parts.disk.stat().st_size >> 20, made.memory_mib),
                 cgroups=self._cgroups.make(spec.id, outer),
             )
             exit_path = spec.exit.socket_path if spec.exit else ""

@@ -23,7 +23,7 @@ LOOP_SECONDS = 5.0
 KVM_BOOT_SECONDS = 3.0
 TCG_BOOT_SECONDS = 120.0
 PROBE_ID = "check_microvmprobe"
-PROBE_LIMITS = Limits(memory_mib=128, cpu_percent=100, tmp_mib=16)
+PROBE_LIMITS = Limits(memory_mib=128, disk_mib=64, cpu_percent=100, tmp_mib=16)
 USE_TCG = (
     "use a host whose processor virtualises; or, slowly and for tests,"
     ' sandbox.microvm.acceleration = "tcg"'
@@ -86,8 +86,7 @@ async def _boot(
     agent: Path, setup: Setup, directory: Path, clock: Callable[[], datetime], seconds: float
 ) -> None:
     image = await _empty_image(directory)
-    small = msgspec.structs.replace(setup, disk_mib=64)
-    driver = MicrovmDriver(directory, agent, _OneImage(image), small, clock=clock)
+    driver = MicrovmDriver(directory, agent, _OneImage(image), setup, clock=clock)
     try:
         async with asyncio.timeout(seconds):
             await driver.create(SandboxSpec(id=PROBE_ID, limits=PROBE_LIMITS))

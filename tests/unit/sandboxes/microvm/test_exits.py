@@ -19,6 +19,7 @@ class Guest:
         self.decoder = mux.Decoder()
         self.frames = []
         self.connections = []
+        self.serving = 0
 
     async def __aenter__(self):
         self.server = await asyncio.start_unix_server(self._serve, self.path)
@@ -34,16 +35,23 @@ class Guest:
         self.exits.close()
         self.port.close()
         self.server.close()
+        await asyncio.sleep(0.01)  # whatever waits to be accepted is, and gone already
         for writer in self.connections:
             writer.close()
-        await asyncio.sleep(0)
+        await eventually(lambda: not self.serving)
 
     async def _serve(self, reader, writer):
         self.connections.append(writer)
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+        self.serving += 1
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            self.serving -= 1
 
     async def send(self, *frames):
         await asyncio.get_running_loop().sock_sendall(self.port, b"".join(map(encode, frames)))
