@@ -132,22 +132,27 @@ static void open_memory_events(struct launch *launch)
 }
 
 /*
- * Leaves the standard descriptors, the channel, which becomes number 3, and the image, where it comes as one,
- * as number 4. Only the first four get inside.
+ * Leaves the standard descriptors, the channel, which becomes number 3, and of image and disk those that come
+ * as descriptors, as the next numbers. Only the first four get inside.
  */
 static void take_descriptors(struct launch *launch)
 {
-    int image = launch->options->image_fd;
-    if (image >= 0 && (image = fcntl(image, F_DUPFD, 5)) < 0)
-        fatal("image-fd");
-    if (launch->options->channel != 3 && dup2(launch->options->channel, 3) < 0)
-        fatal("channel");
-    if (image >= 0 && (dup2(image, 4) < 0 || fcntl(4, F_SETFD, FD_CLOEXEC)))
-        fatal("image-fd");
-    if (syscall(SYS_close_range, image < 0 ? 4 : 5, UINT_MAX, 0) || fcntl(3, F_SETFD, FD_CLOEXEC))
+    enum { FIRST = 3, KEPT = 3 };
+    int *kept[KEPT] = {&launch->options->channel, &launch->options->image_fd, &launch->options->disk_fd};
+    int next = FIRST;
+    for (int i = 0; i < KEPT; i++)
+        if (*kept[i] >= 0 && (*kept[i] = fcntl(*kept[i], F_DUPFD, FIRST + KEPT)) < 0)
+            fatal("descriptors");
+    for (int i = 0; i < KEPT; i++) {
+        if (*kept[i] < 0)
+            continue;
+        if (dup3(*kept[i], next, O_CLOEXEC) < 0)
+            fatal("descriptors");
+        *kept[i] = next++;
+    }
+    if (syscall(SYS_close_range, next, UINT_MAX, 0))
         fatal("descriptors");
-    launch->options->image_fd = image < 0 ? -1 : 4;
-    launch->channel = 3;
+    launch->channel = FIRST;
     launch->exit_socket = -1;
     if (launch->options->exit_path) {
         launch->exit_socket = open(launch->options->exit_path, O_PATH | O_CLOEXEC);

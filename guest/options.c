@@ -70,6 +70,8 @@ static bool take_number(struct options *options, const char *name, const char *v
         options->channel = (int)number(name, value, INT_MAX);
     } else if (!strcmp(name, "--image-fd")) {
         options->image_fd = (int)number(name, value, INT_MAX);
+    } else if (!strcmp(name, "--disk-fd")) {
+        options->disk_fd = (int)number(name, value, INT_MAX);
     } else if (!strcmp(name, "--id-base")) {
         options->id_base = (unsigned)number(name, value, UINT_MAX - IDS);
         options->ranged = true;
@@ -91,7 +93,9 @@ static bool take_number(struct options *options, const char *name, const char *v
 
 void options_parse(struct options *options, int argc, char **argv)
 {
-    *options = (struct options){.channel = -1, .image_fd = -1, .hostname = "sandbox", .tmp_mib = 256, .shm_mib = 64};
+    *options = (struct options){.channel = -1, .image_fd = -1, .disk_fd = -1, .hostname = "sandbox"};
+    options->tmp_mib = 256;
+    options->shm_mib = 64;
     for (int i = 0; i < argc; i++) {
         if (!strcmp(argv[i], "--host-usr")) {
             options->host_usr = true;
@@ -106,8 +110,8 @@ void options_parse(struct options *options, int argc, char **argv)
     struct stat channel;
     if (!options->root == (options->image_fd < 0) || !options->state)
         fatal_because("usage", "--state and one of --root and --image-fd are required", EXIT_BAD_USAGE);
-    if (options->image_fd >= 0 && !options->ranged)
-        fatal_because("--image-fd", "needs --id-base", EXIT_BAD_USAGE);
+    if ((options->image_fd >= 0 || options->disk_fd >= 0) && !options->ranged)
+        fatal_because("--image-fd and --disk-fd", "need --id-base", EXIT_BAD_USAGE);
     if (options->channel < 3 || fstat(options->channel, &channel) || !S_ISSOCK(channel.st_mode))
         fatal_because("--channel", "not an inherited socket above 2", EXIT_BAD_USAGE);
 }

@@ -10,6 +10,7 @@ enum { CGROUPS_MAX = 16, LAYERS_MAX = 32 };
 
 struct options {
     int channel, image_fd; /* -1: the image is a directory, `root` */
+    int disk_fd;           /* -1: upper and work lie in the state directory itself */
     const char *root, *state, *exit_path, *bundle, *hostname;
     bool host_usr;
     bool ranged; /* --id-base was given: a range of ids of our own, and an idmapped image */

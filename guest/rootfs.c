@@ -90,10 +90,10 @@ static int clone_tree(const char *path, uint64_t attributes)
 }
 
 /* A mount that belongs to nobody's tree yet can be copied from Linux 6.15 on. */
-static int clone_mount(int mount, uint64_t attributes)
+static int clone_mount(const char *step, int mount, uint64_t attributes)
 {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
-    int tree = with_attributes((int)syscall(SYS_open_tree, mount, "", flags), "image-fd", attributes);
+    int tree = with_attributes((int)syscall(SYS_open_tree, mount, "", flags), step, attributes);
     close(mount); /* it shows the host's ids */
     return tree;
 }
@@ -109,7 +109,13 @@ static void attach(int tree, const char *target)
 void rootfs_open_sources(struct sources *sources, const struct options *options)
 {
     const uint64_t still = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-    sources->image = options->root ? clone_tree(options->root, still) : clone_mount(options->image_fd, still);
+    if (options->root)
+        sources->image = clone_tree(options->root, still);
+    else
+        sources->image = clone_mount("image-fd", options->image_fd, still);
+    sources->disk = -1;
+    if (options->disk_fd >= 0)
+        sources->disk = clone_mount("disk-fd", options->disk_fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
     for (unsigned i = 0; i < options->layer_count; i++)
         sources->layers[i] = clone_tree(options->layers[i], still);
     /* Not idmapped: what only the host's root may read in its /usr is not the sandbox's to read. */
@@ -149,6 +155,8 @@ void rootfs_prepare_state(const struct options *options)
         fatal(options->state);
     make_directory("lower", 0755);
     make_directory("merged", 0755);
+    if (options->disk_fd >= 0)
+        make_directory("disk", 0755);
     for (unsigned i = 0; i < options->layer_count; i++) {
         char name[16];
         snprintf(name, sizeof name, "layer%u", i);
@@ -158,7 +166,7 @@ void rootfs_prepare_state(const struct options *options)
 
 static void mount_overlay(const struct sources *sources, const struct options *options)
 {
-    char name[16], data[64 + sizeof name * LAYERS_MAX] = "lowerdir=";
+    char name[16], data[128 + sizeof name * LAYERS_MAX] = "lowerdir=";
     for (unsigned i = 0; i < options->layer_count; i++) {
         snprintf(name, sizeof name, "layer%u", i);
         attach(sources->layers[i], name);
@@ -167,7 +175,10 @@ static void mount_overlay(const struct sources *sources, const struct options *o
     attach(sources->image, "lower");
     /* Inside a user namespace trusted.* attributes cannot be set; without userxattr a directory that was
      * removed and made again would show the image's files. */
-    strcat(data, "lower,upperdir=upper,workdir=work,userxattr");
+    strcat(data, "lower,userxattr,");
+    if (sources->disk >= 0)
+        attach(sources->disk, "disk");
+    strcat(data, sources->disk < 0 ? "upperdir=upper,workdir=work" : "upperdir=disk/upper,workdir=disk/work");
     if (mount("overlay", "merged", "overlay", MS_NOSUID | MS_NODEV, data))
         fatal("overlay");
 }

@@ -8,7 +8,7 @@ enum { DEVICES = 6 };
 
 /* Detached copies of mounts of the host, ready to be attached inside; -1 where there is none. */
 struct sources {
-    int image, layers[LAYERS_MAX], usr, bundle, devices[DEVICES];
+    int image, disk, layers[LAYERS_MAX], usr, bundle, devices[DEVICES];
 };
 
 /* Opens them. By the launcher when it is privileged, else by the child in its own mount namespace. */

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from handiwork.model.errors import ConflictError, GuestError, NotFoundError
-from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, SandboxSpec
+from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, Limits, SandboxSpec
 from handiwork.sandboxes.protocol import Stream
 
 
@@ -255,6 +255,9 @@ class HostDriver:
     async def destroy(self, sandbox_id: str) -> None:
         await self.sleep(sandbox_id)
         shutil.rmtree(self._root / sandbox_id, ignore_errors=True)
+
+    async def prepare(self, limits: Limits | None) -> None:
+        return None
 
     async def leftovers(self) -> list[str]:
         return sorted(path.name for path in self._root.iterdir())

@@ -12,6 +12,7 @@ from anthropic import Anthropic
 
 from brain_process import TOOLSET, BrainProcess, script
 from control_plane_process import ControlPlane
+from uppers import written
 
 LEASE_SECONDS = 40
 CONFIG = """
@@ -82,8 +83,7 @@ def items(brain: BrainProcess) -> list[dict[str, Any]]:
 
 def started(plane: ControlPlane, count: int = 1) -> bool:
     """Say whether so many sandboxes hold the file that a running call makes."""
-    found = (plane.data / "sandboxes/sandboxes").glob("*/upper/workspace/count")
-    return len(list(found)) >= count
+    return len(written(plane.data, "workspace/count")) >= count
 
 
 def until(what: Callable[[], bool]) -> None:

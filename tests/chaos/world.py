@@ -18,6 +18,7 @@ from brain_process import TOOLSET, BrainProcess
 from chaos import engine_child
 from chaos.plan import Plan, Story, story
 from chaos.proxy import Chaos
+from uppers import written
 
 TOGETHER = 24
 """So many sessions are under way at once."""
@@ -349,6 +350,6 @@ def _runs(place: Path) -> list[list[str]]:
 def _lines(place: Path) -> Counter[str]:
     """Return how often each command left its line in its sandbox."""
     counted: Counter[str] = Counter()
-    for file in place.glob("data/**/upper/workspace/runs"):
-        counted.update(line.split()[0] for line in file.read_text().splitlines())
+    for text in written(place / "data", "workspace/runs"):
+        counted.update(line.split()[0] for line in text.splitlines())
     return counted

@@ -53,8 +53,8 @@ import shutil
 _sleep = NamespaceDriver.sleep
 async def _sleep_and_lose_files(self, sandbox_id):
     await _sleep(self, sandbox_id)
-    for upper in self._states._directory.glob(f"{sandbox_id}/upper/workspace/*"):
-        upper.unlink() if upper.is_file() else shutil.rmtree(upper)
+    async with self.upper(sandbox_id) as upper:
+        shutil.rmtree("workspace", dir_fd=upper)
 NamespaceDriver.sleep = _sleep_and_lose_files
 """,
     },

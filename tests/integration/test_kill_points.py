@@ -22,6 +22,7 @@ from brain_process import TOOLSET, BrainProcess, call
 from control_plane_process import ControlPlane
 from handiwork.sessions.calls import CUT_SHORT, INTERRUPTED
 from stalling_proxy import StallingProxy
+from uppers import written
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -137,12 +138,11 @@ class Turn:
 
     def wrote(self, name: str) -> bool:
         """Say whether the command has written this file."""
-        found = self._rig.plane.data.glob(f"sandboxes/**/upper/workspace/{name}-{self.name}")
-        return any(found)
+        return bool(written(self._rig.plane.data, f"workspace/{name}-{self.name}"))
 
     def runs(self) -> int:
-        (path,) = self._rig.plane.data.glob(f"sandboxes/**/upper/workspace/count-{self.name}")
-        return path.read_text().count("run")
+        (text,) = written(self._rig.plane.data, f"workspace/count-{self.name}")
+        return text.count("run")
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_stored_and_not_posted(rig: Rig) -> None:
     turn.say()
     until(lambda: turn.ledger() == ["posted", "stored"])
     rig.plane.kill()
-    answer = next(rig.plane.data.glob("sandboxes/**/upper/workspace/answer-stored")).read_text()
+    (answer,) = written(rig.plane.data, "workspace/answer-stored")
     assert len(turn.events("user.tool_result")) == 1
     rig.proxy.let_go()
     rig.start()

@@ -11,6 +11,7 @@ import pytest
 
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
 from handiwork.sandboxes.namespace import NamespaceDriver
+from uppers import upper
 
 ROOT = os.geteuid() == 0
 ONE, TWO = (SandboxSpec(id=f"sbx_{name}{os.getpid():08}") for name in ("one", "two"))
@@ -83,12 +84,13 @@ async def test_each_sandbox_has_ids_of_its_own(driver, data_dir):
     for box in boxes:
         await box.exec(shell("touch /workspace/by-root; sleep 4712.5 >/dev/null 2>&1 &"))
         await box.exec(shell("touch /tmp/x; cp /tmp/x /var/tmp/by-nobody", user="nobody"))
-    uppers = [data_dir / "sandboxes" / spec.id / "upper" for spec in (ONE, TWO)]
-    bases = [(upper / "workspace/by-root").stat().st_uid for upper in uppers]
+    bases = []
+    for spec in (ONE, TWO):
+        with upper(data_dir / "sandboxes" / spec.id) as place:
+            bases.append((place / "workspace/by-root").stat().st_uid)
+            assert (place / "var/tmp/by-nobody").stat().st_uid == bases[-1] + 65534
     assert len(set(bases)) == 2
     assert min(bases) >= 1 << 30
-    for base, upper in zip(bases, uppers, strict=True):
-        assert (upper / "var/tmp/by-nobody").stat().st_uid == base + 65534
     owners = {Path(f"/proc/{pid}").stat().st_uid for pid in processes_about("4712.5")}
     assert owners == set(bases)
 
@@ -149,8 +151,8 @@ async def test_after_kill_9_processes_are_gone_and_state_is_adopted(driver, data
     box = await heir.restore(ONE)
     assert await box.files.read("/workspace/kept") == b"kept"
     if ROOT:
-        uppers = [data_dir / "sandboxes" / spec.id / "upper" for spec in (ONE, TWO)]
-        assert len({upper.stat().st_uid for upper in uppers}) == 2
+        works = [data_dir / "sandboxes" / spec.id / "work" for spec in (ONE, TWO)]
+        assert len({work.stat().st_uid for work in works}) == 2
     assert (await other.exec(shell("ls /workspace"))).stdout == b""
     for spec in (ONE, TWO):
         await heir.destroy(spec.id)
@@ -183,3 +185,32 @@ async def test_nothing_of_the_host_process_is_inherited(driver, data_dir, monkey
     assert b"4715-secret" not in result.stdout
     assert str(data_dir).encode() not in result.stdout
     assert b"HOME=/root" in result.stdout
+
+
+@pytest.mark.root
+async def test_a_full_disk_is_the_sandboxs_own(driver):
+    if not driver.protections()["disk_limit"]:
+        pytest.skip("this host gives no disks: loop devices, mkfs.ext4 and Linux 6.15")
+    limits = Limits(disk_mib=64)
+    full, fair = [await driver.create(SandboxSpec(id=spec.id, limits=limits)) for spec in (ONE, TWO)]
+    fill = "head -c 20M /dev/zero > a && echo fits; head -c 90M /dev/zero > b || echo full; : > c; rm b"
+    told = await full.exec(shell(f"cd /workspace; {fill}; head -c 20M /dev/zero > d && echo again"))
+    assert told.stdout.split() == [b"fits", b"full", b"again"], told
+    many = "i=0; while mkdir /workspace/$i 2>/dev/null; do i=$((i+1)); [ $i -lt 20000 ] || break; done"
+    told = await full.exec(shell(f"{many}; echo $i"))
+    assert int(told.stdout) < 20000  # a disk has so many files, too
+    assert (await fair.exec(shell("head -c 20M /dev/zero > /workspace/a && echo fits"))).exit_code == 0
+    assert (await full.exec(shell("rm -r /workspace/* && echo x > /workspace/y; cat /workspace/y"))).stdout == b"x\n"
+
+
+@pytest.mark.root
+async def test_a_crash_keeps_what_was_written_a_moment_before(driver, data_dir):
+    box = await driver.create(ONE)
+    await box.files.write("/workspace/kept", b"kept")
+    await driver.sleep(ONE.id)
+    async with driver.upper(ONE.id) as upper_fd:
+        assert os.stat("workspace/kept", dir_fd=upper_fd).st_size == 4
+    again = await driver.restore(ONE)
+    async with driver.upper(ONE.id) as upper_fd:  # it runs
+        assert os.stat("workspace/kept", dir_fd=upper_fd).st_size == 4
+    assert await again.files.read("/workspace/kept") == b"kept"

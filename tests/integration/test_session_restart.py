@@ -19,6 +19,7 @@ import engine
 from brain_process import BrainProcess, call
 from handiwork.sessions.calls import CUT_SHORT
 from session_user import SECONDS, User, reach
+from uppers import written
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -65,7 +66,7 @@ async def _until(held: Callable[[], bool]) -> None:
 
 
 def _counted(data: Path) -> bool:
-    return any((data / "sandboxes").glob("*/upper/workspace/count"))
+    return bool(written(data, "workspace/count"))
 
 
 def _ledger(data: Path) -> list[str]:

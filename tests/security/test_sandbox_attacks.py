@@ -14,6 +14,7 @@ import pytest
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpec
 from handiwork.sandboxes.namespace import NamespaceDriver
+from uppers import upper
 
 ONE, TWO = (f"sbx_{name}{os.getpid():08}" for name in ("bad", "fair"))
 SMALL = Limits(memory_mib=64, pids=200)
@@ -98,7 +99,8 @@ async def test_ids_stay_apart_though_the_root_directory_was_given_away(driver, d
     (states / ONE / "meta.json").unlink()  # so that it must be told from the directories
     base = (states / ONE / "work").stat().st_uid
     await told(box, shell("chown 1000:1000 /; chmod 0 /"))
-    assert (states / ONE / "upper").stat().st_uid == base + 1000  # the control: it was given away
+    with upper(states / ONE) as place:
+        assert place.stat().st_uid == base + 1000  # the control: it was given away
     await driver.sleep(ONE)
     heir = open_driver(data_dir)
     await heir.create(SandboxSpec(id=TWO))
@@ -376,7 +378,8 @@ try: os.mknod("/workspace/whiteout", 0o20666, 0)
 except OSError: print("refused")
 """
     assert await told(box, python(script)) == ["refused"]
-    names = os.listxattr(data_dir / "sandboxes" / ONE / "upper/workspace/d")
+    with upper(data_dir / "sandboxes" / ONE) as place:
+        names = os.listxattr(place / "workspace/d")
     assert "user.plain" in names
     assert not {"user.overlay.redirect", "user.overlay.opaque"} & set(names)
 

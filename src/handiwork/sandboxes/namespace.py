@@ -6,10 +6,11 @@ the limits that need no privilege hold. `protections` tells which.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -23,8 +24,9 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import ExecRequest, SandboxSpec
+from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
 from handiwork.process import is_root
+from handiwork.sandboxes import disks
 from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
@@ -43,15 +45,19 @@ SHM_MIB = 64
 
 
 class _Running:
-    """The processes of one sandbox."""
+    """The processes of one sandbox, and a descriptor of its disk's mount, where it has one."""
 
-    def __init__(self, process: HostProcess, channel: Channel) -> None:
+    def __init__(self, process: HostProcess, channel: Channel, disk: int | None) -> None:
         self.process = process
         self.channel = channel
+        self.disk = disk
 
     async def stop(self) -> None:
         self.channel.end()
         await self.process.stop()
+        if self.disk is not None:
+            os.close(self.disk)
+            self.disk = None
 
 
 class NamespaceDriver:
@@ -80,6 +86,7 @@ class NamespaceDriver:
         self._images.held_by(self._states.standing)
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
+        self._disks = disks.Disks(data_dir / "disks") if disks.can_limit_disks() else None
         self._running: dict[str, _Running] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -96,7 +103,7 @@ class NamespaceDriver:
             "memory_limit": "memory" in limits,
             "process_limit": True,
             "cpu_limit": "cpu" in limits,
-            "disk_limit": False,
+            "disk_limit": self._disks is not None,
         }
 
     async def create(self, spec: SandboxSpec) -> GuestSandbox:
@@ -139,6 +146,37 @@ class NamespaceDriver:
             await self._stop(sandbox_id)
             await self._delete(sandbox_id)
 
+    @contextlib.asynccontextmanager
+    async def upper(self, sandbox_id: str) -> AsyncIterator[int]:
+        """Yield a descriptor of the directory that holds what the sandbox wrote, running or not.
+
+        The guest may change it meanwhile, and named what is in it: open only beneath it and without
+        following links. NotFoundError when there is no such sandbox.
+        """
+        running = self._running.get(sandbox_id)
+        path = self._states.path(sandbox_id)
+        mount, lent = (running.disk if running else None), None
+        if mount is None and self._states.disk(sandbox_id).exists():
+            mount = lent = await asyncio.to_thread(disks.mount_disk, self._states.disk(sandbox_id))
+        try:
+            upper = _open_upper(path, mount)
+            try:
+                yield upper
+            finally:
+                os.close(upper)
+        finally:
+            if lent is not None:
+                os.close(lent)
+
+    async def prepare(self, limits: Limits | None) -> None:
+        """Make ready what the next sandboxes with these limits need: their disks."""
+        if self._disks is None:
+            return
+        if limits is None:
+            self._disks.close()
+        else:
+            await self._disks.prepare(limits.disk_mib)
+
     async def leftovers(self) -> list[str]:
         """Return the ids of sandboxes that have state on this host, running or not."""
         return self._states.ids()
@@ -150,18 +188,22 @@ class NamespaceDriver:
         self, spec: SandboxSpec, meta: Meta, image: Image, *, new: bool
     ) -> GuestSandbox:
         mount = await self._mount(image)
-        argv = self._argv(spec, meta, image, mount)
+        disk = await self._disk(spec, meta, new=new)
+        argv = self._argv(spec, meta, image, mount, disk)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
             try:
-                process = launch(argv, theirs.fileno(), *(() if mount is None else (mount,)))
+                given = [one for one in (mount, disk) if one is not None]
+                process = launch(argv, theirs.fileno(), *given)
             except BaseException:
                 ours.close()
+                if disk is not None:
+                    os.close(disk)
                 await self._cgroups.remove(spec.id)
                 raise
         channel = Channel(lambda reason: process.terminate() if reason else None)
-        running = _Running(process, channel)
+        running = _Running(process, channel, disk)
         try:
             if new:
                 self._states.save(meta)  # while the launcher works
@@ -182,6 +224,17 @@ class NamespaceDriver:
             return None
         return await self._images.mounts.get(image, self._agent)
 
+    async def _disk(self, spec: SandboxSpec, meta: Meta, *, new: bool) -> int | None:
+        """Return the mount of the sandbox's disk; None for one that has none."""
+        path = self._states.disk(spec.id)
+        if new and self._disks is not None:
+            mount = await self._disks.take(path, spec.limits.disk_mib)
+            disks.make_uppers(mount, meta.id_base)
+            return mount
+        if new or not path.exists():
+            return None
+        return await asyncio.to_thread(disks.mount_disk, path)
+
     async def _fail(self, sandbox_id: str, running: _Running, error: BaseException) -> None:
         """Clean up after a start that failed; tells the launcher's own reason if there is one."""
         await running.stop()
@@ -192,12 +245,15 @@ class NamespaceDriver:
                 f"sandbox {sandbox_id} did not start: {line}; `handiwork doctor` tells what is missing"
             ) from error
 
-    def _argv(self, spec: SandboxSpec, meta: Meta, image: Image, mount: int | None) -> list[str]:
+    def _argv(
+        self, spec: SandboxSpec, meta: Meta, image: Image, mount: int | None, disk: int | None
+    ) -> list[str]:
         state = self._states.path(spec.id)
         limits = spec.limits
         argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD)]
         argv += ["--host-usr"] if image.host_usr else []
         argv += ["--root", str(image.tree)] if mount is None else ["--image-fd", str(IMAGE_FD)]
+        argv += [] if disk is None else ["--disk-fd", str(IMAGE_FD + (mount is not None))]
         argv += ["--state", str(state), "--hostname", spec.hostname]
         argv += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
         argv += ["--nofile", str(limits.open_files), "--fsize-mib", str(limits.file_size_mib)]
@@ -226,6 +282,14 @@ class NamespaceDriver:
         gone = self._states.forget(sandbox_id)
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)
+
+
+def _open_upper(state: Path, mount: int | None) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open("upper" if mount is not None else state / "upper", flags, dir_fd=mount)
+    except FileNotFoundError:
+        raise NotFoundError(f"sandbox {state.name} has no state on this host") from None
 
 
 class NamespaceSandbox(GuestSandbox):

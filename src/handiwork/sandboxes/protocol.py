@@ -7,7 +7,7 @@ raises UnsupportedError by name.
 from collections.abc import AsyncIterator
 from typing import Literal, Protocol
 
-from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, SandboxSpec
+from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, Limits, SandboxSpec
 
 Stream = Literal["stdout", "stderr"]
 
@@ -127,6 +127,10 @@ class Driver(Protocol):
 
     async def destroy(self, sandbox_id: str) -> None:
         """End its processes and delete all it left on the host. No-op when there is nothing."""
+        ...
+
+    async def prepare(self, limits: Limits | None) -> None:
+        """Make ready ahead of time what sandboxes with these limits need; None: let go of all that is."""
         ...
 
     async def leftovers(self) -> list[str]:

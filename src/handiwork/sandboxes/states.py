@@ -56,6 +56,10 @@ class States:
             raise ConfigError(f"sandbox id {sandbox_id[:80]!r} is not valid")
         return self._directory / sandbox_id
 
+    def disk(self, sandbox_id: str) -> Path:
+        """Return where a state's disk lies; there is none where its files lie in `upper` itself."""
+        return self.path(sandbox_id) / "disk.img"
+
     def ids(self) -> list[str]:
         """Return the id of every state, sorted."""
         return sorted(entry.name for entry in self._directory.iterdir() if is_id(entry.name))

@@ -88,11 +88,14 @@ class LiveSandboxes:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = 0
         self._loans: dict[str, int] = {}
+        self._made = asyncio.Event()
+        self._preparing: asyncio.Task[None] | None = None
         self._group = asyncio.TaskGroup()
         self._log = log.get("sandboxes")
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
+        self._preparing = self._group.create_task(self._prepare())
         return self
 
     async def __aexit__(
@@ -101,12 +104,27 @@ class LiveSandboxes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
         for sandbox_id in list(self._live):
             try:
                 await self.sleep(sandbox_id)
             except HandiworkError as failed:
                 self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(failed))
         await self._group.__aexit__(kind, error, trace)
+        for driver in self._drivers.values():
+            await driver.prepare(None)
+
+    async def _prepare(self) -> None:
+        """Have ready what the next sandboxes need, at the start and whenever one was made."""
+        while True:
+            self._made.clear()
+            for driver in self._drivers.values():
+                try:
+                    await driver.prepare(self._settings.limits)
+                except HandiworkError as error:
+                    self._log.warning("nothing made ready", tier=driver.tier, reason=str(error))
+            await self._made.wait()
 
     @property
     def free(self) -> int:
@@ -264,6 +282,7 @@ class LiveSandboxes:
             except BaseException:
                 await self._boundary.close(record.id)
                 raise
+            self._made.set()
             live = self._live[record.id] = _Live(sandbox, driver, layers)
             live.watch = self._group.create_task(self._watch(record.id, live))
         finally:

@@ -17,7 +17,7 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, SandboxSpec
+from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, Limits, SandboxSpec
 from handiwork.sandboxes.protocol import Stream
 
 Command = Callable[[ExecRequest], ExecResult]
@@ -258,6 +258,9 @@ class FakeDriver:
         """End it and forget its files."""
         self._stop(sandbox_id)
         self.states.pop(sandbox_id, None)
+
+    async def prepare(self, limits: Limits | None) -> None:
+        """Make ready nothing: there is nothing to make."""
 
     async def leftovers(self) -> list[str]:
         """Return the ids that have state."""

@@ -156,6 +156,9 @@ class MicrovmDriver:
             await self._stop(sandbox_id)
             await self._delete(sandbox_id)
 
+    async def prepare(self, limits: Limits | None) -> None:
+        """Make ready what the next machines need: nothing that a first one does not make."""
+
     async def leftovers(self) -> list[str]:
         """Return the ids of sandboxes that have state on this host, running or not."""
         return self._states.ids()

@@ -1,0 +1,60 @@
+"""What sandboxes wrote, seen from the host: in the state directory, or on the disk that lies in it."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from handiwork.sandboxes import disks
+
+WAIT_SECONDS = 20.0
+
+
+@contextlib.contextmanager
+def upper(state: Path) -> Iterator[Path]:
+    """Yield a path of the upper directory of a sandbox's state, whether it runs or not."""
+    disk = state / "disk.img"
+    if not disk.exists():
+        yield state / "upper"
+        return
+    mount = _mounted(disk)
+    try:
+        yield Path(f"/proc/self/fd/{mount}/upper")
+    finally:
+        os.close(mount)
+
+
+def _mounted(disk: Path) -> int:
+    """Mount a disk, or the device that it is on: a device that is mounted twice is one file system."""
+    ends = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            device = _device(disk)
+            return disks.mount_device(device) if device else disks.mount_disk(disk)
+        except OSError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
+
+
+def _device(disk: Path) -> str:
+    """Return the loop device that a running sandbox's disk is on; "" when it is free."""
+    with disk.open("rb") as file, contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return ""
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if backing.read_text().strip() == str(disk.resolve()):
+                return f"/dev/{backing.parts[3]}"
+    raise OSError("the disk is neither free nor on a device")
+
+
+def written(data: Path, name: str) -> list[str]:
+    """Return the texts of the files of that path, in all sandboxes below a directory that have it."""
+    found = []
+    for state in sorted(place.parent for place in data.glob("**/sandboxes/*/merged")):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), upper(state) as place:
+            found.append((place / name).read_text())
+    return found
