@@ -5,6 +5,7 @@
 #include "fatal.h"
 #include "files.h"
 #include "forward.h"
+#include "freeze.h"
 #include "link.h"
 #include "transfer.h"
 #include "walk.h"
@@ -113,6 +114,7 @@ static void begin(const struct message *message)
     case KIND_MOVE: files_move(id, values); break;
     case KIND_REALPATH: files_realpath(id, values); break;
     case KIND_PING: reply_ok(id); break;
+    case KIND_FREEZE: freeze_begin(id); break;
     default: break;
     }
 }

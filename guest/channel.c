@@ -33,6 +33,7 @@ static const struct layout layouts[] = {
     {KIND_REALPATH, true, false, "REALPATH", FIELDS(STR("path"))},
     {KIND_PING, true, false, "PING", NO_FIELDS},
     {KIND_CANCEL, true, false, "CANCEL", NO_FIELDS},
+    {KIND_FREEZE, true, false, "FREEZE", NO_FIELDS},
 
     {KIND_HELLO, false, false, "HELLO", FIELDS(U32("version"), U32("pid"))},
     {KIND_STARTED, false, false, "STARTED", FIELDS(U32("pid"))},
@@ -48,6 +49,7 @@ static const struct layout layouts[] = {
     {KIND_NAME, false, false, "NAME", FIELDS(STR("name"))},
     {KIND_OK, false, false, "OK", NO_FIELDS},
     {KIND_FAILED, false, false, "FAILED", FIELDS(U32("errno"), STR("what"))},
+    {KIND_FROZEN, false, false, "FROZEN", FIELDS(U32("processes"))},
 };
 
 const struct layout *channel_layout(uint32_t kind, bool to_agent)

@@ -35,6 +35,7 @@ enum kind {
     KIND_REALPATH = 13,
     KIND_PING = 14,
     KIND_CANCEL = 15,
+    KIND_FREEZE = 16,
 
     KIND_HELLO = 64,
     KIND_STARTED = 65,
@@ -49,6 +50,7 @@ enum kind {
     KIND_NAME = 74,
     KIND_OK = 75,
     KIND_FAILED = 76,
+    KIND_FROZEN = 77,
 };
 
 /* Positions of the fields of the frames that the agent reads. */

@@ -3,6 +3,7 @@
 
 #include "agent.h"
 #include "events.h"
+#include "freeze.h"
 #include "link.h"
 #include "spawn.h"
 #include "tree.h"
@@ -479,7 +480,9 @@ void exec_begin(uint32_t id, const struct value *values)
     what.cwd = cwd;
     /* The id -1 means "leave as it is" to the kernel: that would be root. */
     bool nobody = what.uid == (uid_t)-1 || what.gid == (gid_t)-1;
-    if (!cwd || nobody || !values[EXEC_ARGV].count || !is_whole(what.argv, values[EXEC_ARGV].count) ||
+    if (freeze_holds())
+        reply_failed(id, EBUSY, "frozen");
+    else if (!cwd || nobody || !values[EXEC_ARGV].count || !is_whole(what.argv, values[EXEC_ARGV].count) ||
         !is_whole(what.env, values[EXEC_ENV].count))
         reply_failed(id, EINVAL, "arguments");
     else

@@ -15,8 +15,12 @@ import msgspec
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import Limits
+from handiwork.sandboxes import freezer
 
 CONTROLLERS = ("memory", "pids", "cpu")
+FREEZER = "freezer"
+"""A hierarchy of its own on version 1, a file of every leaf on version 2; it limits nothing."""
+
 CLAIMED = frozenset(
     {"memory.max", "memory.limit_in_bytes", "pids.max", "cpu.max", "cpu.cfs_quota_us"}
 )
@@ -46,7 +50,7 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
             continue
         version = 2 if kind[0] == "cgroup2" else 1
         options = tuple(kind[-1].split(",")) if version == 1 else ()
-        names = tuple(name for name in options if name in CONTROLLERS)
+        names = tuple(name for name in options if name in {*CONTROLLERS, FREEZER})
         found.append(Mount(Path(fields[4]), fields[3], version, names))
     return found
 
@@ -113,8 +117,22 @@ class Cgroups:
         held = {name for _, _, names in self.parents for name in names}
         return tuple(name for name in CONTROLLERS if name in held)
 
+    def freezer(self, leaf: str) -> contextlib.AbstractAsyncContextManager[None] | None:
+        """Return what holds a sandbox's processes still, None where no group can."""
+        for parent, version, names in self.parents:
+            if FREEZER in names:
+                return freezer.frozen(parent / leaf, version)
+        return None
+
+    def thaw(self, leaf: str) -> None:
+        """Let a sandbox's processes go on, also those of a run that crashed meanwhile."""
+        for parent, version, names in self.parents:
+            if FREEZER in names:
+                freezer.thaw(parent / leaf, version)
+
     def make(self, leaf: str, limits: Limits) -> list[Path]:
         """Make a sandbox's leaves with their limits, or take over those of a run that crashed."""
+        self.thaw(leaf)
         made = []
         for parent, version, controllers in self.parents:
             directory = parent / leaf
@@ -130,6 +148,7 @@ class Cgroups:
 
     async def remove(self, leaf: str) -> None:
         """Remove a sandbox's leaves; waits at most 2 s for its last process to be gone."""
+        self.thaw(leaf)
         for parent, _, _ in self.parents:
             await _remove(parent / leaf)
             with contextlib.suppress(OSError):
@@ -146,19 +165,35 @@ class Cgroups:
             controllers = _usable(candidate / name, mount)
             if controllers:
                 self.parents.append((candidate / name, mount.version, controllers))
+                if FREEZER in controllers:
+                    _thaw_all(candidate / name, mount.version)
                 return
+
+
+def _thaw_all(parent: Path, version: int) -> None:
+    """Let go on, and so end, what a run that crashed left frozen."""
+    for leaf in parent.glob("*/"):
+        freezer.thaw(leaf, version)
 
 
 def _usable(parent: Path, mount: Mount) -> tuple[str, ...]:
     """Return what leaves below this parent can limit; leaves nothing behind."""
     try:
-        found = _prepare(parent, mount.version)
+        found = _prepared(parent, mount)
         parent.rmdir()
     except OSError as error:
         if error.errno not in {errno.EBUSY, errno.ENOTEMPTY}:
             return ()
-        found = _prepare(parent, mount.version)  # leaves of a run that crashed are below it
-    return mount.controllers if mount.version == 1 else found
+        found = _prepared(parent, mount)  # leaves of a run that crashed are below it
+    return found
+
+
+def _prepared(parent: Path, mount: Mount) -> tuple[str, ...]:
+    """Return what leaves below this parent, which is made, can do."""
+    found = _prepare(parent, mount.version)
+    if mount.version == 1:
+        return mount.controllers
+    return (*found, FREEZER) if found and freezer.can_freeze(parent, 2) else found
 
 
 def _prepare(parent: Path, version: int) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import cast
 
 from handiwork.model.errors import GuestError, SandboxUnavailableError
 from handiwork.sandboxes import frames
+from handiwork.sandboxes.deadlines import Deadlines
 from handiwork.sandboxes.frames import WINDOW_BYTES, Frame, FrameError
 
 STREAMS = (frames.Stdout, frames.Stderr, frames.Body)
@@ -142,7 +143,9 @@ class Channel(asyncio.Protocol):
         if greeted:
             self._hello.set_result(None)
         self._gone: asyncio.Future[str] = self.loop.create_future()
-        self._deadlines: dict[int, asyncio.TimerHandle] = {}
+        self.deadlines = Deadlines(self.loop, self._late)
+        self._open_for_all = asyncio.Event()
+        self._open_for_all.set()
 
     async def hello(self, seconds: float) -> None:
         """Wait until the agent serves; SandboxUnavailableError when it does not in time."""
@@ -165,14 +168,17 @@ class Channel(asyncio.Protocol):
         sink: Sink = _drop,
         seconds: float = 0,
         outbox: bytes | None = None,
+        held: bool = False,
     ) -> Request:
         """Send a request; `outbox`, if any, follows as its stream, with its end.
 
         After `seconds` (0: never) without a closing frame the channel is ended. At most 256
-        requests are open; one more waits.
+        requests are open; one more waits. While the channel is held all wait but those that say so.
         """
         await self._slots.acquire()
         try:
+            if not held:
+                await self._open_for_all.wait()
             request = Request(self, self._new_id(), accepts, closes, sink)
             message = _encoded(request.id, frame)
             if outbox is not None:
@@ -210,10 +216,15 @@ class Channel(asyncio.Protocol):
 
     def expect_end(self, request: Request, seconds: float) -> None:
         """End the channel unless the request is closed in time."""
-        self._forget_deadline(request.id)
-        self._deadlines[request.id] = self.loop.call_later(
-            seconds, self.end, f"the agent did not end a request within {seconds:g} s"
-        )
+        self.deadlines.set(request.id, seconds)
+
+    def hold(self) -> None:
+        """Let new requests wait until `release`."""
+        self._open_for_all.clear()
+
+    def release(self) -> None:
+        """Let requests through again."""
+        self._open_for_all.set()
 
     def end(self, reason: str = "") -> None:
         """End the channel; every waiter learns the reason. No-op when it is gone."""
@@ -222,8 +233,8 @@ class Channel(asyncio.Protocol):
         self.reason = reason
         if self._transport is not None:
             self._transport.abort()
-        for request_id in list(self._deadlines):
-            self._forget_deadline(request_id)
+        self.deadlines.clear_all()
+        self.release()
         for request in list(self.requests.values()):
             _fail(request.done, self._error())
             self._slots.release()
@@ -259,7 +270,7 @@ class Channel(asyncio.Protocol):
             raise FrameError(f"a {type(frame).__name__} frame for no open request")
         if request.receive(frame):
             del self.requests[request_id]
-            self._forget_deadline(request_id)
+            self.deadlines.clear(request_id)
             self._slots.release()
             if not self.requests:
                 self._idle.set()
@@ -280,10 +291,8 @@ class Channel(asyncio.Protocol):
             if request_id not in self.requests:
                 return request_id
 
-    def _forget_deadline(self, request_id: int) -> None:
-        timer = self._deadlines.pop(request_id, None)
-        if timer is not None:
-            timer.cancel()
+    def _late(self, seconds: float) -> None:
+        self.end(f"the agent did not end a request within {seconds:g} s")
 
     def _refuse_when_gone(self) -> None:
         if self.reason is not None:

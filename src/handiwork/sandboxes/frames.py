@@ -167,9 +167,15 @@ class Ping(Frame, frozen=True):
 
 
 class Cancel(Frame, frozen=True):
-    """End a Read, List or Write early."""
+    """End a Read, List, Write or Freeze."""
 
     KIND = 15
+
+
+class Freeze(Frame, frozen=True):
+    """Stop every guest process until Cancel."""
+
+    KIND = 16
 
 
 class Hello(Frame, frozen=True):
@@ -285,13 +291,20 @@ class Failed(Frame, frozen=True):
     what: bytes
 
 
+class Frozen(Frame, frozen=True):
+    """No guest process runs; so many stand still."""
+
+    KIND, FIXED = 77, "I"
+    processes: int
+
+
 TO_AGENT: tuple[type[Frame], ...] = (
     *(Exec, Stdin, Signal, Credit, Read, Write, Data, Stat, List),
-    *(Mkdir, Remove, Move, Realpath, Ping, Cancel),
+    *(Mkdir, Remove, Move, Realpath, Ping, Cancel, Freeze),
 )
 TO_HOST: tuple[type[Frame], ...] = (
     *(Hello, Started, Stdout, Stderr, Exit, Grant, Body, End),
-    *(Info, Entries, Name, Ok, Failed),
+    *(Info, Entries, Name, Ok, Failed, Frozen),
 )
 
 _ENTRY = struct.Struct("<IIQqII")

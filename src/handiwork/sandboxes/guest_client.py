@@ -7,6 +7,7 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
 from handiwork.model.errors import GuestError
@@ -20,6 +21,9 @@ from handiwork.sandboxes.protocol import Stream
 
 GRACE_SECONDS = 15.0
 """What the agent has beyond a command's own timeout, before its sandbox is taken for broken."""
+
+FREEZE_SECONDS = 30.0
+"""How long the agent may take to stop everybody, or to let them go."""
 
 EXEC_FRAMES = (frames.Started, frames.Stdout, frames.Stderr, frames.Grant)
 KILL = frames.Signal(9)
@@ -154,6 +158,33 @@ class GuestProcess:
             raise GuestError("the command reads no input any more", errno=errno.EPIPE)
 
 
+@asynccontextmanager
+async def still(channel: Channel) -> AsyncIterator[None]:
+    """Have the agent hold all others still; GuestError when one did not stand, then or meanwhile."""
+    frozen = asyncio.Event()
+    request = await channel.open(
+        frames.Freeze(),
+        frames.Ok,
+        (frames.Frozen,),
+        sink=lambda _: frozen.set(),
+        seconds=FREEZE_SECONDS,
+        held=True,
+    )
+    request.done.add_done_callback(lambda _: frozen.set())
+    try:
+        await frozen.wait()
+        if request.done.done():
+            await finish(request, frames.Cancel())
+        channel.deadlines.clear(request.id)
+        yield
+    except BaseException:
+        request.abandon(frames.Cancel())
+        raise
+    channel.send(frames.encode(request.id, frames.Cancel()))
+    channel.expect_end(request, FREEZE_SECONDS)
+    await finish(request, frames.Cancel())
+
+
 class GuestSandbox:
     """One running sandbox behind a channel."""
 
@@ -162,6 +193,7 @@ class GuestSandbox:
         self._channel = channel
         self._env = env
         self._files = GuestFiles(channel)
+        self._freezing = asyncio.Lock()
 
     @property
     def id(self) -> str:
@@ -211,6 +243,21 @@ class GuestSandbox:
         process = GuestProcess(self._channel, exec_frame(request, self._env, stdin=stdin))
         await process.open(_host_seconds(request))
         return process
+
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Hold every guest process still; calls of the sandbox wait until it is over."""
+        async with self._freezing:
+            self._channel.hold()
+            try:
+                async with self._still():
+                    yield
+            finally:
+                self._channel.release()
+
+    def _still(self) -> AbstractAsyncContextManager[None]:
+        """Return what holds the processes still; a tier may have better means than the agent."""
+        return still(self._channel)
 
     async def closed(self) -> str:
         """Wait until the sandbox is gone and say why (empty: it was closed by us)."""

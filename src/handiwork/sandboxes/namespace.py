@@ -6,11 +6,11 @@ the limits that need no privilege hold. `protections` tells which.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -146,7 +146,7 @@ class NamespaceDriver:
             await self._stop(sandbox_id)
             await self._delete(sandbox_id)
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def upper(self, sandbox_id: str) -> AsyncIterator[int]:
         """Yield a descriptor of the directory that holds what the sandbox wrote, running or not.
 
@@ -216,7 +216,7 @@ class NamespaceDriver:
             raise
         self._running[spec.id] = running
         env = {**DEFAULT_ENV, **image.env, **spec.env}
-        return NamespaceSandbox(spec.id, channel, env, ranged=self._ranged)
+        return NamespaceSandbox(spec.id, channel, env, ranged=self._ranged, cgroups=self._cgroups)
 
     async def _mount(self, image: Image) -> int | None:
         """Return the image's mount where it is one file and we can; else its directory serves."""
@@ -274,6 +274,7 @@ class NamespaceDriver:
     async def _stop(self, sandbox_id: str) -> None:
         running = self._running.get(sandbox_id)
         if running is not None:
+            self._cgroups.thaw(sandbox_id)
             await running.stop()
             self._running.pop(sandbox_id, None)
         await self._cgroups.remove(sandbox_id)
@@ -296,10 +297,17 @@ class NamespaceSandbox(GuestSandbox):
     """One running sandbox of this tier; rootless it has one user, root."""
 
     def __init__(
-        self, sandbox_id: str, channel: Channel, env: Mapping[str, str], *, ranged: bool
+        self,
+        sandbox_id: str,
+        channel: Channel,
+        env: Mapping[str, str],
+        *,
+        ranged: bool,
+        cgroups: Cgroups,
     ) -> None:
         super().__init__(sandbox_id, channel, env)
         self._ranged = ranged
+        self._cgroups = cgroups
 
     def check(self, request: ExecRequest) -> None:
         """Refuse another user than root where there is none: UnsupportedError."""
@@ -308,3 +316,21 @@ class NamespaceSandbox(GuestSandbox):
                 "a sandbox of an ordinary user has the one user 'root': start Handiwork as root"
                 f" to run commands as {request.user[:40]!r}"
             )
+
+    def _still(self) -> AbstractAsyncContextManager[None]:
+        """Return the freezer of its control group, where there is one, else the agent's means."""
+        freezer = self._cgroups.freezer(self.id)
+        return super()._still() if freezer is None else _without_clock(self._channel, freezer)
+
+
+@asynccontextmanager
+async def _without_clock(
+    channel: Channel, freezer: AbstractAsyncContextManager[None]
+) -> AsyncIterator[None]:
+    """Freeze; the agent is frozen too, so that what it owes us is not late meanwhile."""
+    channel.deadlines.pause()
+    try:
+        async with freezer:
+            yield
+    finally:
+        channel.deadlines.resume()

@@ -5,6 +5,7 @@ raises UnsupportedError by name.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
 from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, Limits, SandboxSpec
@@ -98,6 +99,15 @@ class Sandbox(Protocol):
 
     async def start(self, request: ExecRequest, *, stdin: bool = False) -> Process:
         """Start a command and return when it runs, else GuestError; `request.stdin` must be None."""
+        ...
+
+    def frozen(self) -> AbstractAsyncContextManager[None]:
+        """Hold every guest process still, for a copy of the files; one at a time, others wait.
+
+        Calls of the sandbox may wait until it is over, so that who copies reads below the port.
+        Those who were stopped before stay stopped after. GuestError, or SandboxUnavailableError,
+        when somebody could not be held, on entry or found at the end: the copy is worth nothing.
+        """
         ...
 
     async def closed(self) -> str:

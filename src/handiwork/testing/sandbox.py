@@ -5,6 +5,7 @@ shell and no isolation, and it streams a command only when the command is over.
 """
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -174,7 +175,7 @@ class FakeProcess:
 
 
 class FakeSandbox:
-    """One sandbox in memory; `requests` keeps what it was asked to run."""
+    """One sandbox in memory; `requests` keeps what it was asked to run, `is_frozen` tells of `frozen`."""
 
     def __init__(
         self, spec: SandboxSpec, tree: dict[str, Node], commands: Mapping[str, Command]
@@ -184,6 +185,8 @@ class FakeSandbox:
         self.commands = dict(commands)
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._files = FakeFiles(tree, self._refuse_when_gone)
+        self.is_frozen = False
+        self._freezing = asyncio.Lock()
 
     @property
     def id(self) -> str:
@@ -207,6 +210,17 @@ class FakeSandbox:
     async def start(self, request: ExecRequest, *, stdin: bool = False) -> FakeProcess:
         """Run one of its commands to its end."""
         return FakeProcess(await self.exec(request))
+
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Do nothing but be told: no command outlives its call."""
+        async with self._freezing:
+            self._refuse_when_gone()
+            self.is_frozen = True
+            try:
+                yield
+            finally:
+                self.is_frozen = False
 
     async def closed(self) -> str:
         """Wait until it is gone and say why."""

@@ -90,3 +90,28 @@ def test_version_2_without_controllers_limits_nothing(tmp_path):
 
 def test_no_cgroups_at_all_is_no_error(tmp_path):
     assert Cgroups("x", tmp_path / "none", tmp_path / "none").parents == []
+
+
+def test_a_freezer_limits_nothing_and_is_found(tmp_path):
+    (tmp_path / "freezer").mkdir()
+    info, own = tmp_path / "mountinfo", tmp_path / "cgroup"
+    info.write_text(f"1 1 0:1 / {tmp_path}/freezer rw - cgroup cgroup rw,freezer\n")
+    own.write_text("6:freezer:/\n")
+    found = Cgroups("handiwork-test", info, own)
+    assert found.limits == ()
+    assert found.freezer("sbx_aaaaaaaa") is not None
+    assert Cgroups("x", tmp_path / "none", tmp_path / "none").freezer("sbx_aaaaaaaa") is None
+
+
+def test_what_a_crashed_run_left_frozen_is_thawed(tmp_path):
+    leaf = tmp_path / "freezer" / "handiwork-test" / "sbx_aaaaaaaa"
+    leaf.mkdir(parents=True)
+    (leaf / "freezer.state").write_text("FROZEN")
+    info, own = tmp_path / "mountinfo", tmp_path / "cgroup"
+    info.write_text(f"1 1 0:1 / {tmp_path}/freezer rw - cgroup cgroup rw,freezer\n")
+    own.write_text("6:freezer:/\n")
+    found = Cgroups("handiwork-test", info, own)
+    assert (leaf / "freezer.state").read_text() == "THAWED"
+    (leaf / "freezer.state").write_text("FROZEN")
+    found.make("sbx_aaaaaaaa", Limits())
+    assert (leaf / "freezer.state").read_text() == "THAWED"

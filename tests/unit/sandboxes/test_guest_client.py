@@ -197,3 +197,71 @@ async def test_a_started_command_takes_no_input_of_its_request(pair):
     channel, _ = pair
     with pytest.raises(GuestError):
         await sandbox_of(channel).start(ExecRequest(argv=("x",), stdin=b""))
+
+
+async def freeze(agent):
+    """Answer a freeze; return its id."""
+    request_id, _ = await agent.next(frames.Freeze)
+    agent.send(request_id, frames.Frozen(3))
+    return request_id
+
+
+async def test_frozen_holds_all_other_calls(pair):
+    channel, agent = pair
+    box = sandbox_of(channel)
+    async with asyncio.TaskGroup() as group:
+        answering = group.create_task(freeze(agent))
+        async with box.frozen():
+            call = group.create_task(box.exec(ExecRequest(argv=("true",))))
+            await asyncio.sleep(0.02)
+            assert agent.queue == []
+            thawing = group.create_task(agent.next(frames.Cancel))
+            group.create_task(answer_thaw(agent, thawing))
+        request_id, _ = await agent.next(frames.Exec)
+        agent.send(request_id, frames.Started(2), EXIT)
+    assert call.result().exit_code == 0
+    assert answering.result() == thawing.result()[0]
+
+
+async def answer_thaw(agent, thawing):
+    agent.send((await thawing)[0], frames.Ok())
+
+
+async def test_who_did_not_stand_is_told(pair):
+    channel, agent = pair
+    box = sandbox_of(channel)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(refuse_freeze(agent))
+        with pytest.raises(GuestError, match="traced"):
+            async with box.frozen():
+                raise AssertionError
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ran_meanwhile(agent))
+        with pytest.raises(GuestError, match="ran"):
+            async with box.frozen():
+                pass
+    assert not channel.requests
+
+
+async def refuse_freeze(agent):
+    request_id, _ = await agent.next(frames.Freeze)
+    agent.send(request_id, frames.Failed(16, b"a process that is being traced"))
+
+
+async def ran_meanwhile(agent):
+    request_id = await freeze(agent)
+    await agent.next(frames.Cancel)
+    agent.send(request_id, frames.Failed(16, b"a process that ran"))
+
+
+async def test_an_error_while_frozen_thaws(pair):
+    channel, agent = pair
+    box = sandbox_of(channel)
+    async with asyncio.TaskGroup() as group:
+        answering = group.create_task(freeze(agent))
+        with pytest.raises(ZeroDivisionError):
+            async with box.frozen():
+                raise ZeroDivisionError
+    request_id, _ = await agent.next(frames.Cancel)
+    assert request_id == answering.result()
+    agent.send(request_id, frames.Ok())

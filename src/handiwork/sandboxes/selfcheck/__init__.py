@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 
 from handiwork.model.errors import HandiworkError
 from handiwork.sandboxes.protocol import Driver
-from handiwork.sandboxes.selfcheck import commands, files, isolation, life
+from handiwork.sandboxes.selfcheck import commands, files, freezing, isolation, life
 from handiwork.sandboxes.selfcheck.table import (
     AREAS,
     CHECKS,
@@ -18,7 +18,7 @@ from handiwork.sandboxes.selfcheck.table import (
 
 __all__ = ["AREAS", "Area", "Check", "names", "selfcheck"]
 
-_PARTS = (commands, files, isolation, life)
+_PARTS = (commands, files, freezing, isolation, life)
 
 
 def names(areas: Collection[Area] = AREAS) -> list[str]:
@@ -52,7 +52,7 @@ async def _made(name: str, area: Area, call: CheckCall, bench: Bench) -> Check:
     except (Refuted, HandiworkError, TimeoutError) as error:
         return Check(name=name, area=area, ok=False, detail=f"{type(error).__name__}: {error}")
     except ExceptionGroup as group:
-        failed, others = group.split(HandiworkError)
+        failed, others = group.split((HandiworkError, Refuted))
         if others is not None or failed is None:
             raise
         return Check(name=name, area=area, ok=False, detail=f"{failed.exceptions[0]}")
