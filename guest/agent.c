@@ -105,6 +105,7 @@ static void begin(const struct message *message)
     const struct value *values = message->values;
     switch (message->layout->kind) {
     case KIND_EXEC: exec_begin(id, values); break;
+    case KIND_TERMINAL: terminal_begin(id, values); break;
     case KIND_READ: read_begin(id, values); break;
     case KIND_WRITE: write_begin(id, values); break;
     case KIND_LIST: list_begin(id, values); break;
@@ -133,6 +134,10 @@ static void follow_up(struct request *request, const struct message *message)
         if (calls->signal)
             calls->signal(request, (int)message->values[0].number);
         break;
+    case KIND_RESIZE:
+        if (calls->resize)
+            calls->resize(request, message->values[RESIZE_COLUMNS].number, message->values[RESIZE_ROWS].number);
+        break;
     case KIND_CREDIT:
         request->credit += message->values[0].number;
         if (calls->resume)
@@ -149,7 +154,7 @@ static void follow_up(struct request *request, const struct message *message)
 static bool follows(uint8_t kind)
 {
     return kind == KIND_STDIN || kind == KIND_DATA || kind == KIND_SIGNAL || kind == KIND_CREDIT ||
-           kind == KIND_CANCEL;
+           kind == KIND_CANCEL || kind == KIND_RESIZE;
 }
 
 static void arrived(const struct message *message)

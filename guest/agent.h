@@ -15,6 +15,7 @@ struct request;
 struct request_calls {
     void (*input)(struct request *request, enum kind kind, const struct value *data);
     void (*signal)(struct request *request, int number);
+    void (*resize)(struct request *request, uint64_t columns, uint64_t rows);
     void (*resume)(struct request *request);               /* credit came, or the host caught up */
     void (*cancel)(struct request *request);
     void (*step)(struct request *request);                 /* a slice of work that needs no descriptor */

@@ -23,7 +23,7 @@ if ! command -v "${cc%% *}" >/dev/null 2>&1; then
 fi
 
 agent="agent bridge caps census channel dns egress erofs events exec fatal files forward freeze init jail kvm launch \
-link main mux netlink netns options orders paths probe relay rootfs seccomp spawn transfer tree walk"
+link main mux netlink netns options orders paths probe relay rootfs seccomp spawn terminal transfer tree walk"
 warnings="-Wall -Wextra -Wformat=2 -Wconversion -Wshadow -Wstrict-prototypes -Wvla -Werror"
 sources() { for name in "$@"; do printf '%s.c ' "$name"; done; }
 

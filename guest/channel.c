@@ -12,11 +12,12 @@
 #define FIELDS(...) sizeof((struct field[]){__VA_ARGS__}) / sizeof(struct field), {__VA_ARGS__}
 #define NO_FIELDS 0, {{NULL, FIELD_U32}}
 #define INFO_FIELDS U32("kind"), U32("mode"), U64("size"), I64("mtime_ns"), U32("uid"), U32("gid")
+#define EXEC_FIELDS                                                                                        \
+    U32("flags"), U32("timeout_ms"), U64("output_limit"), U32("uid"), U32("gid"), STR("cwd"),              \
+        STRS("argv"), STRS("env")
 
 static const struct layout layouts[] = {
-    {KIND_EXEC, true, false, "EXEC",
-     FIELDS(U32("flags"), U32("timeout_ms"), U64("output_limit"), U32("uid"), U32("gid"), STR("cwd"),
-            STRS("argv"), STRS("env"))},
+    {KIND_EXEC, true, false, "EXEC", FIELDS(EXEC_FIELDS)},
     {KIND_STDIN, true, false, "STDIN", FIELDS(REST("data"))},
     {KIND_SIGNAL, true, false, "SIGNAL", FIELDS(I32("signal"))},
     {KIND_CREDIT, true, false, "CREDIT", FIELDS(U32("bytes"))},
@@ -34,6 +35,8 @@ static const struct layout layouts[] = {
     {KIND_PING, true, false, "PING", NO_FIELDS},
     {KIND_CANCEL, true, false, "CANCEL", NO_FIELDS},
     {KIND_FREEZE, true, false, "FREEZE", NO_FIELDS},
+    {KIND_TERMINAL, true, false, "TERMINAL", FIELDS(EXEC_FIELDS, U32("columns"), U32("rows"))},
+    {KIND_RESIZE, true, false, "RESIZE", FIELDS(U32("columns"), U32("rows"))},
 
     {KIND_HELLO, false, false, "HELLO", FIELDS(U32("version"), U32("pid"))},
     {KIND_STARTED, false, false, "STARTED", FIELDS(U32("pid"))},

@@ -15,7 +15,7 @@ enum {
     PROTOCOL_VERSION = 1,
     FRAME_HEAD = 12,
     PAYLOAD_MAX = 65536,
-    FIELDS_MAX = 8,
+    FIELDS_MAX = 12,
     WINDOW_BYTES = 262144, /* bytes of streams a side may send for a request before it needs CREDIT */
 };
 
@@ -36,6 +36,8 @@ enum kind {
     KIND_PING = 14,
     KIND_CANCEL = 15,
     KIND_FREEZE = 16,
+    KIND_TERMINAL = 17,
+    KIND_RESIZE = 18,
 
     KIND_HELLO = 64,
     KIND_STARTED = 65,
@@ -55,6 +57,8 @@ enum kind {
 
 /* Positions of the fields of the frames that the agent reads. */
 enum { EXEC_FLAGS, EXEC_TIMEOUT_MS, EXEC_OUTPUT_LIMIT, EXEC_UID, EXEC_GID, EXEC_CWD, EXEC_ARGV, EXEC_ENV };
+enum { TERMINAL_COLUMNS = EXEC_ENV + 1, TERMINAL_ROWS }; /* after the fields of EXEC */
+enum { RESIZE_COLUMNS, RESIZE_ROWS };
 enum { READ_OFFSET, READ_LIMIT, READ_PATH };
 enum { WRITE_MODE, WRITE_FLAGS, WRITE_UID, WRITE_GID, WRITE_PATH };
 enum { STAT_FLAGS, STAT_PATH };

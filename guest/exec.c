@@ -6,6 +6,7 @@
 #include "freeze.h"
 #include "link.h"
 #include "spawn.h"
+#include "terminal.h"
 #include "tree.h"
 
 #include <errno.h>
@@ -41,7 +42,7 @@ struct exec {
     struct watch status, in;
     uint8_t *pending; /* stdin that the pipe has not taken */
     size_t pending_from, pending_length;
-    bool in_ended, running, ended, timed_out;
+    bool terminal, in_ended, running, ended, timed_out;
     struct timer deadline, linger;
     int code;
     uint32_t flags;
@@ -150,9 +151,9 @@ static bool stream_read(struct stream *stream)
     if (stream->bound != NO_BOUND && (size_t)stream->bound < most)
         most = (size_t)stream->bound;
     ssize_t got = most ? read(stream->watch.fd, chunk + FRAME_HEAD, most) : 0;
-    if (got < 0)
+    if (got < 0 && errno != EIO)
         return errno == EINTR;
-    if (got == 0) {
+    if (got <= 0) { /* EIO: nobody has the other end of the terminal open */
         watch_close(&stream->watch);
         return false;
     }
@@ -265,6 +266,8 @@ static void exec_input(struct request *request, enum kind kind, const struct val
     struct exec *exec = container_of(request, struct exec, request);
     if (kind != KIND_STDIN)
         return;
+    if (exec->terminal && !data->length)
+        return; /* a terminal has no end of input but the character that says so */
     if (exec->in.fd < 0 || exec->in_ended) {
         request_consumed(request, data->length);
         return;
@@ -304,6 +307,13 @@ static void exec_signal(struct request *request, int number)
         exec_kill(exec);
     else if (number > 0 && number < NSIG)
         tree_signal(exec->mark, number);
+}
+
+static void exec_resize(struct request *request, uint64_t columns, uint64_t rows)
+{
+    struct exec *exec = container_of(request, struct exec, request);
+    if (exec->terminal && exec->in.fd >= 0)
+        terminal_resize(exec->in.fd, columns, rows);
 }
 
 static void exec_resume(struct request *request)
@@ -361,6 +371,7 @@ static bool exec_reaped(struct request *request, pid_t pid, int status, const vo
 static const struct request_calls exec_calls = {
     .input = exec_input,
     .signal = exec_signal,
+    .resize = exec_resize,
     .resume = exec_resume,
     .reaped = exec_reaped,
 };
@@ -447,7 +458,35 @@ static bool start(struct exec *exec, struct spawn *what, uint64_t flags)
     return true;
 }
 
-static void begin_with(uint32_t id, const struct value *values, struct spawn *what)
+/* The same with a terminal for all three: the agent's end is read and written under two numbers. */
+static bool start_on_terminal(struct exec *exec, struct spawn *what, const struct value *values)
+{
+    struct terminal terminal;
+    int status = -1, in = -1;
+    if (!terminal_open(&terminal, what->uid))
+        return false;
+    what->stdin_fd = what->stdout_fd = what->stderr_fd = terminal.theirs;
+    what->terminal = exec->terminal = true;
+    bool ready = terminal_resize(terminal.ours, values[TERMINAL_COLUMNS].number, values[TERMINAL_ROWS].number);
+    in = ready ? fcntl(terminal.ours, F_DUPFD_CLOEXEC, 3) : -1;
+    exec->pid = in >= 0 ? spawn(what, &status) : -1;
+    int error = errno;
+    close(terminal.theirs);
+    if (exec->pid < 0) {
+        close(terminal.ours);
+        if (in >= 0)
+            close(in);
+        errno = error;
+        return false;
+    }
+    watch_open(&exec->in, in, input_ready);
+    watch_open(&exec->status, status, status_ready);
+    open_stream(&exec->out, exec, KIND_STDOUT, terminal.ours);
+    open_stream(&exec->err, exec, KIND_STDERR, -1);
+    return true;
+}
+
+static void begin_with(uint32_t id, const struct value *values, struct spawn *what, bool terminal)
 {
     struct exec *exec = calloc(1, sizeof *exec);
     if (!exec) {
@@ -457,7 +496,7 @@ static void begin_with(uint32_t id, const struct value *values, struct spawn *wh
     exec->mark = what->mark = tree_new_mark();
     exec->output_limit = values[EXEC_OUTPUT_LIMIT].number;
     exec->memory_kills = memory_kills();
-    if (!start(exec, what, values[EXEC_FLAGS].number)) {
+    if (!(terminal ? start_on_terminal(exec, what, values) : start(exec, what, values[EXEC_FLAGS].number))) {
         reply_failed(id, errno, "start");
         free(exec);
         return;
@@ -468,7 +507,7 @@ static void begin_with(uint32_t id, const struct value *values, struct spawn *wh
         timer_arm(&exec->deadline, values[EXEC_TIMEOUT_MS].number, timed_out);
 }
 
-void exec_begin(uint32_t id, const struct value *values)
+static void begin(uint32_t id, const struct value *values, bool terminal)
 {
     struct spawn what = {
         .argv = text_list(&values[EXEC_ARGV]),
@@ -486,8 +525,18 @@ void exec_begin(uint32_t id, const struct value *values)
         !is_whole(what.env, values[EXEC_ENV].count))
         reply_failed(id, EINVAL, "arguments");
     else
-        begin_with(id, values, &what);
+        begin_with(id, values, &what, terminal);
     free_list(what.argv);
     free_list(what.env);
     free(cwd);
+}
+
+void exec_begin(uint32_t id, const struct value *values)
+{
+    begin(id, values, false);
+}
+
+void terminal_begin(uint32_t id, const struct value *values)
+{
+    begin(id, values, true);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -132,6 +133,8 @@ static _Noreturn void become(const struct spawn *what, int status)
 {
     place_descriptors(what, status);
     setsid();
+    if (what->terminal && ioctl(0, TIOCSCTTY, 0))
+        give_up("terminal");
     reset_signals();
     umask(022);
     limit(RLIMIT_NOFILE, limits.open_files, "nofile");

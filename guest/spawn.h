@@ -2,6 +2,7 @@
 #ifndef HANDIWORK_SPAWN_H
 #define HANDIWORK_SPAWN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -16,6 +17,7 @@ struct spawn {
     gid_t gid;
     uint64_t mark;
     int stdin_fd, stdout_fd, stderr_fd;
+    bool terminal; /* stdin is one, and becomes the session's own */
 };
 
 /* What the child sends up the status pipe when it cannot become the program. */

@@ -192,15 +192,23 @@ async def test_a_full_disk_is_the_sandboxs_own(driver):
     if not driver.protections()["disk_limit"]:
         pytest.skip("this host gives no disks: loop devices, mkfs.ext4 and Linux 6.15")
     limits = Limits(disk_mib=64)
-    full, fair = [await driver.create(SandboxSpec(id=spec.id, limits=limits)) for spec in (ONE, TWO)]
+    full, fair = [
+        await driver.create(SandboxSpec(id=spec.id, limits=limits)) for spec in (ONE, TWO)
+    ]
     fill = "head -c 20M /dev/zero > a && echo fits; head -c 90M /dev/zero > b || echo full; : > c; rm b"
     told = await full.exec(shell(f"cd /workspace; {fill}; head -c 20M /dev/zero > d && echo again"))
     assert told.stdout.split() == [b"fits", b"full", b"again"], told
-    many = "i=0; while mkdir /workspace/$i 2>/dev/null; do i=$((i+1)); [ $i -lt 20000 ] || break; done"
+    many = (
+        "i=0; while mkdir /workspace/$i 2>/dev/null; do i=$((i+1)); [ $i -lt 20000 ] || break; done"
+    )
     told = await full.exec(shell(f"{many}; echo $i"))
     assert int(told.stdout) < 20000  # a disk has so many files, too
-    assert (await fair.exec(shell("head -c 20M /dev/zero > /workspace/a && echo fits"))).exit_code == 0
-    assert (await full.exec(shell("rm -r /workspace/* && echo x > /workspace/y; cat /workspace/y"))).stdout == b"x\n"
+    assert (
+        await fair.exec(shell("head -c 20M /dev/zero > /workspace/a && echo fits"))
+    ).exit_code == 0
+    assert (
+        await full.exec(shell("rm -r /workspace/* && echo x > /workspace/y; cat /workspace/y"))
+    ).stdout == b"x\n"
 
 
 @pytest.mark.root

@@ -22,6 +22,7 @@ def frame_of(kind):
         entry = st.builds(Entry, *(NUMBERS[code] for code in "IIQqII"), TEXT)
         return st.lists(entry, min_size=1, max_size=8).map(lambda found: Entries(tuple(found)))
     fields = [NUMBERS[code] for code in kind.FIXED] + [TAILS[code] for code in kind.TAIL]
+    fields += [NUMBERS[code] for code in kind.ENDING]
     return st.builds(kind, *fields)
 
 

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
@@ -95,6 +96,17 @@ class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float | None = 120.0
     output_limit_bytes: int = 8 * 1024 * 1024
     merge_stderr: bool = False
+
+
+MAX_TERMINAL_CELLS = 1000
+"""Of a row or column; programs allocate by it."""
+
+
+class TerminalSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many characters a terminal shows."""
+
+    columns: Annotated[int, msgspec.Meta(ge=1, le=MAX_TERMINAL_CELLS)] = 80
+    rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_TERMINAL_CELLS)] = 24
 
 
 class ExecResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from handiwork.model.errors import ConfigError, GuestError
-from handiwork.model.sandbox import ExecRequest, FileInfo, FileKind
+from handiwork.model.sandbox import ExecRequest, FileInfo, FileKind, TerminalSize
 from handiwork.sandboxes import frames
 
 CREDENTIALS = "ANTHROPIC_"
@@ -29,6 +29,8 @@ DEFAULT_ENV: Mapping[str, str] = {
     **dict.fromkeys(_CA_VARIABLES, CA_FILE),
 }
 """What every command has unless its sandbox or its request says otherwise."""
+
+TERMINAL_KIND = "xterm-256color"
 
 LAST_ID = 65_535
 _USERS = {"root": (0, 0), "nobody": (65_534, 65_534)}
@@ -85,6 +87,16 @@ def exec_frame(request: ExecRequest, env: Mapping[str, str], *, stdin: bool) -> 
         argv=tuple(guest_bytes(part) for part in request.argv),
         env=tuple(guest_bytes(f"{name}={value}") for name, value in variables.items()),
     )
+
+
+def terminal_frame(
+    request: ExecRequest, size: TerminalSize, env: Mapping[str, str]
+) -> frames.Terminal:
+    """Return the frame for a command on a terminal; TERM is told unless the request does."""
+    shown = {**env, "TERM": TERMINAL_KIND}
+    command = exec_frame(request, shown, stdin=True)
+    values = {name: getattr(command, name) for name in command.__struct_fields__}
+    return frames.Terminal(**values, columns=size.columns, rows=size.rows)
 
 
 def timeout_ms(seconds: float | None) -> int:

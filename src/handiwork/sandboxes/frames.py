@@ -40,12 +40,15 @@ class FrameError(ValueError):
 class Frame(msgspec.Struct, frozen=True):
     """One frame. `KIND` is its number; `FIXED` packs its leading numbers, `TAIL` tells the rest.
 
+    `ENDING` packs the numbers, if any, that follow the tail.
+
     A letter of `TAIL` is a field: `s` a string, `l` a list of strings, `r` all remaining bytes.
     """
 
     KIND: ClassVar[int]
     FIXED: ClassVar[str] = ""
     TAIL: ClassVar[str] = ""
+    ENDING: ClassVar[str] = ""
 
 
 class Exec(Frame, frozen=True):
@@ -178,6 +181,30 @@ class Freeze(Frame, frozen=True):
     KIND = 16
 
 
+class Terminal(Frame, frozen=True):
+    """Run a command on a terminal of its own: an Exec and a size."""
+
+    KIND, FIXED, TAIL, ENDING = 17, "IIQII", "sll", "II"
+    flags: int
+    timeout_ms: int
+    output_limit: int
+    uid: int
+    gid: int
+    cwd: bytes
+    argv: tuple[bytes, ...]
+    env: tuple[bytes, ...]
+    columns: int
+    rows: int
+
+
+class Resize(Frame, frozen=True):
+    """Give a terminal another size."""
+
+    KIND, FIXED = 18, "II"
+    columns: int
+    rows: int
+
+
 class Hello(Frame, frozen=True):
     """The agent serves; its first frame."""
 
@@ -300,7 +327,7 @@ class Frozen(Frame, frozen=True):
 
 TO_AGENT: tuple[type[Frame], ...] = (
     *(Exec, Stdin, Signal, Credit, Read, Write, Data, Stat, List),
-    *(Mkdir, Remove, Move, Realpath, Ping, Cancel, Freeze),
+    *(Mkdir, Remove, Move, Realpath, Ping, Cancel, Freeze, Terminal, Resize),
 )
 TO_HOST: tuple[type[Frame], ...] = (
     *(Hello, Started, Stdout, Stderr, Exit, Grant, Body, End),
@@ -309,6 +336,7 @@ TO_HOST: tuple[type[Frame], ...] = (
 
 _ENTRY = struct.Struct("<IIQqII")
 _FIXED = {kind: struct.Struct("<" + kind.FIXED) for kind in TO_AGENT + TO_HOST}
+_ENDING = {kind: struct.Struct("<" + kind.ENDING) for kind in TO_AGENT + TO_HOST if kind.ENDING}
 
 
 def _strings(values: Sequence[bytes]) -> bytes:
@@ -325,7 +353,10 @@ def _payload(frame: Frame) -> bytes:
     values = msgspec.structs.astuple(frame)
     numbers = len(frame.FIXED)
     parts = [_FIXED[type(frame)].pack(*values[:numbers])]
-    parts += [_PUT[code](value) for code, value in zip(frame.TAIL, values[numbers:], strict=True)]
+    tail = values[numbers : numbers + len(frame.TAIL)]
+    parts += [_PUT[code](value) for code, value in zip(frame.TAIL, tail, strict=True)]
+    if frame.ENDING:
+        parts.append(_ENDING[type(frame)].pack(*values[numbers + len(tail) :]))
     return b"".join(parts)
 
 
@@ -400,6 +431,8 @@ def _decode(kind: type[Frame], payload: bytes) -> Frame:
     reader = _Reader(payload)
     values: list[Any] = list(reader.numbers(_FIXED[kind])) if kind.FIXED else []
     values += [reader.field(code) for code in kind.TAIL]
+    if kind.ENDING:
+        values += reader.numbers(_ENDING[kind])
     if reader.at != len(payload):
         raise FrameError(f"bytes are left over in a {kind.__name__} frame")
     return kind(*values)

@@ -11,10 +11,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
 from handiwork.model.errors import GuestError
-from handiwork.model.sandbox import ExecRequest, ExecResult
+from handiwork.model.sandbox import ExecRequest, ExecResult, TerminalSize
 from handiwork.sandboxes import frames
 from handiwork.sandboxes.channel import Channel, finish, guest_error
-from handiwork.sandboxes.commands import exec_frame
+from handiwork.sandboxes.commands import exec_frame, terminal_frame
 from handiwork.sandboxes.frames import Frame
 from handiwork.sandboxes.guest_files import GuestFiles
 from handiwork.sandboxes.protocol import Stream
@@ -63,7 +63,7 @@ class _Allowance:
 class GuestProcess:
     """A running command. One reader and one writer at a time."""
 
-    def __init__(self, channel: Channel, frame: frames.Exec) -> None:
+    def __init__(self, channel: Channel, frame: frames.Exec | frames.Terminal) -> None:
         self._channel = channel
         self._frame = frame
         self._allowance = _Allowance(frame.output_limit)
@@ -128,6 +128,12 @@ class GuestProcess:
         """Signal the whole process tree. No-op when it ended."""
         if not self._request.done.done():
             self._channel.send(frames.encode(self._request.id, frames.Signal(number)))
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Give its terminal another size. No-op when it ended, or has none."""
+        if not self._request.done.done():
+            resize = frames.Resize(size.columns, size.rows)
+            self._channel.send(frames.encode(self._request.id, resize))
 
     async def wait(self) -> ExecResult:
         """Return how it ended. Cancelling only stops waiting."""
@@ -241,6 +247,15 @@ class GuestSandbox:
             raise GuestError("a started command takes its input by write()", errno=errno.EINVAL)
         self.check(request)
         process = GuestProcess(self._channel, exec_frame(request, self._env, stdin=stdin))
+        await process.open(_host_seconds(request))
+        return process
+
+    async def terminal(self, request: ExecRequest, size: TerminalSize) -> GuestProcess:
+        """Start a command on a terminal; `request.stdin` must be None."""
+        if request.stdin is not None:
+            raise GuestError("a terminal takes its input by write()", errno=errno.EINVAL)
+        self.check(request)
+        process = GuestProcess(self._channel, terminal_frame(request, size, self._env))
         await process.open(_host_seconds(request))
         return process
 

@@ -8,7 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
-from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, Limits, SandboxSpec
+from handiwork.model.sandbox import (
+    ExecRequest,
+    ExecResult,
+    FileInfo,
+    Limits,
+    SandboxSpec,
+    TerminalSize,
+)
 
 Stream = Literal["stdout", "stderr"]
 
@@ -80,6 +87,14 @@ class Process(Protocol):
         ...
 
 
+class Terminal(Process, Protocol):
+    """A command on a terminal: one stream, `stdout`, of raw bytes; `close_stdin` does nothing."""
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Give it another size; its foreground is told by SIGWINCH."""
+        ...
+
+
 class Sandbox(Protocol):
     """One running sandbox."""
 
@@ -99,6 +114,10 @@ class Sandbox(Protocol):
 
     async def start(self, request: ExecRequest, *, stdin: bool = False) -> Process:
         """Start a command and return when it runs, else GuestError; `request.stdin` must be None."""
+        ...
+
+    async def terminal(self, request: ExecRequest, size: TerminalSize) -> Terminal:
+        """Start a command on a terminal of its own; as `start` else."""
         ...
 
     def frozen(self) -> AbstractAsyncContextManager[None]:

@@ -18,7 +18,15 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, Limits, SandboxSpec
+from handiwork.model.sandbox import (
+    ExecRequest,
+    ExecResult,
+    FileInfo,
+    FileKind,
+    Limits,
+    SandboxSpec,
+    TerminalSize,
+)
 from handiwork.sandboxes.protocol import Stream
 
 Command = Callable[[ExecRequest], ExecResult]
@@ -166,6 +174,9 @@ class FakeProcess:
     async def close_stdin(self) -> None:
         """Do nothing."""
 
+    async def resize(self, size: TerminalSize) -> None:
+        """Do nothing."""
+
     async def signal(self, number: int) -> None:
         """Do nothing."""
 
@@ -209,6 +220,10 @@ class FakeSandbox:
 
     async def start(self, request: ExecRequest, *, stdin: bool = False) -> FakeProcess:
         """Run one of its commands to its end."""
+        return FakeProcess(await self.exec(request))
+
+    async def terminal(self, request: ExecRequest, size: TerminalSize) -> FakeProcess:
+        """Run one of its commands to its end; there is no terminal to be seen."""
         return FakeProcess(await self.exec(request))
 
     @contextlib.asynccontextmanager

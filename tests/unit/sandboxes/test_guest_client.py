@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from handiwork.model.errors import GuestError, SandboxUnavailableError
-from handiwork.model.sandbox import ExecRequest
+from handiwork.model.sandbox import ExecRequest, TerminalSize
 from handiwork.sandboxes import frames
 from handiwork.sandboxes.guest_client import GuestSandbox
 from stand_in_agent import connected
@@ -265,3 +265,27 @@ async def test_an_error_while_frozen_thaws(pair):
     request_id, _ = await agent.next(frames.Cancel)
     assert request_id == answering.result()
     agent.send(request_id, frames.Ok())
+
+
+async def test_a_terminal_is_resized_and_typed_into(pair):
+    channel, agent = pair
+    request = ExecRequest(argv=("sh",), output_limit_bytes=0, env={"A": "2"})
+    async with asyncio.TaskGroup() as group:
+        opening = group.create_task(
+            sandbox_of(channel).terminal(request, TerminalSize(columns=100, rows=30))
+        )
+        request_id, sent = await agent.next(frames.Terminal)
+        agent.send(request_id, frames.Started(2))
+    assert (sent.columns, sent.rows, sent.argv) == (100, 30, (b"sh",))
+    assert set(sent.env) == {b"A=2", b"TERM=xterm-256color"}
+    terminal = opening.result()
+    await terminal.write(b"ls\r")
+    assert (await agent.next(frames.Stdin))[1].data == b"ls\r"
+    await terminal.resize(TerminalSize(columns=1, rows=2))
+    assert (await agent.next(frames.Resize))[1] == frames.Resize(1, 2)
+    agent.send(request_id, frames.Stdout(b"out"), EXIT)
+    assert [piece async for piece in terminal.output()] == [("stdout", b"out")]
+    await terminal.resize(TerminalSize())
+    assert (await terminal.wait()).exit_code == 0
+    with pytest.raises(GuestError):
+        await sandbox_of(channel).terminal(ExecRequest(argv=("sh",), stdin=b""), TerminalSize())

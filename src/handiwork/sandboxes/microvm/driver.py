@@ -24,7 +24,7 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import SandboxSpec
+from handiwork.model.sandbox import Limits, SandboxSpec
 from handiwork.observe import log
 from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
