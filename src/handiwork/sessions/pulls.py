@@ -36,7 +36,7 @@ async def put_credentials(secrets: ControlSecrets, host: str, user: str, passwor
     """Keep what a registry asks for; ConfigError where it cannot be sent."""
     if not (user and password) or ":" in user or not (user + password).isprintable():
         raise ConfigError("a user without ':' and a password are needed, both printable")
-    await secrets.put(CREDENTIALS + host, f"{user}:{password}")
+    await secrets.put(CREDENTIALS + host, ":".join((user, password)))
 
 
 async def from_registry(
