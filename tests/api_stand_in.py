@@ -31,6 +31,7 @@ from handiwork.model.sandbox import (
     FileKind,
     SandboxRecord,
     SandboxState,
+    TerminalSize,
 )
 from handiwork.model.wire import OutputFile
 from handiwork.sandboxes.images.store import Images
@@ -115,7 +116,7 @@ class PretendFiles:
 
 
 class PretendProcess:
-    """`echo` writes its words, `cat` its input, `false` fails, `sleep` lasts until it is killed."""
+    """`echo` writes its words, `cat` its input, `type` too up to ^D, `false` fails, `sleep` lasts until it is killed."""
 
     def __init__(self, sandbox: "PretendSandbox", request: ExecRequest) -> None:
         self._sandbox = sandbox
@@ -132,6 +133,11 @@ class PretendProcess:
         elif name == "cat":
             while data := await self._input.get():
                 yield "stdout", data
+        elif name == "type":
+            typed = b""
+            while not typed.endswith(b"\x04"):
+                typed = await self._input.get() or b""
+                yield "stdout", typed
         elif name == "flood":
             while not self._killed.is_set():
                 yield "stdout", b"x" * 65536
@@ -145,6 +151,9 @@ class PretendProcess:
 
     async def close_stdin(self) -> None:
         await self._input.put(None)
+
+    async def resize(self, size: TerminalSize) -> None:
+        self._sandbox.sizes.append(size)
 
     async def signal(self, number: int) -> None:
         self._sandbox.signals.append(number)
@@ -166,6 +175,7 @@ class PretendSandbox:
     files: PretendFiles = field(default_factory=PretendFiles)
     signals: list[int] = field(default_factory=list)
     requests: list[ExecRequest] = field(default_factory=list)
+    sizes: list[TerminalSize] = field(default_factory=list)
     cancelled: int = 0
 
     async def exec(self, request: ExecRequest) -> ExecResult:
@@ -190,6 +200,10 @@ class PretendSandbox:
         assert request.stdin is None
         self.requests.append(request)
         return PretendProcess(self, request)
+
+    async def terminal(self, request: ExecRequest, size: TerminalSize) -> PretendProcess:
+        self.sizes.append(size)
+        return await self.start(request)
 
     async def closed(self) -> str:
         await asyncio.Event().wait()

@@ -10,7 +10,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import HTTPScope, Message, Receive, Send
+from litestar.types import HTTPScope, Message, Receive, Send, WebSocketScope
 
 from handiwork import __version__
 from handiwork.api import (
@@ -30,6 +30,7 @@ from handiwork.api import (
     sandboxes,
     secrets,
     sessions,
+    terminal,
     webhooks,
 )
 from handiwork.api.control import Control
@@ -54,6 +55,8 @@ class Api(Litestar):
             return
         if scope["type"] == "http":
             await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
 
     async def _http(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         started, status = time.perf_counter(), 0
@@ -85,6 +88,29 @@ class Api(Litestar):
                 milliseconds=round((time.perf_counter() - started) * 1000, 1),
             )
 
+    async def _websocket(self, scope: WebSocketScope, receive: Receive, send: Send) -> None:
+        refusal = self.gate.check(caller_of(scope))
+        if refusal is not None:
+            await refuse(refusal, _as_refused_upgrade(send))
+        else:
+            await super().__call__(scope, receive, send)
+        # The path alone, as of a request.
+        log.get("api").info(
+            "websocket",
+            path=scope["path"][:200],
+            status=101 if refusal is None else refusal.status,
+        )
+
+
+def _as_refused_upgrade(send: Send) -> Send:
+    """Return what sends a plain response in answer to a WebSocket's request."""
+
+    async def renamed(message: Any) -> None:
+        renamed_message: Any = {**message, "type": f"websocket.{message['type']}"}
+        await send(renamed_message)
+
+    return renamed
+
 
 def create_api(control: Control) -> Api:
     """Return the application that serves this control plane."""
@@ -92,6 +118,7 @@ def create_api(control: Control) -> Api:
         route_handlers=[
             sandboxes.routes,
             exec.routes,
+            terminal.routes,
             files.routes,
             agents.routes,
             sessions.routes,

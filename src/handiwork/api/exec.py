@@ -6,6 +6,7 @@ A command lives as long as its call: when the caller leaves, its process tree is
 import asyncio
 import contextlib
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -61,11 +62,16 @@ async def stream_command(
 
 
 def _checked(body: ExecBody) -> ExecRequest:
-    for field, texts in (("argv", body.argv), ("cwd", (body.cwd,)), ("user", (body.user,))):
-        if any("\0" in text for text in texts):
-            raise ConfigError(f"{field}: must not contain NUL")
+    check_texts(body.argv, body.cwd, body.user)
     check_entries("env", body.env)
     return ExecRequest(**{name: getattr(body, name) for name in body.__struct_fields__})
+
+
+def check_texts(argv: Sequence[str], cwd: str, user: str) -> None:
+    """ConfigError unless each can be an argument."""
+    for field, texts in (("argv", argv), ("cwd", (cwd,)), ("user", (user,))):
+        if any("\0" in text for text in texts):
+            raise ConfigError(f"{field}: must not contain NUL")
 
 
 async def _run(sandbox: Sandbox, command: ExecRequest, emit: Emit) -> None:
@@ -84,7 +90,7 @@ async def _run(sandbox: Sandbox, command: ExecRequest, emit: Emit) -> None:
         raise sole(raised) from None
     finally:
         if result is None:
-            await _kill(process)
+            await kill(process)
     await emit(_line(ExecFrame(result=result)))
 
 
@@ -97,7 +103,7 @@ async def _feed(process: Process, stdin: bytes | None) -> None:
         await process.close_stdin()
 
 
-async def _kill(process: Process) -> None:
+async def kill(process: Process) -> None:
     """Kill the tree; a sandbox that is gone has none."""
     with contextlib.suppress(HandiworkError, TimeoutError):
         async with asyncio.timeout(KILL_SECONDS):

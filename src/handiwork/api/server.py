@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from handiwork.api.application import Api
 from handiwork.api.gate import PEER_UID
+from handiwork.model.wire import MAX_MESSAGE_BYTES
 
 STOP_SECONDS = 5.0
 """How long requests under way may take when the server stops."""
@@ -71,7 +72,9 @@ def _config(api: Any, stop_seconds: float) -> uvicorn.Config:
     return uvicorn.Config(
         api,
         http=_Protocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         loop="none",
         lifespan="off",
         log_config=None,

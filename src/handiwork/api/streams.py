@@ -52,17 +52,17 @@ class LiveResponse:
 
         headers = [(b"content-type", self._media_type.encode()), *_HEADERS]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        with contextlib.suppress(CallerLeft, _Stopped):
-            await _first(self._body(emit), _left(receive), _stopped(self._stopping))
+        with contextlib.suppress(CallerLeft, Stopped):
+            await first(self._body(emit), _left(receive), stopped(self._stopping))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def while_called(request: Request[Any, Any, Any], work: Awaitable[T]) -> T:
     """Return what the work gives; cancel it when the caller leaves. The body was read before."""
-    return await _first(work, _left(request.receive))
+    return await first(work, _left(request.receive))
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The server stops."""
 
 
@@ -72,12 +72,13 @@ async def _left(receive: Receive) -> None:
     raise CallerLeft
 
 
-async def _stopped(stopping: asyncio.Event) -> None:
+async def stopped(stopping: asyncio.Event) -> None:
+    """Raise Stopped when the server stops."""
     await stopping.wait()
-    raise _Stopped
+    raise Stopped
 
 
-async def _first(work: Awaitable[T], *ends: Coroutine[Any, Any, None]) -> T:
+async def first(work: Awaitable[T], *ends: Coroutine[Any, Any, None]) -> T:
     """Return what the work gives; when an end raises first, cancel the work and raise that."""
     try:
         async with asyncio.TaskGroup() as group:

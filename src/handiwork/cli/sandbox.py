@@ -7,6 +7,7 @@ import typer
 
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say, show, show_one
+from handiwork.cli.terminal import run_here
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.sandbox import ExecResult
 
@@ -75,6 +76,24 @@ def exec(
     if result.timed_out:
         typer.echo(f"handiwork: stopped after {timeout_seconds} s", err=True)
     raise typer.Exit(result.exit_code)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def shell(
+    context: typer.Context,
+    sandbox_id: str,
+    command: Annotated[list[str] | None, typer.Argument(help="Empty: a login shell.")] = None,
+    cwd: Annotated[str, typer.Option()] = "/workspace",
+    user: Annotated[str, typer.Option()] = "root",
+) -> None:
+    """Open a terminal in a sandbox, here; its exit code becomes ours."""
+
+    async def verb(client: Handiwork) -> ExecResult:
+        box = await client.sandboxes.get(sandbox_id)
+        return await run_here(box, command or ["/bin/sh", "-l"], cwd=cwd, user=user)
+
+    invocation: Invocation = context.obj
+    raise typer.Exit(invocation.call(verb).exit_code)
 
 
 def _each(name: str, verb: str, text: str) -> None:

@@ -10,9 +10,11 @@ from urllib.parse import quote
 
 import httpx2
 import msgspec
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from handiwork.model.errors import ConfigError, HandiworkError
-from handiwork.model.wire import MAX_FILE_BYTES, ErrorEnvelope, error_of
+from handiwork.model.errors import ConfigError, HandiworkError, SandboxUnavailableError
+from handiwork.model.wire import MAX_FILE_BYTES, MAX_MESSAGE_BYTES, ErrorEnvelope, error_of
 
 DEFAULT_URL = "http://127.0.0.1:8787"
 ANSWER_SECONDS = 60.0
@@ -43,6 +45,8 @@ class Link:
         if self._directory is not None:
             socket = f"/proc/self/fd/{self._directory}/{Path(self.place).name}"
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=32)
+        self._socket = str(socket) if socket else None
+        self._key = _headers(api_key)
         self._http = httpx2.AsyncClient(
             base_url="http://localhost" if socket else self.place,
             transport=httpx2.AsyncHTTPTransport(
@@ -147,6 +151,36 @@ class Link:
                 " is `handiwork up` running?"
             ) from None
 
+    @asynccontextmanager
+    async def websocket(self, path: str) -> AsyncIterator[ClientConnection]:
+        """Open a WebSocket; what is not read stops the other side at a few messages."""
+        place = "http://localhost" if self._socket else self.place
+        options: Any = {
+            "additional_headers": {n: v for n, v in self._key.items() if n == "authorization"},
+            "compression": None,
+            "max_size": MAX_MESSAGE_BYTES,
+            "max_queue": 4,
+            "open_timeout": ANSWER_SECONDS,
+        }
+        url = f"ws{place.removeprefix('http')}{path}"
+        try:
+            opening = (
+                unix_connect(self._socket, url, **options)
+                if self._socket
+                else connect(url, proxy=None, **options)
+            )
+            async with opening as opened:
+                yield opened
+        except InvalidStatus as refused:
+            raise _refused(refused) from None
+        except (OSError, TimeoutError, InvalidHandshake) as error:
+            raise HandiworkError(
+                f"the control plane at {self.place} cannot be reached ({_reason(error)});"
+                " is `handiwork up` running?"
+            ) from None
+        except ConnectionClosed:
+            raise SandboxUnavailableError("the connection to the sandbox was cut off") from None
+
     async def _sent(self, request: httpx2.Request) -> httpx2.Response:
         """Send; a GET that was refused a connection is sent again, nothing else is."""
         for wait in REFUSED_WAITS if request.method == "GET" else ():
@@ -213,6 +247,14 @@ async def _whole(chunks: AsyncIterator[bytes], limit: int) -> bytes:
         if len(kept) > limit:
             raise HandiworkError(f"the answer is longer than {limit} bytes")
     return bytes(kept)
+
+
+def _refused(refused: InvalidStatus) -> HandiworkError:
+    try:
+        return error_of(msgspec.json.decode(refused.response.body or b"", type=ErrorEnvelope).error)
+    except msgspec.DecodeError:
+        status = refused.response.status_code
+        return HandiworkError(f"status {status} from what is not a control plane")
 
 
 async def _error(response: httpx2.Response) -> HandiworkError:

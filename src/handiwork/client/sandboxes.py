@@ -10,9 +10,10 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 import msgspec
 
 from handiwork.client.link import Link, Query, lines, part
+from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
 from handiwork.model.errors import ConfigError, SandboxUnavailableError
-from handiwork.model.sandbox import ExecResult, FileInfo, Limits, SandboxRecord
+from handiwork.model.sandbox import ExecResult, FileInfo, Limits, SandboxRecord, TerminalSize
 from handiwork.model.wire import (
     MAX_LIST,
     DirectoryBody,
@@ -21,6 +22,7 @@ from handiwork.model.wire import (
     Listing,
     MoveBody,
     SandboxBody,
+    TerminalBody,
     error_of,
 )
 
@@ -144,6 +146,30 @@ class Sandbox:
             seconds=body.timeout_seconds + MARGIN_SECONDS,
         ) as chunks:
             yield ExecStream(chunks)
+
+    @asynccontextmanager
+    async def terminal(
+        self,
+        command: Command = ("/bin/sh", "-l"),
+        *,
+        columns: int = 80,
+        rows: int = 24,
+        cwd: str = "/workspace",
+        env: Mapping[str, str] | None = None,
+        user: str = "root",
+    ) -> AsyncGenerator[Terminal, None]:
+        """Run a command on a terminal of its own; leaving the context kills it."""
+        body = TerminalBody(
+            argv=_argv(command),
+            cwd=cwd,
+            env=env or {},
+            user=user,
+            size=TerminalSize(columns=columns, rows=rows),
+        )
+        async with self._link.websocket(f"{self._path}/terminal") as socket:
+            terminal = Terminal(socket)
+            await terminal.open(body)
+            yield terminal
 
     async def sleep(self) -> None:
         """End its processes, keep its files."""

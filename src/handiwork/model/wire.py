@@ -17,9 +17,11 @@ from handiwork.model.image import ImageInfo, ImageProgress
 from handiwork.model.language_model import Dollars, ModelSettings, Tokens
 from handiwork.model.policy import Decision, Policy
 from handiwork.model.redacted import shown_as_repr
-from handiwork.model.sandbox import ExecResult, Limits
+from handiwork.model.sandbox import ExecResult, Limits, TerminalSize
 
 MAX_EXEC_SECONDS = 3600
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""Of one message of a WebSocket."""
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDIN_BYTES = 8 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -61,6 +63,23 @@ class ExecBody(_Body, frozen=True, kw_only=True):
     timeout_seconds: Annotated[float, Meta(gt=0, le=MAX_EXEC_SECONDS)] = 120.0
     output_limit_bytes: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES)] = 8 * 1024 * 1024
     merge_stderr: bool = False
+
+
+class TerminalBody(_Body, frozen=True, kw_only=True):
+    """The first message of a terminal: what to run, and how large it is."""
+
+    argv: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4096)] = ("/bin/sh", "-l")
+    cwd: Path = "/workspace"
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    user: Annotated[str, Meta(min_length=1, max_length=64)] = "root"
+    size: TerminalSize = TerminalSize()
+
+
+class TerminalOrder(_Body, frozen=True, kw_only=True, omit_defaults=True):
+    """A later message that is no bytes: another size, a signal for the whole tree."""
+
+    resize: TerminalSize | None = None
+    signal: Annotated[int, Meta(ge=1, le=64)] | None = None
 
 
 class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
