@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from egress_world import HOST, SECRET
+from egress_world import world as proxy_world
 from handiwork.model.sandbox import ExecRequest, SandboxExit
 from microvm_world import make_driver, spec
 
@@ -132,3 +134,27 @@ async def test_flows_end_with_sleep_and_can_be_made_after_it(world):
     assert result.stdout in (b"'ConnectionResetError'", b"b''")
     assert (await woken.exec(python(CONNECT))).stdout == b"b'got ping'\n"
     assert len(found.seen) == 2
+
+
+async def test_a_real_proxy_lets_out_what_policy_allows(tmp_path, directory):
+    """curl in a machine, through the proxy's own process: 200 and the secret injected, or 403."""
+    curl = "curl -sS -m 100 -o /dev/null -w %{http_code}"
+    async with proxy_world(tmp_path) as here:
+        way = await here.open(await here.injecting(methods=("GET",), paths=("/ok",)))
+        driver = make_driver(directory)
+        asked = spec(
+            "sbx_exitbbbb",
+            exit=SandboxExit(socket_path=way.path, ca_certificate=way.ca_certificate),
+        )
+        try:
+            box = await driver.create(asked)
+            told = []
+            for path in ("ok", "admin"):
+                script = f"{curl} https://{HOST}/{path}"
+                request = ExecRequest(argv=("sh", "-c", script), cwd="/", timeout_seconds=120)
+                told.append(await box.exec(request))
+            assert [one.stdout for one in told] == [b"200", b"403"], told
+            assert [seen.target for seen in here.upstream.seen] == ["/ok"]
+            assert here.upstream.seen[0].values("authorization") == [f"Bearer {SECRET}"]
+        finally:
+            await driver.destroy(asked.id)
