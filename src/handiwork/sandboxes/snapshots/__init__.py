@@ -1,0 +1,1 @@
+"""State of sandboxes kept elsewhere: chunks in sealed packs, and a manifest written last."""
