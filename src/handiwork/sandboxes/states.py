@@ -21,11 +21,11 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.ids import is_id
-from handiwork.sandboxes.trees import remove_tree
+from handiwork.sandboxes.trees import exchange, flush_filesystem, remove_tree
 
 IDS = 65_536
 LAST_BASE = 0xFFFFFFFF - IDS
-_GONE = re.compile(r"\.gone-.+")
+_GONE = re.compile(r"\.(gone|staged)-.+")
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,13 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     id_base: int
     image: str
     created: datetime
+
+
+class Staged(msgspec.Struct, frozen=True):
+    """A state that is being made beside the others; `install` makes it the sandbox's."""
+
+    path: Path
+    meta: Meta
 
 
 class States:
@@ -82,6 +89,46 @@ class States:
             ) from error
         base = self._next_base()
         self._bases[sandbox_id] = base
+        self._furnish(path, base)
+        return Meta(id=sandbox_id, id_base=base, image=image, created=now)
+
+    def stage(self, sandbox_id: str, image: str, now: datetime) -> Staged:
+        """Begin a state beside, without an `upper`: it is nobody's until `install`.
+
+        It has the id range of the state it may replace, or a new one.
+        """
+        self.path(sandbox_id)
+        base = self._bases.get(sandbox_id)
+        if base is None:
+            base = self._bases[sandbox_id] = self._next_base()
+        path = self._beside("staged", sandbox_id)
+        path.mkdir(mode=0o700)
+        self._furnish(path, base)
+        (path / "upper").rmdir()
+        return Staged(path, Meta(id=sandbox_id, id_base=base, image=image, created=now))
+
+    def install(self, staged: Staged) -> Path | None:
+        """Make a staged state, whose `upper` is whole, the sandbox's own, in one step.
+
+        Returns the state it replaced, which is to be deleted. The sandbox must not run.
+        """
+        target = self.path(staged.meta.id)
+        (staged.path / "meta.json").write_bytes(msgspec.json.encode(staged.meta))
+        flush_filesystem(staged.path)
+        replaces = target.exists()
+        if replaces:
+            exchange(staged.path, target)
+        else:
+            staged.path.rename(target)
+        flush_filesystem(self._directory)
+        return staged.path if replaces else None
+
+    def drop(self, staged: Staged) -> None:
+        """Take back what was staged and not installed; the directory remains to be deleted."""
+        if not self.path(staged.meta.id).exists():
+            self._bases.pop(staged.meta.id, None)
+
+    def _furnish(self, path: Path, base: int) -> None:
         if base:
             path.chmod(0o711)  # the sandbox's ids look up names in it; its parent stops all others
         for name in ("upper", "work", "lower", "merged"):
@@ -90,7 +137,6 @@ class States:
             directory.chmod(0o755)
             if base and name in {"upper", "work"}:
                 os.chown(directory, base, base)
-        return Meta(id=sandbox_id, id_base=base, image=image, created=now)
 
     def save(self, meta: Meta) -> None:
         """Write the meta file whole or not at all."""
@@ -125,14 +171,17 @@ class States:
     def forget(self, sandbox_id: str) -> Path | None:
         """Take a state out of the list at once; the directory that is returned is to be deleted."""
         path = self.path(sandbox_id)
-        names = (f".gone-{sandbox_id}-{number}" for number in itertools.count())
-        gone = next(place for name in names if not (place := self._directory / name).exists())
+        gone = self._beside("gone", sandbox_id)
         self._bases.pop(sandbox_id, None)
         try:
             path.rename(gone)
         except FileNotFoundError:
             return None
         return gone
+
+    def _beside(self, what: str, sandbox_id: str) -> Path:
+        names = (f".{what}-{sandbox_id}-{number}" for number in itertools.count())
+        return next(place for name in names if not (place := self._directory / name).exists())
 
     def _next_base(self) -> int:
         if not self._ranged:

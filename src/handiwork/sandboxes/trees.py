@@ -1,9 +1,12 @@
-"""Deleting a directory tree that a guest made: links are never followed, depth is no limit.
+"""Deleting a directory tree that a guest made, and putting one in the place of another.
+
+Deleting: links are never followed, depth is no limit.
 
 Every step opens one name below an open directory, so no path of the guest's is ever walked; what
 lies deeper than a few levels is first moved up.
 """
 
+import ctypes
 import errno
 import itertools
 import os
@@ -12,6 +15,28 @@ from pathlib import Path
 MAX_DEPTH = 32
 BATCH = 1024
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_C = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Swap two names of one filesystem in one step: a crash leaves both as before or both swapped."""
+    names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    if _C.renameat2(*names, ctypes.c_uint(_RENAME_EXCHANGE)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(other))
+
+
+def flush_filesystem(path: Path) -> None:
+    """Make all that a filesystem was told durable; blocks."""
+    directory = os.open(path, _DIRECTORY)
+    try:
+        if _C.syncfs(directory):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(directory)
 
 
 def remove_tree(path: Path) -> None:

@@ -133,3 +133,35 @@ def test_a_state_is_forgotten_again_while_the_last_one_is_deleted(tmp_path):
     assert all(place.is_dir() for place in places)
     open_states(tmp_path)
     assert not any(place.exists() for place in places)
+
+
+def test_a_staged_state_takes_the_place_of_the_old_one_in_one_step(tmp_path):
+    states = States(tmp_path / "s", ranged=False, first_id=0)
+    states.save(states.make("sbx_aaaaaaaa", "old", NOW))
+    (states.path("sbx_aaaaaaaa") / "upper" / "old").touch()
+    staged = states.stage("sbx_aaaaaaaa", "new", NOW)
+    (staged.path / "upper").mkdir()
+    (staged.path / "upper" / "new").touch()
+    assert states.ids() == ["sbx_aaaaaaaa"]
+    gone = states.install(staged)
+    assert (gone / "upper" / "old").exists()
+    assert (states.path("sbx_aaaaaaaa") / "upper" / "new").exists()
+    assert states.load("sbx_aaaaaaaa", "x").image == "new"
+    States(tmp_path / "s", ranged=False, first_id=0)
+    assert not gone.exists()
+
+
+def test_a_staged_state_of_no_sandbox_becomes_one(tmp_path):
+    states = States(tmp_path / "s", ranged=False, first_id=0)
+    staged = states.stage("sbx_aaaaaaaa", "new", NOW)
+    assert states.ids() == []
+    (staged.path / "upper").mkdir()
+    assert states.install(staged) is None
+    assert states.ids() == ["sbx_aaaaaaaa"]
+
+
+def test_what_was_staged_when_we_died_is_swept(tmp_path):
+    states = States(tmp_path / "s", ranged=False, first_id=0)
+    states.drop(staged := states.stage("sbx_aaaaaaaa", "new", NOW))
+    States(tmp_path / "s", ranged=False, first_id=0)
+    assert not staged.path.exists()

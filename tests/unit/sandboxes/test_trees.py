@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from handiwork.sandboxes.trees import MAX_DEPTH, remove_tree
+from handiwork.sandboxes.trees import MAX_DEPTH, exchange, flush_filesystem, remove_tree
 
 
 def test_what_is_not_there(tmp_path):
@@ -80,3 +80,19 @@ def test_names_are_taken_a_few_at_a_time(tmp_path, monkeypatch):
         (tmp_path / f"tree/file-{number}").write_text("x")
     remove_tree(tmp_path / "tree")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_names_are_swapped_in_one_step(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").write_text("b")
+    exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").read_text() == "b"
+    assert (tmp_path / "b").is_dir()
+    with pytest.raises(FileNotFoundError, match="missing"):
+        exchange(tmp_path / "a", tmp_path / "missing")
+
+
+def test_a_filesystem_is_flushed_by_any_directory_of_it(tmp_path):
+    flush_filesystem(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        flush_filesystem(tmp_path / "missing")
