@@ -1,0 +1,87 @@
+"""What is killed or torn while a snapshot is taken: what was told as kept is whole, nothing else is."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from handiwork.model.errors import HandiworkError
+from handiwork.sandboxes.snapshots.owners import Range
+from handiwork.store.object_blobs import ObjectBlobs
+from seaweed import seaweed_server
+from snapshot_child import FILES, ID, change, generations_in, wanted
+
+CHILD = Path(__file__).parents[1] / "snapshot_child.py"
+ROUNDS = 6
+
+
+def made(generations, number: int, target: Path) -> Path:
+    target.mkdir()
+    place = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        manifest = generations.load(ID, number)
+        generations.make(manifest, Range(0, os.geteuid()), place, "u", threading.Event())
+    finally:
+        os.close(place)
+    return target / "u"
+
+
+def assert_whole(tree: Path, number: int) -> None:
+    files = list(tree.iterdir())
+    assert len(files) == FILES
+    assert {one.read_bytes()[:8] for one in files} == {b"%08d" % number}
+
+
+@pytest.mark.timeout(180)
+def test_killed_at_any_moment_every_generation_is_whole(tmp_path):
+    (tmp_path / "upper").mkdir()
+    generations = generations_in(ObjectBlobs.in_directory(tmp_path / "blobs"))
+    chance = random.Random(11)
+    told = 0
+    for turn in range(ROUNDS):
+        argv = [sys.executable, str(CHILD), str(tmp_path)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            told = max(told, int(child.stdout.readline()))
+            time.sleep(chance.random() * 0.4)
+            child.kill()
+            told = max([told, *(int(line) for line in child.stdout if line.strip())])
+        numbers = generations.numbers(ID)
+        assert (
+            told <= numbers[0] <= told + 1
+        )  # what was told is there; one more may not be told yet
+        for number in numbers[:2]:
+            assert_whole(made(generations, number, tmp_path / f"made-{turn}-{number}"), number)
+
+
+@pytest.mark.timeout(180)
+def test_an_s3_server_killed_while_it_is_written_to(tmp_path):
+    """A real server dies with a pack half sent; its successor on the same disk has whole ones only."""
+    upper, disk = tmp_path / "upper", tmp_path / "disk"
+    upper.mkdir()
+    disk.mkdir()
+    with seaweed_server(disk) as server:
+        generations = generations_in(ObjectBlobs.on_s3(server.place))
+        change(upper, 1)
+        first = generations.take(wanted(upper, 1), None, threading.Event())
+        change(upper, 2)
+        for number in range(20):
+            (upper / f"more{number}").write_bytes(os.urandom(4_000_000))
+        killer = threading.Timer(0.3, server.kill)
+        killer.start()
+        with pytest.raises(HandiworkError, match=r"check .snapshots. in"):
+            generations.take(wanted(upper, 2), first, threading.Event())
+        killer.join()
+    with seaweed_server(disk) as server:
+        generations = generations_in(ObjectBlobs.on_s3(server.place))
+        assert generations.numbers(ID) == [1]
+        assert_whole(made(generations, 1, tmp_path / "made"), 1)
+        for number in range(20):
+            (upper / f"more{number}").unlink()
+        generations.take(wanted(upper, 2), generations.load(ID, 1), threading.Event())
+        assert_whole(made(generations, 2, tmp_path / "made2"), 2)
