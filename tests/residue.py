@@ -1,0 +1,108 @@
+"""What sandboxes of one data directory have on this host: counted before and after a kill."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
+
+
+@dataclass(frozen=True)
+class Residue:
+    """Each by what tells it from others: ids of processes, lines of mounts, numbers of namespaces, paths."""
+
+    processes: frozenset[int] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    mounts: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    loops: frozenset[str] = frozenset()
+    sockets: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+
+    def without(self, *names: str) -> "Residue":
+        """Return the same with some kinds left out."""
+        return Residue(**{**vars(self), **dict.fromkeys(names, frozenset())})
+
+
+def group_name(data_dir: Path) -> str:
+    """Return the name of the control group of all sandboxes of a data directory."""
+    return f"handiwork-{hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]}"
+
+
+def count(data_dir: Path, known: frozenset[str] = frozenset()) -> Residue:
+    """Count what belongs to a data directory; `known` are namespaces that are known to be its own."""
+    place, group = os.fsencode(data_dir.resolve()), group_name(data_dir).encode()
+    host = set(_namespaces(Path("/proc/self")))
+    processes, namespaces, mounts, seen = set(), set(), set(), set()
+    for entry in _processes():
+        own = set(_namespaces(entry)) - host
+        named = place in _bytes(entry / "cmdline") or group in _bytes(entry / "cgroup")
+        if (named and int(entry.name) != os.getpid()) or own & known:
+            processes.add(int(entry.name))
+            namespaces |= own
+        mount_space = _link(entry / "ns/mnt")
+        if mount_space not in seen:
+            seen.add(mount_space)
+            mounts |= _lines(entry / "mountinfo", place)
+    return Residue(
+        processes=frozenset(processes),
+        namespaces=frozenset(namespaces),
+        mounts=frozenset(mounts),
+        groups=frozenset(str(one) for one in _groups(group.decode())),
+        loops=frozenset(_loops(place)),
+        sockets=frozenset(_lines(Path("/proc/net/unix"), place)),
+        files=frozenset(_temporary(data_dir)),
+    )
+
+
+def _processes() -> Iterator[Path]:
+    return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _namespaces(entry: Path) -> Iterator[str]:
+    return (name for kind in NAMESPACES if (name := _link(entry / "ns" / kind)))
+
+
+def _groups(name: str) -> Iterator[Path]:
+    for parent in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+        yield from (one for one in parent.rglob("*") if one.is_dir())
+
+
+def _loops(place: bytes) -> Iterator[str]:
+    for one in Path("/sys/block").glob("loop*/loop/backing_file"):
+        if _bytes(one).startswith(place):
+            yield one.parents[1].name
+
+
+def _temporary(data_dir: Path) -> Iterator[str]:
+    """Yield what is neither state nor a store: half deleted, half written, or a socket file.
+
+    A guest's tree is not looked into: what it holds is state.
+    """
+    for where, directories, names in os.walk(data_dir):
+        if Path(where).parent.name == "sandboxes":
+            directories.clear()
+        for name in directories + names:
+            path = Path(where, name)
+            if name.startswith((".gone-", ".meta")) or name.endswith(".tmp") or path.is_socket():
+                yield str(path)
+
+
+def _lines(path: Path, text: bytes) -> set[str]:
+    return {line.decode(errors="replace") for line in _bytes(path).splitlines() if text in line}
+
+
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
