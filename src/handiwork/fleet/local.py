@@ -1,7 +1,8 @@
 """Placement on this process: every session's body is a task of one group."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ class LocalFleet:
         self._places = asyncio.Semaphore(max_sessions)
         self._taken = 0
         self._running = 0
+        self._apart: set[asyncio.Task[object] | None] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self._log = log.get("fleet")
@@ -69,6 +71,16 @@ class LocalFleet:
         self._bodies[session_id] = task
         task.add_done_callback(lambda done: self._ended(session_id, done))
 
+    @contextlib.asynccontextmanager
+    async def apart(self) -> AsyncIterator[None]:
+        """Give the calling body's place away; one that fails or is cancelled in here has none."""
+        body = asyncio.current_task()
+        self._apart.add(body)
+        self.release()
+        yield
+        await self.reserve()
+        self._apart.discard(body)
+
     async def emptied(self) -> None:
         """Return when no body runs."""
         await self._empty.wait()
@@ -108,7 +120,10 @@ class LocalFleet:
                 await asyncio.wait([former])
 
     def _ended(self, session_id: str, task: asyncio.Task[None]) -> None:
-        self.release()
+        if task in self._apart:
+            self._apart.discard(task)
+        else:
+            self.release()
         self._running -= 1
         if not self._running:
             self._empty.set()

@@ -1,6 +1,7 @@
 """The port of placement: which node runs a session."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 
@@ -27,6 +28,13 @@ class Fleet(Protocol):
 
         A body of the same session that still runs is given a moment to end, then cancelled: its
         work item was replaced.
+        """
+        ...
+
+    def apart(self) -> AbstractAsyncContextManager[None]:
+        """Give the calling body's place to others meanwhile; leaving waits in turn for one.
+
+        A body that ends in there, by an error or cancelled, has no place to give back.
         """
         ...
 

@@ -37,6 +37,7 @@ class WaitingKind(enum.Enum):
     SKILL = "skill"
     STAGING = "staging"
     BRAIN = "brain"
+    RETRY = "retry"
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from handiwork.fleet.protocol import Fleet
 from handiwork.model.environment import ClaimState
@@ -32,6 +32,9 @@ LOOK_SECONDS = 0.5
 # A brain that answers an empty poll at once does not wait itself, so we do.
 QUICK_POLL_SECONDS = 0.05
 QUICK_POLL_PAUSE_SECONDS = 0.2
+
+MAX_ASIDE = 256
+"""So many sessions that failed are left alone without a place; those beyond them keep theirs."""
 
 _RANDOM = secrets.SystemRandom()
 
@@ -62,6 +65,7 @@ class Dispatcher:
         self._pause = FIRST_PAUSE_SECONDS
         self._next_at = self._not_before = now()
         self._serving: set[str] = set()
+        self._aside_count = 0
         self.ended = asyncio.Event()
         self.state: ClaimState = "starting"
         self.reason = ""
@@ -210,11 +214,24 @@ class Dispatcher:
         async def run() -> None:
             self._serving.add(work.session_id)
             try:
-                await serve(self._hands, work)
+                await serve(self._hands, work, self._aside)
             finally:
                 self._serving.discard(work.session_id)
 
         await self._fleet.submit(self._place_of(work.session_id), run, reserved=True)
+
+    @contextlib.asynccontextmanager
+    async def _aside(self) -> AsyncIterator[None]:
+        """Let others have the place of a session that is left alone, unless too many are."""
+        if self._aside_count >= MAX_ASIDE:
+            yield
+            return
+        self._aside_count += 1
+        try:
+            async with self._fleet.apart():
+                yield
+        finally:
+            self._aside_count -= 1
 
     def _place_of(self, session_id: str) -> str:
         """Return what the fleet knows a body by: another environment's session of this id is another."""

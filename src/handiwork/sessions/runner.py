@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -42,6 +43,7 @@ from handiwork.observe import log
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.protocol import Sandbox
 from handiwork.sessions.attachments import Attachments, Sources
+from handiwork.sessions.backoff import BackOff, Failure
 from handiwork.sessions.calls import CallPath, Calls
 from handiwork.sessions.drain import Drain
 from handiwork.sessions.journal import Journal
@@ -79,7 +81,8 @@ class Hands:
     """What sessions of one brain are served with.
 
     `stops` are sessions that the operator stopped in the middle of a turn: the brain offers them
-    again, and what the rest of that turn asks for is answered, not run.
+    again, and what the rest of that turn asks for is answered, not run. `backoff` knows those that
+    failed and are left alone for a while.
     """
 
     brain: Brain
@@ -95,19 +98,31 @@ class Hands:
     stragglers: Stragglers = field(default_factory=Stragglers)
     metrics: Metrics = field(default_factory=Metrics)
     drain: Drain = field(default_factory=Drain)
+    backoff: BackOff = field(default_factory=BackOff)
 
 
-async def serve(hands: Hands, work: WorkItem) -> None:
-    """Serve a session from a claimed work item to its rest; how it ended is in the store."""
-    await _Run(hands, work).run()
+Aside = Callable[[], AbstractAsyncContextManager[None]]
+
+
+async def serve(hands: Hands, work: WorkItem, aside: Aside = contextlib.nullcontext) -> None:
+    """Serve a session from a claimed work item to its rest; how it ended is in the store.
+
+    It is `aside` while it is left alone: its place here is for others then.
+    """
+    await _Run(hands, work, aside).run()
+
+
+class _DrainedError(Exception):
+    """Serving ends while the session is left alone."""
 
 
 class _Run:
     """One work item's worth of a session."""
 
-    def __init__(self, hands: Hands, work: WorkItem) -> None:
+    def __init__(self, hands: Hands, work: WorkItem, aside: Aside = contextlib.nullcontext) -> None:
         self._hands = hands
         self._work = work
+        self._aside = aside
         self._session: Session | None = None
         self._rests = False
         self._journal = Journal(
@@ -125,6 +140,7 @@ class _Run:
         """Hold the lease around everything; write down how it ended."""
         try:
             async with self._hands.brain.hold(self._work), self._counted():
+                await self._left_alone()
                 await self._held()
             if not self._rests:
                 await self._end(Happening.STOPPED, "the brain stopped its work item")
@@ -134,11 +150,18 @@ class _Run:
         except asyncio.CancelledError:
             await self._end(Happening.STOPPED, self._why_cancelled())
             raise
+        except _DrainedError:
+            await self._end(Happening.STOPPED, HOST_STOPPED)
         except HandiworkError as error:
-            await self._end(Happening.STOPPED, str(error))
+            await self._fail(str(error))
         except Exception as error:  # noqa: BLE001 - it is told on the session, which others outlive
             self._log.exception("a fault of ours", work=self._work.id)
-            await self._end(Happening.STOPPED, f"{FAULT} ({type(error).__name__})")
+            await self._fail(f"{FAULT} ({type(error).__name__})")
+
+    async def _fail(self, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self._hands.backoff.failed(self._work.session_id, reason, now)
+        await self._end(Happening.STOPPED, reason)
 
     @contextlib.asynccontextmanager
     async def _counted(self) -> AsyncIterator[None]:
@@ -150,6 +173,35 @@ class _Run:
         finally:
             metrics.lease_ended()
             metrics.waits(self._work.session_id, ())
+
+    async def _left_alone(self) -> None:
+        """Leave a session that failed here before alone for its time, with its lease held.
+
+        An item that we gave back would be ours again at once, and some brains offer one that was
+        stopped in the middle of a turn to nobody. What is said meanwhile is in the history then.
+        """
+        now = asyncio.get_running_loop().time()
+        failure = self._hands.backoff.of(self._work.session_id, now)
+        if failure is None:
+            return
+        await self._show(failure)
+        drained = self._hands.drain.begun
+        async with self._aside():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(failure.until - now):
+                    await drained.wait()
+            if drained.is_set():
+                raise _DrainedError
+
+    async def _show(self, failure: Failure) -> None:
+        """Tell it on the session; that must not fail, or the session would not be left alone."""
+        try:
+            self._session = await self._load()
+            self._journal.waits(WaitingKind.RETRY, str(failure))
+            await self._move(Happening.CLAIMED)
+            await self._journal.flush()
+        except Exception as error:  # noqa: BLE001 - what is wrong with it may be just this
+            self._log.warning("left alone", why=str(failure), not_shown=str(error))
 
     async def _held(self) -> None:
         """Everything between the first heartbeat and the last."""
@@ -231,6 +283,7 @@ class _Run:
         except HandiworkError as error:
             await self._undo_sandbox(sandbox_id)
             return await self._refuse(view, error)
+        self._journal.waits_no_more(WaitingKind.RETRY)
         await self._move(Happening.READY)
         toolset = SessionToolset(
             view,
@@ -245,6 +298,7 @@ class _Run:
         return toolset
 
     async def _refuse(self, view: BrainSession, error: HandiworkError) -> Toolset:
+        self._journal.waits_no_more(WaitingKind.RETRY)
         await self._move(Happening.REFUSED, str(error))
         return RefusingToolset(view, str(error))
 
@@ -419,6 +473,7 @@ class _Run:
     async def _rest(self, happening: Happening, reason: str) -> None:
         await self._move(happening, reason)
         self._rests = True
+        self._hands.backoff.rested(self._work.session_id)
         self._hands.stops.discard(self._work.session_id)
         await self._journal.flush()
 

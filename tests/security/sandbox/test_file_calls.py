@@ -124,8 +124,8 @@ async def test_the_host_itself_would_follow_these_links(world, secret):
     if not hasattr(world.driver, "_states"):
         pytest.skip(f"the files of the {world.driver.tier} tier are no tree of the host")
     await told(world.attacker, shell(f"ln -sfn {secret} /workspace/out"))
-    upper = world.driver._states.path(world.attacker.id) / "upper"
-    assert (upper / "workspace/out").read_bytes() == SECRET
+    with upper(world.driver._states.path(world.attacker.id)) as place:
+        assert (place / "workspace/out").read_bytes() == SECRET
     assert await answered(world.attacker.files.read("/workspace/out")) != SECRET
 
 
@@ -294,6 +294,7 @@ async def test_a_file_cut_while_it_is_read_is_no_fault(world):
     box = world.attacker
     script = """
 import os
+from uppers import upper
 place = os.open("/workspace/cut", os.O_RDWR | os.O_CREAT); print(flush=True)
 while True: os.ftruncate(place, 0); os.ftruncate(place, 3 << 20)
 """

@@ -8,6 +8,7 @@ import pytest
 
 from attacks.world import shell, told
 from handiwork.model.sandbox import SandboxExit, SandboxSpec
+from uppers import upper
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -61,9 +62,8 @@ async def test_ids_stay_apart_though_the_root_directory_was_given_away(world):
     (states / box.id / "meta.json").unlink()  # so that it must be told from the directories
     base = (states / box.id / "work").stat().st_uid
     await told(box, shell("chown 1000:1000 /; chmod 0 /"))
-    assert (
-        states / box.id / "upper"
-    ).stat().st_uid == base + 1000  # the control: it was given away
+    with upper(states / box.id) as place:
+        assert place.stat().st_uid == base + 1000  # the control: it was given away
     await world.driver.sleep(box.id)
     heir = world.tier.make(world.data_dir)
     another = f"sbx_heir{os.getpid():08}"

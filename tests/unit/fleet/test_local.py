@@ -140,3 +140,43 @@ async def test_who_ends_a_hand_over_ends_the_former_body_too(how: str) -> None:
         await (fleet.stop("a") if how == "stop" else fleet.drain())
         assert (first.end, second.running.is_set()) == ("cancelled", False)
         assert fleet.free == 3
+
+
+async def test_a_body_that_steps_apart_leaves_its_place_to_others() -> None:
+    async with LocalFleet(max_sessions=1) as fleet:
+        back, apart = asyncio.Event(), asyncio.Event()
+
+        async def steps_apart() -> None:
+            async with fleet.apart():
+                apart.set()
+                await back.wait()
+            await other.running.wait()
+
+        other = Body()
+        await fleet.submit("a", steps_apart)
+        await apart.wait()
+        await fleet.submit("b", other)
+        back.set()
+        await other.running.wait()
+        assert fleet.free == 0
+        other.go.set()
+        await fleet.emptied()
+        assert fleet.free == 1
+
+
+async def test_a_body_that_is_stopped_apart_has_no_place_to_give_back() -> None:
+    async with LocalFleet(max_sessions=1) as fleet:
+        apart = asyncio.Event()
+
+        async def stays_apart() -> None:
+            async with fleet.apart():
+                apart.set()
+                await asyncio.Event().wait()
+
+        await fleet.submit("a", stays_apart)
+        await apart.wait()
+        assert fleet.free == 1
+        assert await fleet.stop("a")
+        assert fleet.free == 1
+        await fleet.submit("b", Body())
+        assert fleet.free == 0

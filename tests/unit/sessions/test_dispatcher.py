@@ -13,12 +13,14 @@ from handiwork.model.errors import (
     LeaseLostError,
     UnauthorizedError,
 )
-from handiwork.model.session import WorkItem
-from handiwork.sessions import dispatcher
+from handiwork.model.session import BrainSession, WaitingKind, WorkItem
+from handiwork.observe.metrics import Census
+from handiwork.sessions import backoff, dispatcher
 from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.polling import PollBudget
+from handiwork.sessions.runner import HOST_STOPPED
 from handiwork.testing.brain import FakeBrain
-from session_world import World, call, until
+from session_world import World, call, clock, until
 
 
 async def test_an_unreachable_brain_is_waited_for(
@@ -174,6 +176,88 @@ async def test_a_wake_ends_a_pause(world: World, monkeypatch: pytest.MonkeyPatch
         assert world.dispatcher.state == "waiting"
         world.dispatcher.wake()
         await world.posted(1)
+
+
+class Poison:
+    """Makes a fault of ours of every try of `sesn_1`, until it is cured."""
+
+    def __init__(self, world: World) -> None:
+        self.tries = 0
+        self.cured = False
+        self._describe = world.brain.describe
+        world.brain.describe = self._faulty  # type: ignore[method-assign]
+
+    async def _faulty(self, work: WorkItem) -> BrainSession:
+        if work.session_id == "sesn_1" and not self.cured:
+            self.tries += 1
+            raise RuntimeError("odd")
+        return await self._describe(work)
+
+
+def retries(world: World) -> Callable[[], Awaitable[bool]]:
+    """Return what tells whether `sesn_1` is shown as left alone."""
+
+    async def shown() -> bool:
+        session = await world.session_in("claimed", "starting", "active", "stopped")
+        return [one.kind for one in session.waiting] == [WaitingKind.RETRY]
+
+    return shown
+
+
+@pytest.mark.parametrize("aside", [True, False])
+async def test_a_session_that_always_fails_is_left_alone_and_keeps_nobody_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, aside: bool
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 250.0)
+    monkeypatch.setattr(dispatcher, "MAX_ASIDE", 1 if aside else 0)
+    poison = Poison(world)
+    world.agent()
+    world.agent("sesn_2")
+    async with world:
+        world.brain.say("sesn_1", call("a"))
+        await until(retries(world))
+        (wait,) = (await world.store.sessions.get("sesn_1")).waiting
+        assert "1 times in a row and is tried again 250 s after" in wait.reason
+        assert "(RuntimeError)" in wait.reason
+        counted = world.metrics.text(Census(), clock()).decode()
+        assert 'handiwork_session_waits{kind="retry"} 1.0' in counted
+        world.brain.say("sesn_2", call("b", session_id="sesn_2"))
+        await world.posted(1)
+        assert poison.tries == 1
+        assert len(world.brain.held) == 2
+        # One more place is taken while a poll is open.
+        await until(lambda: world.fleet.free == (7 if aside else 5))
+
+
+async def test_what_is_said_to_a_session_that_is_left_alone_is_served_by_the_next_try(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.2)
+    poison = Poison(world)
+    world.agent()
+    async with world:
+        world.brain.say("sesn_1", call("a"))
+        await until(lambda: poison.tries >= 3)
+        await until(retries(world))
+        world.brain.say("sesn_1", call("b"))
+        poison.cured = True
+        assert {one.tool_use_id for one in await world.posted(2)} == {"a", "b"}
+        assert (await world.session_in("active")).waiting == ()
+
+
+async def test_a_session_that_is_left_alone_is_given_back_when_serving_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 250.0)
+    Poison(world)
+    world.agent()
+    async with world:
+        world.brain.say("sesn_1", call("a"))
+        await until(retries(world))
+        await until(lambda: len(world.brain.held) == 1)
+        world.hands.drain.begin()
+        await until(lambda: not world.brain.held)
+        assert (await world.session_in("stopped")).reason == HOST_STOPPED
 
 
 async def test_stopping_what_is_not_served(world: World) -> None:
