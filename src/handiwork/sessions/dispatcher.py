@@ -85,8 +85,8 @@ class Dispatcher:
         """Claim and place until cancelled or drained; what a former run held is gone on with first."""
         try:
             for kept in await self._hands.brain.resume():
-                await self._fleet.reserve()
-                await self._place(kept)
+                if await self._taken():
+                    await self._place(kept)
             while await self._turn() and await self._room():
                 await self._claim()
         finally:
@@ -144,15 +144,28 @@ class Dispatcher:
             if reason:
                 self._stands("full", reason)
                 await asyncio.sleep(LOOK_SECONDS)
-                continue
-            if self._fleet.free <= 0:
-                self._stands(
-                    "full", "all places are taken, as many as sessions.max_sessions allows"
-                )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._fleet.reserve()
+            elif await self._took():
                 return True
+        return False
+
+    async def _taken(self) -> bool:
+        """Take a place for what is held already, however full the machine; False when draining.
+
+        What has none by then stays on record for our successor.
+        """
+        while not self._draining:
+            if await self._took():
+                return True
+        return False
+
+    async def _took(self) -> bool:
+        """Wait a moment for a place; while there is none, say so."""
+        if self._fleet.free <= 0:
+            self._stands("full", "all places are taken, as many as sessions.max_sessions allows")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._fleet.reserve()
+            return True
         return False
 
     async def _claim(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 from attacks.world import python, shell, told
 from handiwork.model.errors import GuestError
 from handiwork.model.sandbox import FileKind
+from uppers import upper
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,6 +10,7 @@ import pytest
 
 from attacks.world import held, python, shell, told
 from handiwork.model.sandbox import SandboxSpec
+from uppers import upper
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

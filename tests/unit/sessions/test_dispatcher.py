@@ -117,6 +117,40 @@ async def test_a_full_machine_claims_nothing_and_says_why(world: World, full: st
         await asyncio.wait([claiming])
 
 
+@pytest.mark.parametrize("drained", [False, True])
+async def test_more_kept_leases_than_places_are_told_as_full(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, drained: bool
+) -> None:
+    world.agent()
+    async with world, LocalFleet(max_sessions=1) as fleet:
+        world._claiming.cancel()
+        await asyncio.wait([world._claiming])
+        world.brain.say("sesn_1", call("a"))
+        kept = await world.brain.claim()
+        assert kept is not None
+
+        async def resume() -> list[WorkItem]:
+            return [kept]
+
+        monkeypatch.setattr(world.brain, "resume", resume)
+        await fleet.reserve()
+        claims = Dispatcher(world.hands, fleet)
+        claiming = asyncio.ensure_future(claims.run())
+        await until(lambda: claims.state == "full")
+        assert "sessions.max_sessions" in claims.reason
+        if drained:
+            world.hands.drain.begin()
+            await claims.ended.wait()
+            assert world.brain.posts == []
+            assert world.brain.stops == []
+        fleet.release()
+        if not drained:
+            await world.posted(1)
+            await until(lambda: claims.serving == ("sesn_1",))
+        claiming.cancel()
+        await asyncio.wait([claiming])
+
+
 async def test_one_place_is_shared_by_all_environments_in_turn(world: World) -> None:
     """Two idle queues and one place: neither keeps the other from being polled."""
     asked: list[int] = []
