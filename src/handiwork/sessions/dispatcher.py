@@ -5,6 +5,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 from handiwork.fleet.protocol import Fleet
 from handiwork.model.environment import ClaimState
@@ -224,27 +225,37 @@ class Dispatcher:
                 await self._woken.wait()
 
     async def _place(self, work: WorkItem) -> None:
-        async def run() -> None:
-            self._serving.add(work.session_id)
-            try:
-                await serve(self._hands, work, self._aside)
-            finally:
-                self._serving.discard(work.session_id)
+        """Have it served; from now on it counts as one that wants a sandbox."""
+        session_id, sandboxes = work.session_id, self._hands.sandboxes
 
+        async def run() -> None:
+            self._serving.add(session_id)
+            # Again: a former body of the session may have counted it out as it ended.
+            sandboxes.expect(session_id)
+            try:
+                await serve(self._hands, work, lambda: self._aside(session_id))
+            finally:
+                sandboxes.expect_no_more(session_id)
+                self._serving.discard(session_id)
+
+        sandboxes.expect(session_id)
         await self._fleet.submit(self._place_of(work.session_id), run, reserved=True)
 
     @contextlib.asynccontextmanager
-    async def _aside(self) -> AsyncIterator[None]:
+    async def _aside(self, session_id: str) -> AsyncIterator[None]:
         """Let others have the place of a session that is left alone, unless too many are."""
-        if self._aside_count >= MAX_ASIDE:
-            yield
-            return
+        self._hands.sandboxes.expect_no_more(session_id)
+        many = self._aside_count >= MAX_ASIDE
+        apart: AbstractAsyncContextManager[None] = (
+            contextlib.nullcontext() if many else self._fleet.apart()
+        )
         self._aside_count += 1
         try:
-            async with self._fleet.apart():
+            async with apart:
                 yield
         finally:
             self._aside_count -= 1
+        self._hands.sandboxes.expect(session_id)
 
     def _place_of(self, session_id: str) -> str:
         """Return what the fleet knows a body by: another environment's session of this id is another."""

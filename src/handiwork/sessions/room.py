@@ -11,7 +11,7 @@ _FIELD = "MemAvailable:"
 
 
 class Counted(Protocol):
-    """Sandboxes that live."""
+    """Sandboxes that live, and those that claimed sessions will want."""
 
     @property
     def free(self) -> int:
@@ -45,7 +45,8 @@ class Room:
         settings = self._settings
         if self._sandboxes.free <= 0:
             return (
-                f"{settings.max_sandboxes} sandboxes live, as many as sandbox.max_sandboxes allows"
+                f"{settings.max_sandboxes} sandboxes live or are about to, as many as"
+                " sandbox.max_sandboxes allows"
             )
         memory = self._memory_mib()
         if memory is not None and memory < settings.min_free_memory_mib:

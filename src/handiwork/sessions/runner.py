@@ -278,6 +278,8 @@ class _Run:
         except HandiworkError as error:
             self._journal.waits(WaitingKind.SANDBOX, str(error))
             return await self._refuse(view, error)
+        finally:
+            self._hands.sandboxes.expect_no_more(self._work.session_id)
         try:
             await self._attachments.attach(view, fresh=self._fresh)
         except HandiworkError as error:

@@ -87,6 +87,7 @@ class LiveSandboxes:
         self._live: dict[str, _Live] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = 0
+        self._expected: set[str] = set()
         self._loans: dict[str, int] = {}
         self._made = asyncio.Event()
         self._preparing: asyncio.Task[None] | None = None
@@ -128,8 +129,20 @@ class LiveSandboxes:
 
     @property
     def free(self) -> int:
-        """Return how many more may live."""
+        """Return how many more may live, beside those that are expected."""
+        return self._places - len(self._expected)
+
+    @property
+    def _places(self) -> int:
         return self._settings.max_sandboxes - len(self._live) - self._starting
+
+    def expect(self, session_id: str) -> None:
+        """Count a session in that was claimed and will want a sandbox; it counts once."""
+        self._expected.add(session_id)
+
+    def expect_no_more(self, session_id: str) -> None:
+        """Count it out: it has its sandbox, or will have none. No-op when it was not expected."""
+        self._expected.discard(session_id)
 
     async def create(self, request: SandboxRequest) -> SandboxRecord:
         """Make one. Raises what failed, after undoing it and leaving a FAILED record."""
@@ -268,7 +281,8 @@ class LiveSandboxes:
     async def _bring_up(self, record: SandboxRecord, *, fresh: bool) -> None:
         """Policies, way out, sandbox, in this order; a failure closes the way out again."""
         driver = self._driver(record)
-        if self.free <= 0:
+        self.expect_no_more(record.session_id)
+        if self._places <= 0:
             raise SandboxUnavailableError(
                 f"{self._settings.max_sandboxes} sandboxes run already; close or sleep one"
             )

@@ -295,7 +295,6 @@ async def test_a_file_cut_while_it_is_read_is_no_fault(world):
     box = world.attacker
     script = """
 import os
-from uppers import upper
 place = os.open("/workspace/cut", os.O_RDWR | os.O_CREAT); print(flush=True)
 while True: os.ftruncate(place, 0); os.ftruncate(place, 3 << 20)
 """

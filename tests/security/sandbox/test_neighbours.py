@@ -111,7 +111,6 @@ async def test_overlay_attributes_mean_nothing_to_the_host(world):
         pytest.skip(f"the files of the {world.driver.tier} tier are no tree of the host")
     script = """
 import os
-from uppers import upper
 os.makedirs("/workspace/d", exist_ok=True)
 for name in ("user.plain", "user.overlay.redirect", "user.overlay.opaque", "trusted.overlay.redirect"):
     try: os.setxattr("/workspace/d", name, b"/../..")

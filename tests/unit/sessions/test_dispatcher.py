@@ -11,10 +11,13 @@ from handiwork.model.errors import (
     BrainUnavailableError,
     HandiworkError,
     LeaseLostError,
+    SandboxUnavailableError,
     UnauthorizedError,
 )
+from handiwork.model.sandbox import SandboxSpec
 from handiwork.model.session import BrainSession, WaitingKind, WorkItem
 from handiwork.observe.metrics import Census
+from handiwork.sandboxes.protocol import Sandbox
 from handiwork.sessions import backoff, dispatcher
 from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.polling import PollBudget
@@ -149,6 +152,36 @@ async def test_more_kept_leases_than_places_are_told_as_full(
             await until(lambda: claims.serving == ("sesn_1",))
         claiming.cancel()
         await asyncio.wait([claiming])
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_session_counts_from_its_claim_until_it_has_a_sandbox(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    world.agent()
+    going_on = asyncio.Event()
+    free: list[int] = []
+    async with world:
+        create, describe = world.driver.create, world.brain.describe
+
+        async def looked(work: WorkItem) -> BrainSession:
+            free.append(world.sandboxes.free)
+            return await describe(work)
+
+        async def slow(spec: SandboxSpec) -> Sandbox:
+            free.append(world.sandboxes.free)
+            await going_on.wait()
+            if broken:
+                raise SandboxUnavailableError("no user namespaces")
+            return await create(spec)
+
+        monkeypatch.setattr(world.brain, "describe", looked)
+        monkeypatch.setattr(world.driver, "create", slow)
+        world.brain.say("sesn_1", call("a"))
+        await until(lambda: len(free) == 2)
+        going_on.set()
+        await world.posted(1)
+        assert (free, world.sandboxes.free) == ([3, 3], 4 if broken else 3)
 
 
 async def test_one_place_is_shared_by_all_environments_in_turn(world: World) -> None:

@@ -16,7 +16,7 @@ SETTINGS = SandboxSettings(max_sandboxes=4, min_free_memory_mib=100)
     [
         (1, 100.0, ""),
         (1, None, ""),
-        (0, 100.0, "4 sandboxes live, as many as sandbox.max_sandboxes allows"),
+        (0, 100.0, "4 sandboxes live or are about to, as many as sandbox.max_sandboxes allows"),
         (1, 99.4, "99 MiB of memory are free, sandbox.min_free_memory_mib is 100"),
     ],
 )
