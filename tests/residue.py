@@ -31,9 +31,15 @@ def group_name(data_dir: Path) -> str:
     return f"handiwork-{hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]}"
 
 
-def count(data_dir: Path, known: frozenset[str] = frozenset()) -> Residue:
-    """Count what belongs to a data directory; `known` are namespaces that are known to be its own."""
-    place, group = os.fsencode(data_dir.resolve()), group_name(data_dir).encode()
+def count(
+    data_dir: Path, known: frozenset[str] = frozenset(), *, driver_dir: Path | None = None
+) -> Residue:
+    """Count what belongs to a data directory; `known` are namespaces that are known to be its own.
+
+    `driver_dir` is the driver's own directory, where that is another.
+    """
+    place = os.fsencode(data_dir.resolve())
+    group = group_name(driver_dir or data_dir).encode()
     host = set(_namespaces(Path("/proc/self")))
     processes, namespaces, mounts, seen = set(), set(), set(), set()
     for entry in _processes():
@@ -66,8 +72,9 @@ def _namespaces(entry: Path) -> Iterator[str]:
 
 
 def _groups(name: str) -> Iterator[Path]:
-    for parent in Path("/sys/fs/cgroup").glob(f"**/{name}"):
-        yield from (one for one in parent.rglob("*") if one.is_dir())
+    for where, below, _ in os.walk("/sys/fs/cgroup"):  # passes over what is removed meanwhile
+        if name in Path(where).parts:
+            yield from (Path(where, one) for one in below)
 
 
 def _loops(place: bytes) -> Iterator[str]:
@@ -82,9 +89,10 @@ def _temporary(data_dir: Path) -> Iterator[str]:
     A guest's tree is not looked into: what it holds is state.
     """
     for where, directories, names in os.walk(data_dir):
+        entries = directories + names
         if Path(where).parent.name == "sandboxes":
             directories.clear()
-        for name in directories + names:
+        for name in entries:
             path = Path(where, name)
             if name.startswith((".gone-", ".meta")) or name.endswith(".tmp") or path.is_socket():
                 yield str(path)
