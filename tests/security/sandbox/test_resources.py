@@ -187,7 +187,7 @@ async def test_what_has_no_limit_is_told(world):
     told_limits = world.driver.protections()
     page = (Path(__file__).parents[3] / "SECURITY.md").read_text()
     if not told_limits.get("disk_limit", False):
-        assert "Disk space has no limit per sandbox yet" in page
+        assert "neither disk space nor the number of files has a limit per sandbox" in page
 
 
 async def test_descriptors_have_a_number(box):
