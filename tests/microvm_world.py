@@ -4,14 +4,35 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import Limits, SandboxSpec
 from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.kernel import find_kernel
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
 from small_image import SmallImages
 
 KERNEL_DIR = Path(__file__).parents[1] / ".kernel"
 LIMITS = Limits(memory_mib=256, disk_mib=1024, cpu_percent=100, pids=96)
 FIRST_ID = 3 << 29
+
+
+def _kernel_dir() -> Path:
+    return KERNEL_DIR if KERNEL_DIR.is_dir() else Path("/")
+
+
+def _has_kernel() -> bool:
+    try:
+        find_kernel(_kernel_dir())
+    except HandiworkError:
+        return False
+    return True
+
+
+needs_kernel = pytest.mark.skipif(
+    not _has_kernel(), reason="needs a kernel for machines: apt here has no linux-image-cloud-amd64"
+)
 
 
 def make_driver(directory: Path, agent: Path = DEFAULT_AGENT) -> MicrovmDriver:
@@ -23,7 +44,7 @@ def make_driver(directory: Path, agent: Path = DEFAULT_AGENT) -> MicrovmDriver:
         Setup(
             acceleration="tcg",
             kind="pc",
-            kernel_dir=KERNEL_DIR if KERNEL_DIR.is_dir() else Path("/"),
+            kernel_dir=_kernel_dir(),
             first_id=FIRST_ID if os.geteuid() == 0 else 0,
         ),
         clock=lambda: datetime.now(UTC),

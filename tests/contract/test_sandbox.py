@@ -60,6 +60,7 @@ async def test_check(tier, name, data_dir):
 
 
 @pytest.mark.timeout(180)
+@microvm_world.needs_kernel
 def test_a_machine_comes_up(machine_dir):
     """The quick part: one machine, emulated."""
     assert made_by_machines(machine_dir, only=QUICK) == list(QUICK)
@@ -67,6 +68,7 @@ def test_a_machine_comes_up(machine_dir):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@microvm_world.needs_kernel
 def test_machines(machine_dir):
     """In one run, so that the checks share a machine as they do in `handiwork doctor`."""
     assert made_by_machines(machine_dir, only=None) == selfcheck.names()

@@ -10,9 +10,9 @@ import pytest
 from egress_world import HOST, SECRET
 from egress_world import world as proxy_world
 from handiwork.model.sandbox import ExecRequest, SandboxExit
-from microvm_world import make_driver, spec
+from microvm_world import make_driver, needs_kernel, spec
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), needs_kernel]
 HEAD = struct.Struct("!4sBBH16s")
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nEXIT\n-----END CERTIFICATE-----\n"
 CONNECT = (

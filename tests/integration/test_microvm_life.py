@@ -16,9 +16,9 @@ from handiwork.model.sandbox import ExecRequest
 from handiwork.sandboxes.microvm.driver import Setup
 from handiwork.sandboxes.microvm.probe import examine
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
-from microvm_world import FIRST_ID, KERNEL_DIR, make_driver, spec
+from microvm_world import FIRST_ID, KERNEL_DIR, make_driver, needs_kernel, spec
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), needs_kernel]
 TESTS = Path(__file__).parents[1]
 COUNTER = (
     "(i=0; while :; do i=$((i+1)); echo $i >/var/tmp/n; sleep 0.05; done) >/dev/null 2>&1 &"
