@@ -11,7 +11,12 @@ from typing import Protocol
 
 import msgspec
 
-from handiwork.model.errors import HandiworkError
+from handiwork.model.errors import (
+    BrainUnavailableError,
+    HandiworkError,
+    NotFoundError,
+    UnauthorizedError,
+)
 from handiwork.model.session import Session, SessionState
 from handiwork.observe import log
 from handiwork.sessions.lifecycle import Happening, step
@@ -68,7 +73,10 @@ class Sweep:
             return
         await asyncio.sleep(min(FIRST_SECONDS, every))
         while not self._hands.drain.begun.is_set():
-            await self.once()
+            try:
+                await self.once()
+            except Exception:  # noqa: BLE001 - who cannot sweep now serves on, and sweeps later
+                self._log.exception("sweep failed")
             await asyncio.sleep(every)
 
     async def once(self) -> None:
@@ -93,18 +101,35 @@ class Sweep:
         return [one for one in found if one.environment_id == ours and one.sandbox_id]
 
     async def _asked(self, session: Session) -> bool:
-        """Ask about one, and let go of it when it is over; False when no answer was to be had."""
+        """Ask about one, and let go of it when it is over; False when the brain cannot be asked.
+
+        What is wrong with one session only must not keep the others from their turn, nor any
+        fault in here the whole process from serving.
+        """
         self._polls.asked(self._now())
         try:
             reason = await self._hands.brain.ended(session.id)
+        except (BrainUnavailableError, UnauthorizedError, NotFoundError) as error:
+            self._failed(session, error)
+            return False
+        except Exception as error:  # noqa: BLE001 - the next one may be asked about all the same
+            self._failed(session, error)
+            return True
+        try:
             if reason:
                 await self._end(session.id, reason)
-        except HandiworkError as error:
-            self._hands.metrics.asked("failed")
-            self._log.info("session not asked about", session=session.id, reason=str(error))
-            return False
-        self._hands.metrics.asked("over" if reason else "goes_on")
+        except Exception as error:  # noqa: BLE001 - its sandbox, not the next one's
+            self._failed(session, error)
+        else:
+            self._hands.metrics.asked("over" if reason else "goes_on")
         return True
+
+    def _failed(self, session: Session, error: Exception) -> None:
+        self._hands.metrics.asked("failed")
+        if isinstance(error, HandiworkError):
+            self._log.info("session not asked about", session=session.id, reason=str(error))
+        else:
+            self._log.error("a fault of ours", session=session.id, exc_info=error)
 
     async def _end(self, session_id: str, reason: str) -> None:
         """Delete the sandbox and write the end down, unless the session is served meanwhile."""

@@ -7,13 +7,18 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from handiwork.model.errors import HandiworkError, UnauthorizedError
+from handiwork.model.errors import (
+    BrainRefusedError,
+    HandiworkError,
+    UnauthorizedError,
+    UnsupportedError,
+)
 from handiwork.model.sandbox import SandboxState
 from handiwork.model.session import BrainSessionEnded, Session, SessionState
 from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.sandboxes import SandboxRequest
 from handiwork.sessions.sweep import RESTING, Sweep
-from session_world import World, clock
+from session_world import World, clock, until
 
 
 async def rests(world: World, session_id: str, **fields: object) -> Session:
@@ -90,6 +95,68 @@ async def test_a_brain_that_cannot_be_asked_deletes_nothing_and_is_left_alone(
         await sweep(world).once()
         assert all([await kept(world, one) for one in sessions])
         assert asked(world) == {"goes_on": 0, "over": 0, "failed": 2}
+
+
+@pytest.mark.parametrize("fault", [BrainRefusedError("not this one"), RuntimeError("a fault")])
+async def test_one_session_that_cannot_be_asked_about_keeps_no_other_from_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    ask = world.brain.ended
+
+    async def refused(session_id: str) -> str:
+        if session_id == "sesn_2":
+            raise fault
+        return await ask(session_id)
+
+    async with world:
+        sessions = [await rests(world, f"sesn_{n}") for n in (1, 2, 3)]
+        monkeypatch.setattr(world.brain, "ended", refused)
+        await sweep(world).once()
+        assert [await kept(world, one) for one in sessions] == [False, True, False]
+        assert asked(world) == {"goes_on": 0, "over": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("fault", [UnsupportedError("no such tier"), OSError("the disk fails")])
+async def test_one_sandbox_that_cannot_be_deleted_keeps_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    async with world:
+        sessions = [await rests(world, f"sesn_{n}") for n in (1, 2, 3)]
+        destroy = world.driver.destroy
+
+        async def fails(sandbox_id: str) -> None:
+            if sandbox_id == sessions[1].sandbox_id:
+                raise fault
+            await destroy(sandbox_id)
+
+        monkeypatch.setattr(world.driver, "destroy", fails)
+        await sweep(world).once()
+        assert [await kept(world, one) for one in sessions] == [False, True, False]
+
+
+async def test_a_pass_that_fails_ends_nothing_and_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world:
+        await rests(world, "sesn_1")
+        listed, tries = world.store.sessions.list, []
+
+        async def fails(**more: object) -> list[Session]:
+            tries.append(more)
+            if len(tries) < 3:
+                raise OSError("the disk fails")
+            return await listed(**more)
+
+        settings = msgspec.structs.replace(world.hands.settings, ask_seconds=0.01)
+        hands = dataclasses.replace(world.hands, settings=settings)
+        running = asyncio.ensure_future(Sweep(hands, PollBudget(1_000_000), world.dispatcher).run())
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store.sessions, "list", fails)
+            await until(lambda: len(tries) > 2)
+        await world.session_in("ended")
+        hands.drain.begin()
+        async with asyncio.timeout(15):
+            await running
 
 
 async def test_what_is_served_or_another_environments_is_left_alone(world: World) -> None:
