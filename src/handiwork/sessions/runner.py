@@ -192,6 +192,8 @@ class _Run:
                     await drained.wait()
             if drained.is_set():
                 raise _DrainedError
+        if drained.is_set():  # while it waited for a place again
+            raise _DrainedError
 
     async def _show(self, failure: Failure) -> None:
         """Tell it on the session; that must not fail, or the session would not be left alone."""

@@ -1,8 +1,9 @@
 """The claim loop: what stops it, what it waits for."""
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -19,9 +20,10 @@ from handiwork.model.session import BrainSession, WaitingKind, WorkItem
 from handiwork.observe.metrics import Census
 from handiwork.sandboxes.protocol import Sandbox
 from handiwork.sessions import backoff, dispatcher
+from handiwork.sessions.backoff import BackOff, Failure
 from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.polling import PollBudget
-from handiwork.sessions.runner import HOST_STOPPED
+from handiwork.sessions.runner import HOST_STOPPED, serve
 from handiwork.testing.brain import FakeBrain
 from session_world import World, call, clock, until
 
@@ -325,6 +327,39 @@ async def test_a_session_that_is_left_alone_is_given_back_when_serving_ends(
         world.hands.drain.begin()
         await until(lambda: not world.brain.held)
         assert (await world.session_in("stopped")).reason == HOST_STOPPED
+
+
+async def test_a_session_that_waits_for_its_place_again_is_not_tried_once_serving_ends(
+    world: World,
+) -> None:
+    world.agent()
+    waits, has_place = asyncio.Event(), asyncio.Event()
+
+    class Over(BackOff):
+        def of(self, session_id: str, now: float) -> Failure:
+            return Failure(1, f"{session_id} is odd", now, now)
+
+    @contextlib.asynccontextmanager
+    async def aside() -> AsyncIterator[None]:
+        yield
+        waits.set()
+        await has_place.wait()
+
+    async with world:
+        world._claiming.cancel()
+        await asyncio.wait([world._claiming])
+        world.brain.say("sesn_1", call("a"))
+        work = await world.brain.claim()
+        assert work is not None
+        hands = dataclasses.replace(world.hands, backoff=Over())
+        serving = asyncio.ensure_future(serve(hands, work, aside))
+        await waits.wait()
+        world.hands.drain.begin()
+        has_place.set()
+        await serving
+        assert (await world.session_in("stopped")).reason == HOST_STOPPED
+        assert "session.starting" not in await world.kinds()
+        assert await world.store.sandboxes.list() == []
 
 
 async def test_stopping_what_is_not_served(world: World) -> None:
