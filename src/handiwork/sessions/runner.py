@@ -133,6 +133,7 @@ class _Run:
         self._unsaved = False
         self._open: dict[str, LedgerEntry] = {}
         self._turn_open = False
+        self._turn_known = False
         self._idle: asyncio.Timeout | None = None
         self._log = log.get("session").bind(session=work.session_id)
 
@@ -322,11 +323,14 @@ class _Run:
             raise ConflictError(STOPPED_BY_OPERATOR)
 
     def _why_cancelled(self) -> str:
-        """Return the reason; a stop between two turns is over with it."""
+        """Return the reason; a stop between two turns is over with it.
+
+        Whoever was stopped before the history was read was claimed for a turn that is still open.
+        """
         stops, session_id = self._hands.stops, self._work.session_id
         if session_id not in stops:
             return HOST_STOPPED
-        if not self._turn_open:
+        if self._turn_known and not self._turn_open:
             stops.discard(session_id)
         return STOPPED_BY_OPERATOR
 
@@ -439,6 +443,7 @@ class _Run:
                 pass
 
     def _take_turn(self, event: TurnRunning | TurnIdle) -> None:
+        self._turn_known = True
         if isinstance(event, TurnRunning):
             self._turn_open = True
             return

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 
 from handiwork.fleet.local import LocalFleet
@@ -16,7 +17,7 @@ from handiwork.model.errors import (
     UnauthorizedError,
 )
 from handiwork.model.sandbox import SandboxSpec
-from handiwork.model.session import BrainSession, WaitingKind, WorkItem
+from handiwork.model.session import BrainSession, TurnIdle, WaitingKind, WorkItem
 from handiwork.observe.metrics import Census
 from handiwork.sandboxes.protocol import Sandbox
 from handiwork.sessions import backoff, dispatcher
@@ -25,7 +26,7 @@ from handiwork.sessions.dispatcher import Dispatcher
 from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.runner import HOST_STOPPED, serve
 from handiwork.testing.brain import FakeBrain
-from session_world import World, call, clock, until
+from session_world import World, call, clock, text, until
 
 
 async def test_an_unreachable_brain_is_waited_for(
@@ -360,6 +361,28 @@ async def test_a_session_that_waits_for_its_place_again_is_not_tried_once_servin
         assert (await world.session_in("stopped")).reason == HOST_STOPPED
         assert "session.starting" not in await world.kinds()
         assert await world.store.sandboxes.list() == []
+
+
+async def test_a_stop_of_a_session_that_is_left_alone_holds_for_the_rest_of_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 250.0)
+    idle = msgspec.structs.replace(world.settings.sessions, idle_seconds=0.05)
+    world.settings = msgspec.structs.replace(world.settings, sessions=idle)
+    poison = Poison(world)
+    world.agent()
+    async with world:
+        world.brain.say("sesn_1", call("a", "echo ran"))
+        await until(retries(world))
+        assert await world.dispatcher.stop("sesn_1")
+        poison.cured = True
+        world.hands.backoff.rested("sesn_1")
+        world.brain.offer("sesn_1")
+        assert "stopped by the operator" in text((await world.posted(1))[0])
+        world.brain.emit("sesn_1", TurnIdle(stop_reason="end_turn"))
+        await until(lambda: not world.brain.held)
+        world.brain.say("sesn_1", call("b", "echo served"))
+        assert text((await world.posted(2))[1]) == "served"
 
 
 async def test_stopping_what_is_not_served(world: World) -> None:
