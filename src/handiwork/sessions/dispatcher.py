@@ -243,7 +243,10 @@ class Dispatcher:
 
     @contextlib.asynccontextmanager
     async def _aside(self, session_id: str) -> AsyncIterator[None]:
-        """Let others have the place of a session that is left alone, unless too many are."""
+        """Let others have the place of a session that is left alone, unless too many are.
+
+        Leaving waits for room as a claim does.
+        """
         self._hands.sandboxes.expect_no_more(session_id)
         many = self._aside_count >= MAX_ASIDE
         apart: AbstractAsyncContextManager[None] = (
@@ -255,6 +258,11 @@ class Dispatcher:
                 yield
         finally:
             self._aside_count -= 1
+        # Others were claimed meanwhile: where they fill the machine it would be refused a sandbox.
+        while not self._draining:
+            if not self._full():
+                break
+            await asyncio.sleep(LOOK_SECONDS)
         self._hands.sandboxes.expect(session_id)
 
     def _place_of(self, session_id: str) -> str:

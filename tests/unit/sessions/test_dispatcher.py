@@ -363,6 +363,44 @@ async def test_a_session_that_waits_for_its_place_again_is_not_tried_once_servin
         assert await world.store.sandboxes.list() == []
 
 
+@pytest.mark.parametrize("drained", [False, True])
+async def test_a_session_that_was_left_alone_waits_for_room_as_a_claim_does(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, drained: bool
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.5)
+    monkeypatch.setattr(dispatcher, "LOOK_SECONDS", 0.1)
+    poison = Poison(world)
+    world.agent()
+    full, looks = "", 0
+
+    def room() -> str:
+        nonlocal looks
+        looks += 1
+        return full
+
+    async with world:
+        world._claiming.cancel()
+        await asyncio.wait([world._claiming])
+        claims = Dispatcher(world.hands, world.fleet, full=room)
+        claiming = asyncio.ensure_future(claims.run())
+        world.brain.say("sesn_1", call("a", "echo ran"))
+        await until(retries(world))
+        await until(lambda: len(world.brain.held) == 1)
+        full, poison.cured = "no memory", True
+        looked = looks
+        await until(lambda: looks > looked + 20)
+        assert world.sandboxes.free == 4
+        if drained:
+            world.hands.drain.begin()
+            await until(lambda: not world.brain.held)
+        assert world.brain.posts == []
+        full = ""
+        if not drained:
+            assert text((await world.posted(1))[0]) == "ran"
+        claiming.cancel()
+        await asyncio.wait([claiming])
+
+
 async def test_a_stop_of_a_session_that_is_left_alone_holds_for_the_rest_of_its_turn(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
