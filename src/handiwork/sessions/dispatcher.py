@@ -146,7 +146,9 @@ class Dispatcher:
                 self._stands("full", reason)
                 await asyncio.sleep(LOOK_SECONDS)
             elif await self._took():
-                return True
+                if not self._full():
+                    return True
+                self._fleet.release()
         return False
 
     async def _taken(self) -> bool:
@@ -160,14 +162,19 @@ class Dispatcher:
         return False
 
     async def _took(self) -> bool:
-        """Wait a moment for a place; while there is none, say so."""
+        """Wait in turn for a place, and say so; False when serving ends first.
+
+        One wait, however long: who asks anew again and again is behind all who wait meanwhile.
+        """
         if self._fleet.free <= 0:
             self._stands("full", "all places are taken, as many as sessions.max_sessions allows")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._fleet.reserve()
-            return True
-        return False
+        async with asyncio.TaskGroup() as group:
+            place = group.create_task(self._fleet.reserve())
+            ending = group.create_task(self._hands.drain.begun.wait())
+            await asyncio.wait((place, ending), return_when=asyncio.FIRST_COMPLETED)
+            place.cancel()
+            ending.cancel()
+        return not place.cancelled()
 
     async def _claim(self) -> None:
         """Poll once, with a place taken; place what comes, or give the place back."""

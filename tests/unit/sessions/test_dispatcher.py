@@ -216,6 +216,32 @@ async def test_one_place_is_shared_by_all_environments_in_turn(world: World) -> 
     assert abs(asked.count(0) - asked.count(1)) <= 2
 
 
+async def test_those_that_were_left_alone_do_not_take_the_turn_of_a_claim(world: World) -> None:
+    """Bodies that want their places back, and always some of them: claims get theirs all the same."""
+    world.agent()
+    served = asyncio.Event()
+    async with world, LocalFleet(max_sessions=1) as fleet:
+        world._claiming.cancel()
+        await asyncio.wait([world._claiming])
+
+        async def comes_back() -> None:
+            while not served.is_set():
+                async with fleet.apart():
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.6)
+
+        for number in range(3):
+            await fleet.submit(f"body_{number}", comes_back)
+            await until(lambda: fleet.free == 1)
+        claims = Dispatcher(world.hands, fleet)
+        claiming = asyncio.ensure_future(claims.run())
+        world.brain.say("sesn_1", call("a"))
+        await until(lambda: claims.serving == ("sesn_1",))
+        served.set()
+        claiming.cancel()
+        await asyncio.wait([claiming])
+
+
 async def test_a_brain_that_does_not_wait_is_not_asked_in_a_hot_loop(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
