@@ -22,17 +22,28 @@ if ! command -v "${cc%% *}" >/dev/null 2>&1; then
     exit 1
 fi
 
-agent="agent bridge caps census channel dns egress erofs events exec fatal files forward freeze init jail kvm launch \
-link main mux netlink netns options orders paths probe relay rootfs seccomp spawn terminal transfer tree walk"
+agent="agent bridge caps census channel dns door egress erofs events exec fatal files forward freeze init jail kvm \
+launch link main mux netlink netns netstack options orders outer paths probe relay resolve rootfs seccomp serve spawn \
+terminal transfer tree walk"
 warnings="-Wall -Wextra -Wformat=2 -Wconversion -Wshadow -Wstrict-prototypes -Wvla -Werror"
 sources() { for name in "$@"; do printf '%s.c ' "$name"; done; }
 
+# A library for guests in an old gVisor (serve.c), which the agent carries; it binds to their libc, not ours.
+carried=$(mktemp -d)
+trap 'rm -rf "$carried"' EXIT
+build_preload() {
+    # shellcheck disable=SC2086
+    $cc -std=gnu11 -O2 -shared -fPIC -nostdlib $warnings -Wl,-z,relro,-z,now,-z,noexecstack -s \
+        -o "$carried/preload.so" preload.c
+}
+
 case $mode in
 agent)
+    build_preload
     output=${output:-../src/handiwork/guest_agent}
     # shellcheck disable=SC2046,SC2086
     $cc -std=gnu11 -O2 -static-pie -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $warnings \
-        -Wl,-z,relro,-z,now,-z,noexecstack -s -o "$output.new" $(sources $agent)
+        -Wl,-z,relro,-z,now,-z,noexecstack -Wa,-I"$carried" -s -o "$output.new" $(sources $agent)
     output=${output:-../src/handiwork/guest_agent}
     chmod 0755 "$output.new"
     mv "$output.new" "$output"
@@ -40,9 +51,10 @@ agent)
 sanitize)
     output=${output:-build}
     mkdir -p "$output"
+    build_preload
     flags="-std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
     # shellcheck disable=SC2046,SC2086
-    $cc $flags $warnings -o "$output/guest_agent_sanitized" $(sources $agent)
+    $cc $flags $warnings -Wa,-I"$carried" -o "$output/guest_agent_sanitized" $(sources $agent)
     output=${output:-../src/handiwork/guest_agent}
     # shellcheck disable=SC2086
     $cc $flags $warnings -o "$output/decode" channel.c decode.c

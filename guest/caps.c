@@ -18,6 +18,11 @@ static const int kept[] = {
 
 void caps_drop(void)
 {
+    caps_drop_but(-1);
+}
+
+void caps_drop_but(int own)
+{
     uint64_t mask = 0;
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
         mask |= (uint64_t)1 << kept[i];
@@ -28,8 +33,11 @@ void caps_drop(void)
                 break;
             fatal("capability bounding set");
         }
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+    /* EINVAL: a kernel that has no ambient capabilities, as gVisor. */
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
         fatal("ambient capabilities");
+    if (own >= 0)
+        mask |= (uint64_t)1 << own;
     struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
     uint32_t low = (uint32_t)mask, high = (uint32_t)(mask >> 32);
     struct __user_cap_data_struct sets[2] = {{low, low, 0}, {high, high, 0}};

@@ -5,6 +5,9 @@
 /* Reduces every set of the calling process to the short list; none can come back. */
 void caps_drop(void);
 
+/* The same, but the calling process itself keeps one more, which no program it starts can get. */
+void caps_drop_but(int own);
+
 /* Makes every permitted capability effective again, which a change of the effective id has made ineffective. */
 void caps_raise(void);
 

@@ -1,7 +1,10 @@
 #define _GNU_SOURCE
 #include "egress.h"
 
+#include "door.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,12 +22,18 @@ struct head {
 _Static_assert(sizeof(struct head) == 24, "the head has no padding");
 
 static struct sockaddr_un exit_address = {.sun_family = AF_UNIX};
+static int door = -1;
 
 void egress_open(int socket)
 {
     /* Through the descriptor: the socket has no path inside. An empty path connects to nothing. */
     if (socket >= 0)
         snprintf(exit_address.sun_path, sizeof exit_address.sun_path, "/proc/self/fd/%d", socket);
+}
+
+void egress_open_door(int socket)
+{
+    door = socket;
 }
 
 static void fill_head(struct head *head, enum flow_kind kind, const struct sockaddr_storage *destination)
@@ -47,23 +56,32 @@ static void fill_head(struct head *head, enum flow_kind kind, const struct socka
     }
 }
 
-int egress_connect(enum flow_kind kind, const struct sockaddr_storage *destination)
+int egress_reach(void)
 {
-    struct head head;
     if (!*exit_address.sun_path) {
         errno = ECONNREFUSED;
         return -1;
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || !connect(fd, (struct sockaddr *)&exit_address, sizeof exit_address))
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+int egress_connect(enum flow_kind kind, const struct sockaddr_storage *destination)
+{
+    struct head head;
+    int fd = door >= 0 ? door_ask(door) : egress_reach();
     if (fd < 0)
         return -1;
     fill_head(&head, kind, destination);
-    if (connect(fd, (struct sockaddr *)&exit_address, sizeof exit_address) ||
-        send(fd, &head, sizeof head, MSG_NOSIGNAL) != sizeof head) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
+    if (send(fd, &head, sizeof head, MSG_NOSIGNAL) == sizeof head)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
 }

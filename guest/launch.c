@@ -6,6 +6,7 @@
 #include "exec.h"
 #include "fatal.h"
 #include "netns.h"
+#include "outer.h"
 #include "rootfs.h"
 #include "seccomp.h"
 
@@ -260,7 +261,7 @@ static void become_root_inside(const struct options *options)
         fatal("hostname");
 }
 
-static void set_own_limits(void)
+void set_own_limits(void)
 {
     /* One byte, not none: a core_pattern that names a program is run, as root of the host, for any limit but 1.
      * The filter keeps guests from changing it. */
@@ -273,16 +274,18 @@ static void set_own_limits(void)
 }
 
 /* Anybody inside may read the command line of pid 1, and it names paths of the host. */
-static void wipe_arguments(int argc, char **argv)
+void wipe_arguments(int argc, char **argv)
 {
     char *start = argv[0], *end = argv[argc - 1] + strlen(argv[argc - 1]);
+    for (char **variable = environ; *variable; variable++)
+        memset(*variable, 0, strlen(*variable));
     memset(start, 0, (size_t)(end - start));
     memcpy(start, "handiwork-guest", end - start < 15 ? (size_t)(end - start) : 15);
     clearenv();
     prctl(PR_SET_NAME, "handiwork-guest");
 }
 
-static void quiet_standard_descriptors(void)
+void quiet_standard_descriptors(void)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
@@ -301,9 +304,13 @@ static _Noreturn void child(struct launch *launch)
     become_root_inside(options);
     if (!options->ranged)
         rootfs_open_sources(&launch->sources, options);
-    rootfs_enter(&launch->sources, options);
-    netns_capture();
-    rootfs_mask_proc();
+    if (options->runsc) {
+        rootfs_enter_outer(&launch->sources, options);
+    } else {
+        rootfs_enter(&launch->sources, options);
+        netns_capture();
+        rootfs_mask_proc();
+    }
     await_release(launch);
     join_own_cgroups(launch);
     /* Its root is the group of now, so that no name of the host's groups is seen. */
@@ -311,6 +318,10 @@ static _Noreturn void child(struct launch *launch)
         fatal("cgroup namespace");
     setsid();
     umask(022);
+    if (options->runsc) {
+        tie_to_launcher(launch);
+        outer_serve(options, launch->channel, launch->exit_socket);
+    }
     set_own_limits();
     /* Changing ids has made our own /proc files root's of the host; one of them is needed once more. */
     if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))

@@ -1,4 +1,4 @@
-/* The verbs of the program: launch, init, jail, kvm, mount, probe, version. */
+/* The verbs of the program: launch, init, jail, kvm, mount, serve, probe, version. */
 #include "channel.h"
 #include "erofs.h"
 #include "fatal.h"
@@ -7,6 +7,7 @@
 #include "kvm.h"
 #include "launch.h"
 #include "probe.h"
+#include "serve.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,11 +30,14 @@ int main(int argc, char **argv)
         return kvm_probe();
     if (!strcmp(verb, "mount") && argc == 4)
         return erofs_mount(argv[2], argv[3]);
+    if (!strcmp(verb, "serve"))
+        serve(argc, argv);
     if (!strcmp(verb, "probe") && argc == 2)
         return probe();
     if (!strcmp(verb, "version") && argc == 2) {
         printf("%d\n", PROTOCOL_VERSION);
         return 0;
     }
-    fatal_because("usage", "launch OPTIONS | jail OPTIONS | kvm | mount FD FILE | probe | version", EXIT_BAD_USAGE);
+    fatal_because("usage", "launch OPTIONS | jail OPTIONS | kvm | mount FD FILE | serve OPTIONS | probe | version",
+                  EXIT_BAD_USAGE);
 }

@@ -43,6 +43,13 @@ static void take_layer(struct options *options, const char *value)
     options->layers[options->layer_count++] = absolute("--layer", value);
 }
 
+static void take_runsc_flag(struct options *options, const char *value)
+{
+    if (options->runsc_flag_count == RUNSC_FLAGS_MAX)
+        fatal_because("--runsc-flag", "too many", EXIT_BAD_USAGE);
+    options->runsc_flags[options->runsc_flag_count++] = value;
+}
+
 static bool take_path(struct options *options, const char *name, const char *value)
 {
     if (!strcmp(name, "--root"))
@@ -59,6 +66,12 @@ static bool take_path(struct options *options, const char *name, const char *val
         take_cgroup(options, value);
     else if (!strcmp(name, "--hostname"))
         options->hostname = value;
+    else if (!strcmp(name, "--runsc"))
+        options->runsc = absolute(name, value);
+    else if (!strcmp(name, "--runsc-config"))
+        options->bundle_config = absolute(name, value);
+    else if (!strcmp(name, "--runsc-flag"))
+        take_runsc_flag(options, value);
     else
         return false;
     return true;
@@ -91,6 +104,13 @@ static bool take_number(struct options *options, const char *name, const char *v
     return true;
 }
 
+void options_parse_limits(struct options *options, int argc, char **argv)
+{
+    for (int i = 0; i < argc; i += 2)
+        if (i + 1 >= argc || !take_number(options, argv[i], argv[i + 1]))
+            fatal_because(argv[i], "unknown option", EXIT_BAD_USAGE);
+}
+
 void options_parse(struct options *options, int argc, char **argv)
 {
     *options = (struct options){.channel = -1, .image_fd = -1, .disk_fd = -1, .hostname = "sandbox"};
@@ -112,6 +132,8 @@ void options_parse(struct options *options, int argc, char **argv)
         fatal_because("usage", "--state and one of --root and --image-fd are required", EXIT_BAD_USAGE);
     if ((options->image_fd >= 0 || options->disk_fd >= 0) && !options->ranged)
         fatal_because("--image-fd and --disk-fd", "need --id-base", EXIT_BAD_USAGE);
+    if (options->runsc && !options->bundle_config)
+        fatal_because("usage", "--runsc needs --runsc-config", EXIT_BAD_USAGE);
     if (options->channel < 3 || fstat(options->channel, &channel) || !S_ISSOCK(channel.st_mode))
         fatal_because("--channel", "not an inherited socket above 2", EXIT_BAD_USAGE);
 }

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-enum { CGROUPS_MAX = 16, LAYERS_MAX = 32 };
+enum { CGROUPS_MAX = 16, LAYERS_MAX = 32, RUNSC_FLAGS_MAX = 32 };
 
 struct options {
     int channel, image_fd; /* -1: the image is a directory, `root` */
@@ -20,10 +20,16 @@ struct options {
     const char *cgroups[CGROUPS_MAX];
     unsigned cgroup_count;
     unsigned tmp_mib, shm_mib;
+    const char *runsc, *bundle_config; /* gVisor: its program and the OCI configuration it is to run */
+    const char *runsc_flags[RUNSC_FLAGS_MAX];
+    unsigned runsc_flag_count;
     struct spawn_limits limits;
 };
 
 /* Reads the options after the verb; paths become absolute. Ends the program with 126 on a wrong one. */
 void options_parse(struct options *options, int argc, char **argv);
+
+/* The same for `serve`, which knows only the numbers that limit guest processes. */
+void options_parse_limits(struct options *options, int argc, char **argv);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "fatal.h"
 #include "mounts.h"
+#include "outer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,6 +107,17 @@ static void attach(int tree, const char *target)
     close(tree);
 }
 
+/* By its path: what /proc/self/exe leads to may lie in the mount namespace that we came from. */
+static int clone_own_program(uint64_t attributes)
+{
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length < 0)
+        fatal("/proc/self/exe");
+    path[length] = 0;
+    return clone_tree(path, attributes);
+}
+
 void rootfs_open_sources(struct sources *sources, const struct options *options)
 {
     const uint64_t still = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
@@ -126,6 +138,12 @@ void rootfs_open_sources(struct sources *sources, const struct options *options)
         snprintf(path, sizeof path, "/dev/%s", devices[i]);
         sources->devices[i] = clone_tree(path, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     }
+    if (!options->runsc)
+        return;
+    sources->outer_usr = clone_tree("/usr", still);
+    sources->runsc = clone_tree(options->runsc, still);
+    sources->agent = clone_own_program(still);
+    sources->runsc_config = clone_tree(options->bundle_config, still | MOUNT_ATTR_NOEXEC);
 }
 
 static void map_ids(const char *step, int tree, int users)
@@ -242,28 +260,84 @@ static void pivot(void)
         fatal("pivot_root");
 }
 
-void rootfs_enter(const struct sources *sources, const struct options *options)
+/* Enters the overlay, with the directories that every sandbox has and the host's /usr if that is wanted. */
+static void enter_overlay(const struct sources *sources)
 {
     static const char *const directories[] = {"/proc", "/dev", "/sys", "/tmp", "/workspace", "/home"};
-    char text[64];
-    mount_overlay(sources, options);
-    int proc = new_proc();
     /* Only now are targets looked up: links in the image or in an earlier upper lead nowhere but inside. */
     pivot();
     for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++)
         ensure_directory(directories[i], 0755);
     ensure_directory("/root", 0700);
-    attach(proc, "/proc");
     if (sources->usr >= 0) {
         ensure_directory("/usr", 0755);
         attach(sources->usr, "/usr");
     }
+}
+
+void rootfs_enter(const struct sources *sources, const struct options *options)
+{
+    char text[64];
+    mount_overlay(sources, options);
+    int proc = new_proc();
+    enter_overlay(sources);
+    attach(proc, "/proc");
     fill_dev(sources, options);
     snprintf(text, sizeof text, "mode=1777,size=%um", options->tmp_mib);
     mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, text);
     mount_at("tmpfs", "/sys", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=555,size=4k");
     if (sources->bundle >= 0)
         attach_bundle(sources->bundle);
+}
+
+static void attach_file(int tree, const char *path)
+{
+    ensure_file(path);
+    attach(tree, path);
+}
+
+/* The links through which programs of a merged /usr find their loader and libraries. */
+static void link_usr(void)
+{
+    static const char *const names[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
+    char link[16], target[16];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(link, sizeof link, "/%s", names[i]);
+        snprintf(target, sizeof target, "usr/%s", names[i]);
+        if (symlink(target, link))
+            fatal(link);
+    }
+}
+
+static void fill_outer(const struct sources *sources, const struct options *options, int proc)
+{
+    static const char *const directories[] = {"/proc", "/dev", "/usr", "/tmp", OUTER_STATE, OUTER_BUNDLE};
+    for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++)
+        make_directory(directories[i], 0755);
+    link_usr();
+    attach(proc, "/proc");
+    attach(sources->outer_usr, "/usr");
+    attach_file(sources->runsc, OUTER_RUNSC);
+    attach_file(sources->agent, OUTER_AGENT);
+    attach_file(sources->runsc_config, OUTER_BUNDLE "/config.json");
+    fill_dev(sources, options);
+}
+
+void rootfs_enter_outer(const struct sources *sources, const struct options *options)
+{
+    mount_overlay(sources, options);
+    int proc = new_proc();
+    enter_overlay(sources);
+    if (sources->bundle >= 0)
+        attach_bundle(sources->bundle);
+    /* runsc makes the places of its own mounts; here they are no state of the sandbox. */
+    mount_at("tmpfs", "/dev", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k");
+    mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=755,size=16m");
+    make_directory("/tmp" OUTER_ROOTFS, 0755);
+    /* The old root goes below the new one, with all that is mounted in it. */
+    if (syscall(SYS_pivot_root, "/tmp", "/tmp" OUTER_ROOTFS) || chdir("/"))
+        fatal("pivot_root");
+    fill_outer(sources, options, proc);
 }
 
 void rootfs_mask_proc(void)

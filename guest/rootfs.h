@@ -9,6 +9,7 @@ enum { DEVICES = 6 };
 /* Detached copies of mounts of the host, ready to be attached inside; -1 where there is none. */
 struct sources {
     int image, disk, layers[LAYERS_MAX], usr, bundle, devices[DEVICES];
+    int outer_usr, runsc, agent, runsc_config; /* of a gVisor sandbox, for the root around it */
 };
 
 /* Opens them. By the launcher when it is privileged, else by the child in its own mount namespace. */
@@ -22,6 +23,12 @@ void rootfs_prepare_state(const struct options *options);
 
 /* In the child: builds the root and makes it the only one. Must run in fresh namespaces. */
 void rootfs_enter(const struct sources *sources, const struct options *options);
+
+/*
+ * The same for a sandbox in gVisor: its root becomes a directory of an outer root, which has what runsc needs
+ * and nothing else of the host.
+ */
+void rootfs_enter_outer(const struct sources *sources, const struct options *options);
 
 /* Hides what /proc tells about the host, and makes its switches read-only. Last of all mounts. */
 void rootfs_mask_proc(void);

@@ -12,12 +12,14 @@
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -46,6 +48,7 @@ enum { AGENT_PID = 1, IOPRIO_WHO_USER = 3, PROGRAM_MAX = 1024, X32_BIT = 0x40000
 
 static struct sock_filter program[PROGRAM_MAX];
 static unsigned length;
+static bool in_gvisor;
 
 static void emit(unsigned code, uint32_t value, size_t if_true, size_t if_false)
 {
@@ -177,7 +180,7 @@ static void judge_limits(void)
     unsigned start = begin(SYS_setrlimit);
     load_argument(0);
     give_if_equal(RLIMIT_CORE, DONE);
-    emit(BPF_JMP | BPF_JEQ | BPF_K, RLIMIT_LOCKS, 1, 0);
+    emit(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)tree_resource(), 1, 0);
     give(ALLOW);
     load_argument(2);
     emit(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)cookie, 0, 3);
@@ -194,7 +197,7 @@ static void judge_limits(void)
     give_for_agent(0, REFUSE(EPERM));
     load_argument(1);
     give_if_equal(RLIMIT_CORE, DONE);
-    give_if_equal(RLIMIT_LOCKS, REFUSE(EPERM));
+    give_if_equal((uint32_t)tree_resource(), REFUSE(EPERM));
     give(ALLOW);
     end(start);
 }
@@ -219,6 +222,32 @@ static void judge_scheduling(void)
         load_argument(0);
         give_if_equal(of_many[i].of_user, REFUSE(EPERM));
         give_for_agent(1, REFUSE(EPERM));
+        give(ALLOW);
+        end(start);
+    }
+}
+
+/* Nothing stands behind a device node that a guest makes in gVisor; but it would be let make one. */
+static void judge_device_nodes(int call, size_t mode)
+{
+    unsigned start = begin(call);
+    load_argument(mode);
+    emit(BPF_ALU | BPF_AND | BPF_K, S_IFMT, 0, 0);
+    give_if_equal(S_IFBLK, REFUSE(EPERM));
+    give_if_equal(S_IFCHR, REFUSE(EPERM));
+    give(ALLOW);
+    end(start);
+}
+
+/* By what signals are sent to one process: its number comes first, that of a thread second. */
+static void judge_signals(void)
+{
+    static const int sends[] = {SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo};
+    for (size_t i = 0; i < LENGTH(sends); i++) {
+        unsigned start = begin(sends[i]);
+        give_for_agent(0, DONE);
+        if (sends[i] == SYS_tgkill || sends[i] == SYS_rt_tgsigqueueinfo)
+            give_for_agent(1, DONE);
         give(ALLOW);
         end(start);
     }
@@ -287,6 +316,11 @@ static void emit_search(const struct range *ranges, size_t count)
     emit_search(ranges + half, count - half);
 }
 
+void seccomp_for_gvisor(void)
+{
+    in_gvisor = true;
+}
+
 void seccomp_install(void)
 {
     struct range ranges[RANGES_MAX];
@@ -305,6 +339,13 @@ void seccomp_install(void)
     judge_limits();
     judge_scheduling();
     judge_personality();
+    if (in_gvisor) {
+        judge_signals();
+        judge_device_nodes(SYS_mknodat, 2);
+#ifdef SYS_mknod
+        judge_device_nodes(SYS_mknod, 1);
+#endif
+    }
     emit_search(ranges, cut_ranges(ranges));
     struct sock_fprog filter = {.len = (unsigned short)length, .filter = program};
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter))

@@ -23,6 +23,7 @@ static const char default_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 static struct spawn_limits limits;
 static int oom_fd = -1;
 static char own_oom_score[16];
+static char preload[64]; /* LD_PRELOAD=… */
 
 void spawn_prepare(const struct spawn_limits *wanted)
 {
@@ -33,6 +34,11 @@ void spawn_prepare(const struct spawn_limits *wanted)
         close(oom_fd);
         oom_fd = -1;
     }
+}
+
+void spawn_preload(const char *path)
+{
+    snprintf(preload, sizeof preload, "LD_PRELOAD=%s", path);
 }
 
 /*
@@ -80,7 +86,8 @@ static void place_descriptors(const struct spawn *what, int status)
         _exit(127);
     if (in < 0 || out < 0 || err < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
         give_up("descriptors");
-    if (syscall(SYS_close_range, STATUS_FD + 1, UINT_MAX, 0))
+    /* Not UINT_MAX, which gVisor takes for a negative number. */
+    if (syscall(SYS_close_range, STATUS_FD + 1, INT_MAX, 0))
         give_up("close_range");
 }
 
@@ -103,6 +110,21 @@ static void take_identity(const struct spawn *what)
         give_up("uid");
 }
 
+/* The child's environment with the library in front; as it was when there is none, or no room. */
+static char **environment(const struct spawn *what)
+{
+    size_t count = 0;
+    for (; what->env[count]; count++)
+        if (!strncmp(what->env[count], "LD_PRELOAD=", 11))
+            return what->env;
+    char **env = *preload ? calloc(count + 2, sizeof *env) : NULL;
+    if (!env)
+        return what->env;
+    memcpy(env + 1, what->env, count * sizeof *env);
+    env[0] = preload;
+    return env;
+}
+
 static const char *search_path(char **env)
 {
     for (; *env; env++)
@@ -111,7 +133,7 @@ static const char *search_path(char **env)
     return default_path;
 }
 
-static void run_from_path(const struct spawn *what)
+static void run_from_path(const struct spawn *what, char **env)
 {
     char candidate[PATH_MAX];
     int error = ENOENT;
@@ -121,7 +143,7 @@ static void run_from_path(const struct spawn *what)
                             what->argv[0]);
         if (size < 0 || (size_t)size >= sizeof candidate)
             continue;
-        execve(candidate, what->argv, what->env);
+        execve(candidate, what->argv, env);
         /* Like a shell: what is there and may not be run is worth telling before what is not there. */
         if (errno != ENOENT && errno != ENOTDIR)
             error = errno;
@@ -145,10 +167,11 @@ static _Noreturn void become(const struct spawn *what, int status)
     take_identity(what);
     if (chdir(what->cwd))
         give_up("cwd");
+    char **env = environment(what);
     if (strchr(what->argv[0], '/'))
-        execve(what->argv[0], what->argv, what->env);
+        execve(what->argv[0], what->argv, env);
     else
-        run_from_path(what);
+        run_from_path(what, env);
     give_up("exec");
 }
 

@@ -29,6 +29,9 @@ struct spawn_failure {
 /* Sets what holds for all guest processes; before the agent becomes non-dumpable. */
 void spawn_prepare(const struct spawn_limits *limits);
 
+/* From now on programs are started with this library before all others, unless they were given one. */
+void spawn_preload(const char *path);
+
 /*
  * Forks; returns the pid, or -1. `*status` becomes the reading end of a pipe that yields a spawn_failure, or
  * nothing at all once the program runs.

@@ -16,6 +16,15 @@
 /* The cookie; drawn by the first call, which must come before the filter is built. */
 uint64_t tree_cookie(void);
 
+/* The resource whose hard limit is the mark. */
+int tree_resource(void);
+
+/*
+ * In gVisor there are no limits of file locks and no files that tell limits: from now on the mark is the limit
+ * of resident memory, which neither kernel enforces, and is read by prlimit. That needs CAP_SYS_RESOURCE.
+ */
+void tree_mark_by_resident_limit(void);
+
 /* A mark that no earlier EXEC had. */
 uint64_t tree_new_mark(void);
 

@@ -9,12 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from handiwork.process import is_root
+from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.selfcheck import selfcheck
 
 
-async def main(data_dir: Path, agent: Path) -> None:
-    driver = NamespaceDriver(data_dir, agent, clock=lambda: datetime.now(UTC))
+async def main(data_dir: Path, agent: Path, tier: str) -> None:
+    runsc = find_runsc("")
+    inside = Gvisor(runsc) if tier == "gvisor" and runsc else None
+    driver = NamespaceDriver(data_dir, agent, clock=lambda: datetime.now(UTC), inside=inside)
+    assert driver.tier == tier
     checks = [
         {"name": found.name, "ok": found.ok, "detail": found.detail}
         async for found in selfcheck(driver)
@@ -28,4 +32,4 @@ if __name__ == "__main__":
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
-    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), (sys.argv[3:] or ["namespace"])[0]))

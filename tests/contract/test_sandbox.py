@@ -14,6 +14,7 @@ import pytest
 
 import microvm_world
 from handiwork.sandboxes import namespace, selfcheck
+from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.testing.sandbox import FakeDriver
 
 TESTS = Path(__file__).parents[1]
@@ -26,6 +27,14 @@ def make_namespace(data_dir: Path) -> namespace.NamespaceDriver:
     return namespace.NamespaceDriver(data_dir, clock=lambda: datetime.now(UTC))
 
 
+def make_gvisor(data_dir: Path) -> namespace.NamespaceDriver:
+    runsc = find_runsc("")
+    assert runsc is not None, "no runsc: ./run test installs it"
+    return namespace.NamespaceDriver(
+        data_dir, clock=lambda: datetime.now(UTC), inside=Gvisor(runsc)
+    )
+
+
 def make_fake(data_dir: Path) -> FakeDriver:
     return FakeDriver()
 
@@ -33,6 +42,7 @@ def make_fake(data_dir: Path) -> FakeDriver:
 DRIVERS = {
     "namespace": (make_namespace, selfcheck.AREAS),
     "microvm": (microvm_world.make_driver, selfcheck.AREAS),
+    "gvisor": (make_gvisor, selfcheck.AREAS),
     "fake": (make_fake, FAKE_AREAS),
 }
 CASES = [
@@ -103,9 +113,9 @@ def open_dir():
     shutil.rmtree(path, ignore_errors=True)
 
 
-def made_in_a_child(before: list[str], data_dir: Path, agent: str) -> dict:
+def made_in_a_child(before: list[str], data_dir: Path, agent: str, *tier: str) -> dict:
     """Make the suite in a process of its own, without our rights, and check that all of it passed."""
-    script = [sys.executable, str(TESTS / "rootless_selfcheck.py"), str(data_dir), agent]
+    script = [sys.executable, str(TESTS / "rootless_selfcheck.py"), str(data_dir), agent, *tier]
     done = subprocess.run([*before, *script], capture_output=True, timeout=170, cwd="/", text=True)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -116,13 +126,14 @@ def made_in_a_child(before: list[str], data_dir: Path, agent: str) -> dict:
 
 
 @pytest.mark.timeout(180)
-def test_rootless(open_dir):
+@pytest.mark.parametrize("tier", ["namespace", "gvisor"])
+def test_rootless(open_dir, tier):
     data_dir = open_dir / "data"
     data_dir.mkdir(mode=0o700)
     agent = shutil.copy(namespace.DEFAULT_AGENT, open_dir)
     if os.geteuid() == 0:
         os.chown(data_dir, 65534, 65534)
-    assert made_in_a_child([], data_dir, agent)["uid"] != 0
+    assert made_in_a_child([], data_dir, agent, tier)["uid"] != 0
 
 
 @pytest.mark.timeout(180)

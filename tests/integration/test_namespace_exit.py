@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.model.sandbox import ExecRequest, SandboxExit, SandboxSpec
+from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.namespace import NamespaceDriver
 
 HEAD = struct.Struct("!4sBBH16s")
@@ -46,9 +47,15 @@ class Exit:
         writer.close()
 
 
-@pytest.fixture
-async def world(tmp_path):
-    driver = NamespaceDriver(tmp_path / "data", clock=lambda: datetime.now(UTC))
+@pytest.fixture(params=["namespace", "gvisor"])
+async def world(tmp_path, request):
+    runsc = find_runsc("")
+    assert runsc is not None, "no runsc: ./run test installs it"
+    driver = NamespaceDriver(
+        tmp_path / "data",
+        clock=lambda: datetime.now(UTC),
+        inside=Gvisor(runsc) if request.param == "gvisor" else None,
+    )
     path = str(tmp_path / "exit.sock")
     async with Exit(path) as found:
         spec = SandboxSpec(

@@ -154,6 +154,19 @@ class Cgroups:
             with contextlib.suppress(OSError):
                 parent.rmdir()  # the last one takes the parent with it
 
+    def killed_for_memory(self, leaf: str) -> bool:
+        """Say whether the kernel killed a process of this sandbox for its memory limit."""
+        for parent, _, _ in self.parents:
+            for name in ("memory.events", "memory.oom_control"):
+                with contextlib.suppress(OSError):
+                    counts = dict(
+                        line.split(" ", 1)
+                        for line in (parent / leaf / name).read_text().splitlines()
+                    )
+                    if int(counts.get("oom_kill", "0")):
+                        return True
+        return False
+
     def _try(self, mount: Mount, membership: Mapping[str, str], name: str) -> None:
         if mount.version == 1 and not mount.controllers:
             return

@@ -133,6 +133,8 @@ class Channel(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.requests: dict[int, Request] = {}
         self.reason: str | None = None
+        self.cause: Callable[[], str] = str
+        """Asked why the agent is gone; "" when nobody knows."""
         self._on_lost = on_lost
         self._idle = asyncio.Event()
         self._decoder = frames.Decoder(frames.TO_HOST)
@@ -259,7 +261,8 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with what is known."""
-        self.end("the agent is gone" if exc is None else f"the channel broke: {exc}")
+        lost = "the agent is gone"
+        self.end(self.cause() or lost if exc is None else f"the channel broke: {exc}")
 
     def _take(self, request_id: int, frame: Frame) -> None:
         if not self._hello.done() or request_id == 0:

@@ -35,6 +35,7 @@ from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
+from handiwork.sandboxes.inside import Inside
 from handiwork.sandboxes.states import Meta, States
 from handiwork.sandboxes.trees import remove_tree
 
@@ -42,6 +43,7 @@ DEFAULT_AGENT = Path(__file__).parents[1] / "guest_agent"
 """Where the package carries the guest program."""
 HELLO_SECONDS = 20.0
 SHM_MIB = 64
+MEMORY = "its memory ran out: give it a higher limit, or do less at once"
 
 
 class _Running:
@@ -67,8 +69,6 @@ class NamespaceDriver:
     long as its sandboxes.
     """
 
-    tier = "namespace"
-
     def __init__(
         self,
         data_dir: Path,
@@ -77,7 +77,9 @@ class NamespaceDriver:
         clock: Callable[[], datetime],
         first_id: int = 1 << 30,
         images: Images | None = None,
+        inside: Inside | None = None,
     ) -> None:
+        self._inside = inside
         self._agent = guest_agent
         self._clock = clock
         self._ranged = is_root()
@@ -89,6 +91,11 @@ class NamespaceDriver:
         self._disks = disks.Disks(data_dir / "disks") if disks.can_limit_disks() else None
         self._running: dict[str, _Running] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def tier(self) -> str:
+        """`namespace`, or that of what is run inside."""
+        return self._inside.tier if self._inside else "namespace"
 
     def protections(self) -> Mapping[str, bool]:
         """Return what holds around every sandbox here, by name."""
@@ -104,11 +111,14 @@ class NamespaceDriver:
             "process_limit": True,
             "cpu_limit": "cpu" in limits,
             "disk_limit": self._disks is not None,
+            **(self._inside.protections() if self._inside else {}),
         }
 
     async def create(self, spec: SandboxSpec) -> GuestSandbox:
         """Make a new sandbox."""
         check_env(spec.env)
+        if self._inside:
+            await self._inside.ready(self._attempt)
         image = await self._images.resolve(spec.image)
         async with self._lock(spec.id):
             meta = self._states.make(spec.id, image.digest, self._clock())
@@ -121,6 +131,8 @@ class NamespaceDriver:
     async def restore(self, spec: SandboxSpec) -> GuestSandbox:
         """Wake one from the state that `sleep`, or a crash, left."""
         check_env(spec.env)
+        if self._inside:
+            await self._inside.ready(self._attempt)
         async with self._lock(spec.id):
             running = self._running.get(spec.id)
             if running is not None and running.channel.reason is None:
@@ -184,6 +196,19 @@ class NamespaceDriver:
     def _lock(self, sandbox_id: str) -> asyncio.Lock:
         return self._locks.setdefault(sandbox_id, asyncio.Lock())
 
+    async def _attempt(self) -> None:
+        """Make a sandbox that runs one command, and end it; SandboxUnavailableError if that fails."""
+        spec = SandboxSpec(id=f"attempt_{os.getpid():010}")
+        await self.destroy(spec.id)
+        async with self._lock(spec.id):
+            image = await self._images.resolve(spec.image)
+            meta = self._states.make(spec.id, image.digest, self._clock())
+        try:
+            box = await self._start(spec, meta, image, new=True)
+            await box.exec(ExecRequest(argv=("true",), cwd="/"))
+        finally:
+            await self.destroy(spec.id)
+
     async def _start(
         self, spec: SandboxSpec, meta: Meta, image: Image, *, new: bool
     ) -> GuestSandbox:
@@ -203,6 +228,8 @@ class NamespaceDriver:
                 await self._cgroups.remove(spec.id)
                 raise
         channel = Channel(lambda reason: process.terminate() if reason else None)
+        if self._inside:  # it is one process to the host, and is killed as one
+            channel.cause = lambda: MEMORY if self._cgroups.killed_for_memory(spec.id) else ""
         running = _Running(process, channel, disk)
         try:
             if new:
@@ -261,6 +288,9 @@ class NamespaceDriver:
             argv += ["--id-base", str(meta.id_base)]
         if "pids" not in self._cgroups.limits:
             argv += ["--nproc", str(limits.pids)]
+        if self._inside:
+            argv += self._inside.launch_options(spec, state, ranged=self._ranged)
+            limits = self._inside.around(limits)
         for directory in self._cgroups.make(spec.id, limits):
             argv += ["--cgroup", str(directory)]
         if spec.exit is not None:

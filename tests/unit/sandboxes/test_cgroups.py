@@ -115,3 +115,19 @@ def test_what_a_crashed_run_left_frozen_is_thawed(tmp_path):
     (leaf / "freezer.state").write_text("FROZEN")
     found.make("sbx_aaaaaaaa", Limits())
     assert (leaf / "freezer.state").read_text() == "THAWED"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "killed"),
+    [
+        ("memory.events", "low 0\noom_kill 2\noom_group_kill 0\n", True),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", False),
+        ("memory.other", "oom_kill 3\n", False),
+    ],
+)
+def test_a_kill_for_memory_is_told(tmp_path, name, text, killed):
+    groups = Cgroups("absent", tmp_path / "none", tmp_path / "none")
+    groups.parents.append((tmp_path, 2, ("memory",)))
+    (tmp_path / "leaf").mkdir()
+    (tmp_path / "leaf" / name).write_text(text)
+    assert groups.killed_for_memory("leaf") is killed

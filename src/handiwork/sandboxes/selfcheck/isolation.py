@@ -35,9 +35,13 @@ async def _names_are_not_resolved_without_an_exit(bench: Bench) -> None:
 @check("isolation")
 async def _other_protocols_fail_at_once(bench: Bench) -> None:
     script = (
+        # A datagram may be refused to its sender as on any network: by the answer that nobody is there.
         "import socket\n"
         "for kind in ((2, 2, 0), (2, 3, 1), (17, 3, 0), (40, 1, 0)):\n"
-        "    try: socket.socket(*kind).sendto(b'x', ('192.0.2.1', 123)); print('sent')\n"
+        "    try:\n"
+        "        s = socket.socket(*kind); s.settimeout(5); s.connect(('192.0.2.1', 123))\n"
+        "        s.send(b'x'); s.recv(1); print('answered')\n"
+        "    except TimeoutError: print('lost')\n"
         "    except (OSError, TypeError, ValueError): print('refused')\n"
     )
     result = await bench.run("python3", "-c", script)
@@ -56,11 +60,17 @@ async def _nothing_private_of_the_host_is_there(bench: Bench) -> None:
 
 @check("isolation")
 async def _only_our_own_processes_are_seen(bench: Bench) -> None:
-    result = await bench.shell("cd /proc; ls -d [0-9]* | wc -l; cat /proc/1/environ 2>&1 | wc -c")
+    result = await bench.shell("cd /proc; ls -d [0-9]* | wc -l")
     count = int(result.stdout.split()[0])
     hold(1 < count < 20, f"{count} processes are seen")
-    result = await bench.shell("cat /proc/1/environ >/dev/null 2>&1; echo $?; kill -9 1; echo $?")
-    expect(result.stdout, b"1\n0\n", "reading and killing pid 1")
+    script = "cat /proc/1/environ 2>/dev/null | tr -d '\\0' | wc -c; kill -9 1; echo $?"
+    expect((await bench.shell(script)).stdout, b"0\n0\n", "reading and killing pid 1")
+    script = (
+        "for f in /proc/1/mem /proc/1/fd/*; do (exec 9<>$f) 2>/dev/null && readlink $f; done; true"
+    )
+    for told in (await bench.shell(script)).stdout.split():
+        # Pipes are those of commands, which root inside may look into anyway.
+        hold(told.startswith((b"/dev/null", b"pipe:", b"/proc/1/oom")), f"{told!r} could be opened")
     expect((await bench.shell("echo alive")).stdout, b"alive\n", "after kill -9 1")
 
 
@@ -68,7 +78,8 @@ async def _only_our_own_processes_are_seen(bench: Bench) -> None:
 async def _no_capability_reaches_the_host(bench: Bench) -> None:
     status = (await bench.shell("cat /proc/self/status")).stdout.decode()
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    expect(fields["NoNewPrivs"], "1", "no_new_privs")
+    asked = "import ctypes; print(ctypes.CDLL(None).prctl(39, 0, 0, 0, 0))"  # PR_GET_NO_NEW_PRIVS
+    expect((await bench.run("python3", "-c", asked)).stdout, b"1\n", "no_new_privs")
     expect(fields["Seccomp"], "2", "seccomp mode")
     held = int(fields["CapBnd"], 16)
     # chown 0, dac_override 1, fowner 3, fsetid 4, kill 5, setgid 6, setuid 7, net_bind 10, setfcap 31
