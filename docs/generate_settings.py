@@ -57,6 +57,8 @@ MEANING = {
     "images.debian_mirror": "mirror that recipes are built from; empty: where this host's own apt gets its packages",
     "images.build_network": "network of the steps of a Dockerfile: `none`, or `host` for this host's own, past the proxy",
     "images.build_seconds": "time that one build or import gets",
+    "gvisor.runsc": "gVisor's program; empty: looked for in /usr/local/bin, /usr/bin, /usr/local/sbin, /opt/gvisor",
+    "gvisor.platform": "how it runs guests; empty: the first of systrap, ptrace and kvm that works here",
     "sessions.drain_seconds": "after SIGTERM running calls get so long to end; a second SIGTERM ends them at once",
     "sessions.polls_per_minute": "polls of all environments together; Anthropic's limit is 1,200 reads a minute",
     "sessions.ask_seconds": "so often the brain is asked whether a resting session is over, whose files are then deleted; 0: never",

@@ -31,16 +31,23 @@ from handiwork.brains.conversation import conversation
 from handiwork.brains.holding import Records
 from handiwork.brains.model_settings import keyed_models
 from handiwork.brains.resources import AnthropicMemories, AnthropicSkills
-from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, StagingSettings
+from handiwork.config import (
+    EnvironmentSettings,
+    GvisorSettings,
+    SandboxSettings,
+    Settings,
+    StagingSettings,
+)
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
 from handiwork.model.egress import EgressBinding, EgressGrant
-from handiwork.model.errors import ConfigError, ConflictError
+from handiwork.model.errors import ConfigError, ConflictError, UnsupportedError
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.model.language_model import KeyedModel
 from handiwork.model.policy import AllowRule, Match, Policy, PolicyLayer
 from handiwork.observe.metrics import Metrics
+from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
 from handiwork.sandboxes.microvm.probe import Examined, examine
@@ -85,6 +92,13 @@ from handiwork.tools.toolset import check_timeouts, stock
 KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 21, 24, 27, 31)
 """chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_admin
 (mounts, id maps), sys_resource (limits), mknod, setfcap (the launcher's map of inside root)."""
+
+GVISOR_IDS = (1 << 29) + (1 << 24)
+"""How far the host ids of the gvisor tier lie above those of the namespace tier: those of the microvm
+tier lie between, one for each machine."""
+
+TIER_NEEDS = {"gvisor": ", or install runsc (Debian's package of that name) or set gvisor.runsc"}
+"""What to do where a tier is missing."""
 
 NEEDED = ("userns", "pidns", "overlay", "nftables", "seccomp")
 """Findings of the probe without which no sandbox of the namespace tier starts."""
@@ -402,6 +416,51 @@ async def examine_microvm(settings: Settings) -> Examined:
         remove_tree(directory)
 
 
+def make_gvisor_driver(
+    directory: Path,
+    settings: GvisorSettings,
+    *,
+    clock: Callable[[], datetime],
+    first_id: int = SandboxSettings().first_id,
+    images: Images | None = None,
+) -> NamespaceDriver | None:
+    """Return the gvisor driver on a directory, None where there is no runsc.
+
+    Its ids begin where the first 8,192 sandboxes of the namespace tier end.
+    """
+    runsc = find_runsc(settings.runsc)
+    if runsc is None:
+        return None
+    return NamespaceDriver(
+        directory,
+        GUEST_AGENT,
+        clock=clock,
+        first_id=first_id + GVISOR_IDS,
+        images=images,
+        inside=Gvisor(runsc, settings.platform),
+    )
+
+
+def _checked_namespace(directory: Path, settings: Settings) -> NamespaceDriver:
+    return make_driver(directory, clock=now, first_id=settings.sandbox.first_id)
+
+
+def _checked_gvisor(directory: Path, settings: Settings) -> NamespaceDriver:
+    driver = make_gvisor_driver(
+        directory, settings.gvisor, clock=now, first_id=settings.sandbox.first_id
+    )
+    if driver is None:
+        raise UnsupportedError("there is no runsc: install Debian's runsc, or set gvisor.runsc")
+    return driver
+
+
+TIER_DRIVERS: Mapping[str, Callable[[Path, Settings], Driver]] = {
+    "namespace": _checked_namespace,
+    "gvisor": _checked_gvisor,
+}
+"""How `doctor` and `selfcheck` make a tier's driver on a directory; UnsupportedError says why not."""
+
+
 async def _drivers(
     settings: Settings,
     layout: Layout,
@@ -414,6 +473,15 @@ async def _drivers(
         layout.sandboxes, clock=now, first_id=settings.sandbox.first_id, images=images
     )
     drivers[namespace.tier] = namespace
+    gvisor = make_gvisor_driver(
+        layout.sandboxes / "gvisor",
+        settings.gvisor,
+        clock=now,
+        first_id=settings.sandbox.first_id,
+        images=images,
+    )
+    if gvisor is not None:
+        drivers[gvisor.tier] = gvisor
     wanted = {settings.sandbox.tier, *(one.tier for one, _ in environments)}
     reasons = ""
     if MicrovmDriver.tier in wanted:
@@ -426,7 +494,7 @@ async def _drivers(
     for tier in sorted(wanted - drivers.keys()):
         raise ConfigError(
             f"the tier {tier!r} is not available here; use one of {', '.join(sorted(drivers))}"
-            f"{reasons if tier == MicrovmDriver.tier else ''}"
+            f"{reasons if tier == MicrovmDriver.tier else TIER_NEEDS.get(tier, '')}"
         )
     return drivers
 

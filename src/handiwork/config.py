@@ -105,6 +105,16 @@ class ImageSettings(Section, frozen=True, kw_only=True):
     build_seconds: float = 3600.0
 
 
+class GvisorSettings(Section, frozen=True, kw_only=True):
+    """The gvisor tier. `runsc` empty: it is looked for in the usual places.
+
+    `platform` empty: the first of systrap, ptrace and kvm that runs a sandbox here.
+    """
+
+    runsc: str = ""
+    platform: Literal["", "systrap", "ptrace", "kvm"] = ""
+
+
 class SessionSettings(Section, frozen=True, kw_only=True):
     """How sessions are served. An idle session sleeps after `idle_seconds`.
 
@@ -201,6 +211,7 @@ class Settings(Section, frozen=True, kw_only=True):
     environments: tuple[EnvironmentSettings, ...] = ()
     sandbox: SandboxSettings = msgspec.field(default_factory=SandboxSettings)
     images: ImageSettings = msgspec.field(default_factory=ImageSettings)
+    gvisor: GvisorSettings = msgspec.field(default_factory=GvisorSettings)
     sessions: SessionSettings = msgspec.field(default_factory=SessionSettings)
     tools: ToolSettings = msgspec.field(default_factory=ToolSettings)
     staging: StagingSettings = msgspec.field(default_factory=StagingSettings)

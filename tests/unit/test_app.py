@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 
 from handiwork import app
-from handiwork.config import EnvironmentSettings, SandboxSettings, Settings, WebhookSettings
+from handiwork.config import (
+    EnvironmentSettings,
+    GvisorSettings,
+    SandboxSettings,
+    Settings,
+    WebhookSettings,
+)
 from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
 from handiwork.model.session import Session, SessionState
 from handiwork.sandboxes.images.store import Images
@@ -23,6 +29,8 @@ from handiwork.sandboxes.microvm.probe import Examined
 from handiwork.sandboxes.probe import Finding
 from handiwork.store.layout import Layout
 from handiwork.testing.store import MemoryStore
+
+NO_GVISOR = GvisorSettings(runsc="/no/runsc")
 
 
 @pytest.fixture
@@ -72,10 +80,12 @@ def no_machines(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_tier_that_is_not_here_stops_the_start(where: str, layout: Layout) -> None:
     sandbox = SandboxSettings(tier="gvisor" if where == "sandbox" else "namespace")
     served = [(environment(Path("key"), tier="microvm"), "k")] if where == "environments" else []
-    reason = "; no QEMU: get it" if where == "environments" else "$"
+    reason = "; no QEMU: get it" if where == "environments" else ", or install runsc"
+    settings = Settings(sandbox=sandbox, gvisor=NO_GVISOR)
     with pytest.raises(ConfigError, match=f"is not available here; use one of namespace{reason}"):
-        await app._drivers(Settings(sandbox=sandbox), layout, Images(layout.images), served)
-    assert list(await app._drivers(Settings(), layout, Images(layout.images), [])) == ["namespace"]
+        await app._drivers(settings, layout, Images(layout.images), served)
+    settings = Settings(gvisor=NO_GVISOR)
+    assert list(await app._drivers(settings, layout, Images(layout.images), [])) == ["namespace"]
 
 
 async def test_machines_are_a_tier_where_they_were_proven(
@@ -86,11 +96,21 @@ async def test_machines_are_a_tier_where_they_were_proven(
         return Examined(finding=Finding(name="microvm", ok=True, detail="boots"), setup=setup)
 
     monkeypatch.setattr(app, "examine_microvm", examine)
-    settings = Settings(sandbox=SandboxSettings(tier="microvm"))
+    settings = Settings(sandbox=SandboxSettings(tier="microvm"), gvisor=NO_GVISOR)
     assert list(await app._drivers(settings, layout, Images(layout.images), [])) == [
         "namespace",
         "microvm",
     ]
+
+
+async def test_gvisor_is_there_where_runsc_is(layout: Layout, tmp_path: Path) -> None:
+    runsc = tmp_path / "runsc"
+    runsc.touch()
+    settings = Settings(
+        sandbox=SandboxSettings(tier="gvisor"), gvisor=GvisorSettings(runsc=str(runsc))
+    )
+    drivers = await app._drivers(settings, layout, Images(layout.images), [])
+    assert list(drivers) == ["namespace", "gvisor"]
 
 
 @pytest.mark.parametrize("name", app.NEEDED)

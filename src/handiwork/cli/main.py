@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from handiwork.cli import agent, audit, image, model, policy, sandbox, secret, session, webhook
+from handiwork.cli import (
+    agent,
+    audit,
+    image,
+    model,
+    policy,
+    sandbox,
+    secret,
+    selfcheck,
+    session,
+    webhook,
+)
 from handiwork.cli.demo.command import demo
 from handiwork.cli.doctor import doctor
 from handiwork.cli.init import init
@@ -35,6 +46,7 @@ app.command("status")(status)
 app.command("demo")(demo)
 app.command("run")(run_task)
 app.command("doctor")(doctor)
+app.command("selfcheck")(selfcheck.verb)
 
 
 @app.callback()

@@ -1,0 +1,67 @@
+"""What selfcheck tells and how it ends; the suite itself runs in tests/contract."""
+
+import json
+
+import pytest
+
+from handiwork import app
+from handiwork.cli.selfcheck import TierReport
+from handiwork.model.errors import UnsupportedError
+from handiwork.sandboxes.selfcheck import Check
+from handiwork.testing.sandbox import FakeDriver
+
+PASSED = Check(name="exec", area="command", ok=True)
+FAILED = Check(name="network", area="isolation", ok=False, detail="eth0 is there")
+
+
+@pytest.fixture
+def drivers(monkeypatch: pytest.MonkeyPatch):
+    def absent(_directory, _settings):
+        raise UnsupportedError("no runsc: install it")
+
+    makers = {"namespace": lambda _directory, _settings: FakeDriver(), "gvisor": absent}
+    monkeypatch.setattr(app, "TIER_DRIVERS", makers)
+
+
+@pytest.fixture
+def suite(monkeypatch: pytest.MonkeyPatch):
+    def give(*checks: Check) -> None:
+        async def made(_driver):
+            for check in checks:
+                yield check
+
+        monkeypatch.setattr("handiwork.cli.selfcheck.selfcheck", made)
+
+    return give
+
+
+def test_no_check_is_no_proof() -> None:
+    assert [TierReport(tier="x", checks=c).passed for c in ([], [PASSED], [PASSED, FAILED])] == [
+        *(False, True, False)
+    ]
+
+
+def test_all_that_holds_is_told(drivers, suite, handiwork) -> None:
+    suite(PASSED)
+    told = handiwork("selfcheck")
+    assert told.code == 0
+    assert told.out.splitlines() == ["✓ command   exec", "namespace tier: 1 of 1 checks passed"]
+
+
+def test_what_does_not_hold_fails(drivers, suite, handiwork) -> None:
+    suite(PASSED, FAILED)
+    told = handiwork("selfcheck", "--json")
+    assert told.code == 1
+    (report,) = json.loads(told.out)
+    assert [check["ok"] for check in report["checks"]] == [True, False]
+
+
+def test_a_tier_that_is_not_here_fails_with_the_reason(drivers, suite, handiwork) -> None:
+    suite(PASSED)
+    told = handiwork("selfcheck", "--tier", "all")
+    assert told.code == 1
+    assert "gvisor tier: no runsc: install it" in told.out
+
+
+def test_what_is_no_tier_is_refused(drivers, handiwork) -> None:
+    assert handiwork("selfcheck", "--tier", "chroot").code == 2
