@@ -39,6 +39,7 @@ MEANING = {
     "environments.tier": "tier of its sandboxes: namespace, gvisor, microvm or isolate",
     "environments.policy": "name of the policy of all its sessions; empty: only an agent's own can permit anything",
     "sandbox.tier": "tier of sandboxes made by hand",
+    "sandbox.minimum_tier": "no weaker tier is served, whoever asks: gvisor, then microvm; empty: any",
     "sandbox.image": "root file system; `host`: this machine's /usr, read-only",
     "sandbox.policy": "name of the policy of sandboxes made by hand; empty: nothing leaves",
     "sandbox.first_id": "as root: first of the host ids for sandboxes, 65,536 for each",

@@ -13,7 +13,7 @@ import msgspec
 
 from handiwork.model.errors import ConfigError
 from handiwork.model.language_model import ModelSettings
-from handiwork.model.sandbox import TIERS, Limits
+from handiwork.model.sandbox import TIERS, Limits, is_weaker
 
 PREFIX = "HANDIWORK_"
 
@@ -81,9 +81,13 @@ class MicrovmSettings(Section, frozen=True, kw_only=True):
 
 
 class SandboxSettings(Section, frozen=True, kw_only=True):
-    """What sandboxes get. `first_id` starts the host ids of root mode, 65,536 for each sandbox."""
+    """What sandboxes get. A tier weaker than `minimum_tier` is refused, whoever asks for it.
+
+    `first_id` starts the host ids of root mode, 65,536 for each sandbox.
+    """
 
     tier: str = "namespace"
+    minimum_tier: str = ""
     image: str = "host"
     policy: str = ""
     first_id: int = 1 << 30
@@ -275,7 +279,10 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
-def _checked(settings: Settings, where: str) -> Settings:
+def _check_tiers(settings: Settings, where: str) -> None:
+    minimum = settings.sandbox.minimum_tier
+    if minimum and minimum not in TIERS:
+        raise ConfigError(f"{where}: sandbox.minimum_tier = {minimum!r} is no tier")
     for key, tier in [
         ("sandbox.tier", settings.sandbox.tier),
         *((f"environments[{e.id}].tier", e.tier) for e in settings.environments),
@@ -284,6 +291,14 @@ def _checked(settings: Settings, where: str) -> Settings:
             raise ConfigError(
                 f"{where}: {key} = {tier!r} is no tier; use one of {', '.join(TIERS)}"
             )
+        if is_weaker(tier, minimum):
+            raise ConfigError(
+                f"{where}: {key} = {tier!r} is weaker than sandbox.minimum_tier = {minimum!r}"
+            )
+
+
+def _checked(settings: Settings, where: str) -> Settings:
+    _check_tiers(settings, where)
     ids = [one.id for one in settings.environments]
     if twice := sorted({one for one in ids if ids.count(one) > 1}):
         # The policy of one of them would hold for both.

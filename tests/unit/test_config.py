@@ -40,6 +40,8 @@ def test_a_top_level_variable(tmp_path: Path) -> None:
         ("[api]\nprot = 1\n", "prot"),
         ("nonsense = 1\n", "nonsense"),
         ("[sandbox]\ntier = 'docker'\n", "namespace, gvisor"),
+        ("[sandbox]\nminimum_tier = 'docker'\n", "minimum_tier = 'docker' is no tier"),
+        ("[sandbox]\nminimum_tier = 'gvisor'\n", "sandbox.tier = 'namespace' is weaker than"),
         ("[api\n", "not valid TOML"),
         ("[api]\nport = 70000\n", "70000"),
         ("[log]\nlevel = 'loud'\n", "loud"),

@@ -14,6 +14,15 @@ TIERS = ("namespace", "gvisor", "microvm", "isolate")
 """Every tier by name; which of them work on a host is for `doctor` to prove."""
 
 
+_STRENGTH = {"isolate": 0, "namespace": 0, "gvisor": 1, "microvm": 2}
+"""By what stands between a guest and the host's kernel: filters; another kernel; a machine."""
+
+
+def is_weaker(tier: str, minimum: str) -> bool:
+    """Say whether a tier is weaker than the one that is the least allowed; "" allows every tier."""
+    return bool(minimum) and _STRENGTH[tier] < _STRENGTH[minimum]
+
+
 class SandboxState(enum.Enum):
     """`STARTING` and `RUNNING` have processes; `SLEEPING` has only files; `GONE` has nothing."""
 

@@ -21,6 +21,7 @@ from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.errors import (
     ConflictError,
     HandiworkError,
+    PolicyDeniedError,
     SandboxUnavailableError,
     UnsupportedError,
 )
@@ -31,6 +32,7 @@ from handiwork.model.sandbox import (
     SandboxRecord,
     SandboxSpec,
     SandboxState,
+    is_weaker,
 )
 from handiwork.observe import log
 from handiwork.sandboxes.protocol import Driver, Sandbox
@@ -283,6 +285,8 @@ class LiveSandboxes:
         driver = self._driver(record)
         self.expect_no_more(record.session_id)
         if self._places <= 0:
+        driver = self._allowed_driver(record)
+        if self.free <= 0:
             raise SandboxUnavailableError(
                 f"{self._settings.max_sandboxes} sandboxes run already; close or sleep one"
             )
@@ -372,6 +376,16 @@ class LiveSandboxes:
         )
         await self._store.sandboxes.save(saved)
         return saved
+
+    def _allowed_driver(self, record: SandboxRecord) -> Driver:
+        """Return the driver of a tier that is strong enough; PolicyDeniedError says why not."""
+        minimum = self._settings.minimum_tier
+        if is_weaker(record.tier, minimum):
+            raise PolicyDeniedError(
+                f"the tier {record.tier!r} is weaker than sandbox.minimum_tier = {minimum!r}",
+                rule_id="sandbox.minimum_tier",
+            )
+        return self._driver(record)
 
     def _driver(self, record: SandboxRecord) -> Driver:
         driver = self._drivers.get(record.tier)

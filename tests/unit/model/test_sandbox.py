@@ -1,9 +1,9 @@
-"""Sizes of sandboxes: by a name or exact, not both."""
+"""Sizes of sandboxes: by a name or exact, not both; which tier is weaker than which."""
 
 import pytest
 
 from handiwork.model.errors import ConfigError
-from handiwork.model.sandbox import SIZES, Limits, limits_of
+from handiwork.model.sandbox import SIZES, TIERS, Limits, is_weaker, limits_of
 
 
 def test_a_size_an_exact_one_or_none() -> None:
@@ -35,3 +35,16 @@ def test_what_cannot_be_is_told(size: str, exact: Limits | None, said: str) -> N
 
 def test_sizes_are_frozen_limits() -> None:
     assert set(SIZES) == {"small", "standard", "large"}
+
+
+@pytest.mark.parametrize(
+    ("minimum", "weaker"),
+    [
+        ("", set()),
+        ("namespace", set()),
+        ("gvisor", {"namespace", "isolate"}),
+        ("microvm", {"namespace", "isolate", "gvisor"}),
+    ],
+)
+def test_order(minimum: str, weaker: set[str]) -> None:
+    assert {tier for tier in TIERS if is_weaker(tier, minimum)} == weaker

@@ -11,6 +11,7 @@ from handiwork.model.errors import (
     ConfigError,
     ConflictError,
     NotFoundError,
+    PolicyDeniedError,
     SandboxUnavailableError,
     UnsupportedError,
 )
@@ -122,6 +123,21 @@ async def test_the_machine_has_room_for_so_many(world: World) -> None:
             await world.sandboxes.create(SandboxRequest())
         await world.sandboxes.sleep(made[0].id)
         await world.sandboxes.create(SandboxRequest())
+
+
+@pytest.mark.parametrize("asked", ["namespace", "isolate", ""])
+async def test_no_weaker_tier_is_served_whoever_asks(world: World, asked: str) -> None:
+    world.settings = msgspec.structs.replace(
+        world.settings,
+        sandbox=msgspec.structs.replace(world.settings.sandbox, minimum_tier="gvisor"),
+    )
+    async with world:
+        with pytest.raises(PolicyDeniedError, match="is weaker than sandbox") as told:
+            await world.sandboxes.create(SandboxRequest(tier=asked))
+        assert told.value.rule_id == "sandbox.minimum_tier"
+        (record,) = await world.store.sandboxes.list()
+        assert record.state is SandboxState.FAILED
+        assert world.driver.specs == []
 
 
 async def test_one_that_dies_sleeps_with_the_reason(world: World) -> None:
