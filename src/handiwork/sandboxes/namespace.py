@@ -35,7 +35,7 @@ from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.inside import Inside
+from handiwork.sandboxes.protocol import Inside
 from handiwork.sandboxes.states import Meta, States
 from handiwork.sandboxes.trees import remove_tree
 

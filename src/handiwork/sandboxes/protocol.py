@@ -4,8 +4,9 @@
 raises UnsupportedError by name.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Literal, Protocol
 
 from handiwork.model.sandbox import (
@@ -164,4 +165,32 @@ class Driver(Protocol):
 
     async def leftovers(self) -> list[str]:
         """Return the ids of sandboxes that have state on this host, running or not."""
+        ...
+
+
+class Inside(Protocol):
+    """What the namespace launcher runs in place of the agent alone: a kernel, which makes a tier."""
+
+    @property
+    def tier(self) -> str:
+        """One of `model.sandbox.TIERS`."""
+        ...
+
+    async def ready(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Prove once that it works, where `attempt` makes and ends a sandbox; else UnsupportedError."""
+        ...
+
+    def launch_options(self, spec: SandboxSpec, state: Path, *, ranged: bool) -> list[str]:
+        """Return what the launcher is told besides; may write files into the state's directory.
+
+        `ranged`: the sandbox has 65,536 ids, else one.
+        """
+        ...
+
+    def around(self, limits: Limits) -> Limits:
+        """Return the limits for the control group around sandbox and kernel together."""
+        ...
+
+    def protections(self) -> Mapping[str, bool]:
+        """Return what holds besides, or does not here, by name."""
         ...
