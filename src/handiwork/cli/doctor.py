@@ -11,6 +11,8 @@ import typer
 
 from handiwork.cli.output import EXIT_FAILED, marked, say, show
 from handiwork.config import Settings
+from handiwork.model.errors import HandiworkError
+from handiwork.model.sandbox import ExecRequest, SandboxSpec
 from handiwork.sandboxes.probe import Finding, probe
 from handiwork.sandboxes.selfcheck import Check, selfcheck
 from handiwork.sandboxes.trees import remove_tree
@@ -45,7 +47,7 @@ def doctor(
 
 async def _examine(settings: Settings) -> Report:
     # Imported here: loading every adapter takes longer than most verbs do.
-    from handiwork.app import GUEST_AGENT, examine_microvm, make_driver, now
+    from handiwork.app import GUEST_AGENT, TIER_DRIVERS, examine_microvm, make_driver, now
 
     findings = await probe(GUEST_AGENT)
     directory = Path(tempfile.mkdtemp(prefix="handiwork-doctor-"))
@@ -54,12 +56,33 @@ async def _examine(settings: Settings) -> Report:
         # A host that lacks what every sandbox needs fails the first check; the rest would repeat it.
         broken = any(not f.ok and f.name in {"userns", "pidns", "overlay"} for f in findings)
         checks = [] if broken else [check async for check in selfcheck(driver)]
-        tiers = [(await examine_microvm(settings)).finding]
+        tiers = [await hello(tier, settings) for tier in TIER_DRIVERS if tier != driver.tier]
+        tiers.append((await examine_microvm(settings)).finding)
         return Report(
             findings=findings, tiers=tiers, protections=driver.protections(), checks=checks
         )
     finally:
         remove_tree(directory)
+
+
+async def hello(tier: str, settings: Settings) -> Finding:
+    """Make a sandbox of a tier, run one command in it and end it; the finding says why not."""
+    from handiwork.app import TIER_DRIVERS
+
+    directory = Path(tempfile.mkdtemp(prefix="handiwork-doctor-"))
+    spec = SandboxSpec(id="sbx_doctorhello")
+    try:
+        driver = TIER_DRIVERS[tier](directory, settings)
+        box = await driver.create(spec)
+        try:
+            await box.exec(ExecRequest(argv=("true",), cwd="/"))
+        finally:
+            await driver.destroy(spec.id)
+    except HandiworkError as error:
+        return Finding(name=tier, ok=False, detail=str(error))
+    finally:
+        await asyncio.to_thread(remove_tree, directory)
+    return Finding(name=tier, ok=True, detail="runs a sandbox; `handiwork selfcheck` proves more")
 
 
 def _print(report: Report) -> None:

@@ -4,10 +4,14 @@ import json
 
 import pytest
 
+from handiwork import app
 from handiwork.cli import doctor
 from handiwork.cli.doctor import Report
+from handiwork.config import Settings
+from handiwork.model.errors import UnsupportedError
 from handiwork.sandboxes.probe import Finding
 from handiwork.sandboxes.selfcheck import Check
+from handiwork.testing.sandbox import FakeDriver
 
 WORKS = Finding(name="userns", ok=True, detail="works")
 LACKS = Finding(name="idmap", ok=False, detail="[no] such call", fix="use Linux 5.19 or later")
@@ -60,3 +64,16 @@ def test_what_programs_read(found, handiwork) -> None:
     (told,) = json.loads(handiwork("doctor", "--json").out)
     assert told["protections"] == {"seccomp": True, "cgroups": False}
     assert told["checks"][0]["name"] == "exec"
+
+
+async def test_a_tier_says_hello_or_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_directory, _settings):
+        raise UnsupportedError("no runsc: install it")
+
+    def fake(_directory, _settings):
+        return FakeDriver()
+
+    monkeypatch.setattr(app, "TIER_DRIVERS", {"namespace": fake, "gvisor": absent})
+    told = [await doctor.hello(tier, Settings()) for tier in ("namespace", "gvisor")]
+    assert [(one.name, one.ok) for one in told] == [("namespace", True), ("gvisor", False)]
+    assert told[1].detail == "no runsc: install it"
