@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,30 +30,19 @@ from handiwork.brains.conversation import conversation
 from handiwork.brains.holding import Records
 from handiwork.brains.model_settings import keyed_models
 from handiwork.brains.resources import AnthropicMemories, AnthropicSkills
-from handiwork.config import (
-    EnvironmentSettings,
-    GvisorSettings,
-    SandboxSettings,
-    Settings,
-    StagingSettings,
-)
+from handiwork.config import EnvironmentSettings, Settings, StagingSettings
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
 from handiwork.model.egress import EgressBinding, EgressGrant
-from handiwork.model.errors import ConfigError, ConflictError, UnsupportedError
+from handiwork.model.errors import ConfigError, ConflictError
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.model.language_model import KeyedModel
 from handiwork.model.policy import AllowRule, Match, Policy, PolicyLayer
 from handiwork.observe.metrics import Metrics
-from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
-from handiwork.sandboxes.microvm.probe import Examined, examine
-from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.probe import probe
 from handiwork.sandboxes.protocol import Driver
-from handiwork.sandboxes.trees import remove_tree
 from handiwork.sessions.agents import adopt_agents
 from handiwork.sessions.attachments import Sources
 from handiwork.sessions.audit import AuditIndex
@@ -87,18 +75,12 @@ from handiwork.supervisor import (
     kept,
     tasks,
 )
+from handiwork.tiers import GUEST_AGENT, tier_drivers
 from handiwork.tools.toolset import check_timeouts, stock
 
 KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 21, 24, 27, 31)
 """chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_admin
 (mounts, id maps), sys_resource (limits), mknod, setfcap (the launcher's map of inside root)."""
-
-GVISOR_IDS = (1 << 29) + (1 << 24)
-"""How far the host ids of the gvisor tier lie above those of the namespace tier: those of the microvm
-tier lie between, one for each machine."""
-
-TIER_NEEDS = {"gvisor": ", or install runsc (Debian's package of that name) or set gvisor.runsc"}
-"""What to do where a tier is missing."""
 
 NEEDED = ("userns", "pidns", "overlay", "nftables", "seccomp")
 """Findings of the probe without which no sandbox of the namespace tier starts."""
@@ -116,8 +98,6 @@ CALLBACKS_GRANT = EgressGrant(
     )
 )
 """Webhooks go to whatever public host an endpoint names; the proxy refuses every other address."""
-
-GUEST_AGENT = Path(__file__).with_name("guest_agent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +171,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         keys = await local_keys(store) if settings.local_brain.enabled else None
         environments = await environments_with_keys(settings, keys, store)
         images = Images(layout.images)
-        drivers = await _drivers(settings, layout, images, environments)
+        tiers = [one.tier for one, _ in environments]
+        drivers = await tier_drivers(settings, layout, images, tiers, clock=now)
         models = await _models(settings, store)
         parts = _Parts(settings, layout, ports, store, keys, environments, images, drivers, models)
         yield await _start(parts, stack)
@@ -388,115 +369,6 @@ async def _webhook_keys(settings: Settings, store: Store) -> tuple[bytes, ...]:
         where = f"webhooks.key_files {name}"
         texts.append((read_private(Path(name), where), where))
     return keys_of(texts)
-
-
-def make_driver(
-    directory: Path,
-    *,
-    clock: Callable[[], datetime],
-    first_id: int = SandboxSettings().first_id,
-    images: Images | None = None,
-) -> NamespaceDriver:
-    """Return the namespace driver on a directory; `doctor` and the benchmarks use it alone."""
-    return NamespaceDriver(directory, GUEST_AGENT, clock=clock, first_id=first_id, images=images)
-
-
-async def examine_microvm(settings: Settings) -> Examined:
-    """Prove whether machines run here as the settings say; `doctor` and the start ask it."""
-    asked = Setup(
-        acceleration=settings.sandbox.microvm.acceleration,
-        kind="pc",
-        kernel_dir=Path(settings.sandbox.microvm.kernel_dir),
-        first_id=settings.sandbox.microvm.first_id if process.is_root() else 0,
-    )
-    directory = Path(tempfile.mkdtemp(prefix="handiwork-microvm-"))
-    try:
-        return await examine(GUEST_AGENT, asked, directory, clock=now)
-    finally:
-        remove_tree(directory)
-
-
-def make_gvisor_driver(
-    directory: Path,
-    settings: GvisorSettings,
-    *,
-    clock: Callable[[], datetime],
-    first_id: int = SandboxSettings().first_id,
-    images: Images | None = None,
-) -> NamespaceDriver | None:
-    """Return the gvisor driver on a directory, None where there is no runsc.
-
-    Its ids begin where the first 8,192 sandboxes of the namespace tier end.
-    """
-    runsc = find_runsc(settings.runsc)
-    if runsc is None:
-        return None
-    return NamespaceDriver(
-        directory,
-        GUEST_AGENT,
-        clock=clock,
-        first_id=first_id + GVISOR_IDS,
-        images=images,
-        inside=Gvisor(runsc, settings.platform),
-    )
-
-
-def _checked_namespace(directory: Path, settings: Settings) -> NamespaceDriver:
-    return make_driver(directory, clock=now, first_id=settings.sandbox.first_id)
-
-
-def _checked_gvisor(directory: Path, settings: Settings) -> NamespaceDriver:
-    driver = make_gvisor_driver(
-        directory, settings.gvisor, clock=now, first_id=settings.sandbox.first_id
-    )
-    if driver is None:
-        raise UnsupportedError("there is no runsc: install Debian's runsc, or set gvisor.runsc")
-    return driver
-
-
-TIER_DRIVERS: Mapping[str, Callable[[Path, Settings], Driver]] = {
-    "namespace": _checked_namespace,
-    "gvisor": _checked_gvisor,
-}
-"""How `doctor` and `selfcheck` make a tier's driver on a directory; UnsupportedError says why not."""
-
-
-async def _drivers(
-    settings: Settings,
-    layout: Layout,
-    images: Images,
-    environments: Sequence[tuple[EnvironmentSettings, str]],
-) -> Mapping[str, Driver]:
-    """Return the tiers of this host; every tier that a setting names must be among them."""
-    drivers: dict[str, Driver] = {}
-    namespace = make_driver(
-        layout.sandboxes, clock=now, first_id=settings.sandbox.first_id, images=images
-    )
-    drivers[namespace.tier] = namespace
-    gvisor = make_gvisor_driver(
-        layout.sandboxes / "gvisor",
-        settings.gvisor,
-        clock=now,
-        first_id=settings.sandbox.first_id,
-        images=images,
-    )
-    if gvisor is not None:
-        drivers[gvisor.tier] = gvisor
-    wanted = {settings.sandbox.tier, *(one.tier for one, _ in environments)}
-    reasons = ""
-    if MicrovmDriver.tier in wanted:
-        found = await examine_microvm(settings)
-        reasons = f"; {found.finding.detail}: {found.finding.fix}"
-        if found.setup is not None:
-            drivers[MicrovmDriver.tier] = MicrovmDriver(
-                layout.sandboxes, GUEST_AGENT, images, found.setup, clock=now
-            )
-    for tier in sorted(wanted - drivers.keys()):
-        raise ConfigError(
-            f"the tier {tier!r} is not available here; use one of {', '.join(sorted(drivers))}"
-            f"{reasons if tier == MicrovmDriver.tier else TIER_NEEDS.get(tier, '')}"
-        )
-    return drivers
 
 
 async def _prove_host() -> None:

@@ -14,23 +14,12 @@ from typing import Any
 import pytest
 
 from handiwork import app
-from handiwork.config import (
-    EnvironmentSettings,
-    GvisorSettings,
-    SandboxSettings,
-    Settings,
-    WebhookSettings,
-)
+from handiwork.config import EnvironmentSettings, Settings, WebhookSettings
 from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
 from handiwork.model.session import Session, SessionState
-from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.microvm.driver import Setup
-from handiwork.sandboxes.microvm.probe import Examined
 from handiwork.sandboxes.probe import Finding
 from handiwork.store.layout import Layout
 from handiwork.testing.store import MemoryStore
-
-NO_GVISOR = GvisorSettings(runsc="/no/runsc")
 
 
 @pytest.fixture
@@ -65,52 +54,6 @@ def test_the_admin_key_is_made_once(layout: Layout) -> None:
     ) * 2
     assert stat.S_IMODE(layout.admin_key.stat().st_mode) == 0o600
     assert len(key) > 40
-
-
-@pytest.fixture
-def no_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def examine(_settings: Settings) -> Examined:
-        return Examined(finding=Finding(name="microvm", ok=False, detail="no QEMU", fix="get it"))
-
-    monkeypatch.setattr(app, "examine_microvm", examine)
-
-
-@pytest.mark.parametrize("where", ["sandbox", "environments"])
-@pytest.mark.usefixtures("no_machines")
-async def test_a_tier_that_is_not_here_stops_the_start(where: str, layout: Layout) -> None:
-    sandbox = SandboxSettings(tier="gvisor" if where == "sandbox" else "namespace")
-    served = [(environment(Path("key"), tier="microvm"), "k")] if where == "environments" else []
-    reason = "; no QEMU: get it" if where == "environments" else ", or install runsc"
-    settings = Settings(sandbox=sandbox, gvisor=NO_GVISOR)
-    with pytest.raises(ConfigError, match=f"is not available here; use one of namespace{reason}"):
-        await app._drivers(settings, layout, Images(layout.images), served)
-    settings = Settings(gvisor=NO_GVISOR)
-    assert list(await app._drivers(settings, layout, Images(layout.images), [])) == ["namespace"]
-
-
-async def test_machines_are_a_tier_where_they_were_proven(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def examine(_settings: Settings) -> Examined:
-        setup = Setup(acceleration="tcg", kind="pc")
-        return Examined(finding=Finding(name="microvm", ok=True, detail="boots"), setup=setup)
-
-    monkeypatch.setattr(app, "examine_microvm", examine)
-    settings = Settings(sandbox=SandboxSettings(tier="microvm"), gvisor=NO_GVISOR)
-    assert list(await app._drivers(settings, layout, Images(layout.images), [])) == [
-        "namespace",
-        "microvm",
-    ]
-
-
-async def test_gvisor_is_there_where_runsc_is(layout: Layout, tmp_path: Path) -> None:
-    runsc = tmp_path / "runsc"
-    runsc.touch()
-    settings = Settings(
-        sandbox=SandboxSettings(tier="gvisor"), gvisor=GvisorSettings(runsc=str(runsc))
-    )
-    drivers = await app._drivers(settings, layout, Images(layout.images), [])
-    assert list(drivers) == ["namespace", "gvisor"]
 
 
 @pytest.mark.parametrize("name", app.NEEDED)

@@ -47,7 +47,8 @@ def doctor(
 
 async def _examine(settings: Settings) -> Report:
     # Imported here: loading every adapter takes longer than most verbs do.
-    from handiwork.app import GUEST_AGENT, TIER_DRIVERS, examine_microvm, make_driver, now
+    from handiwork.app import now
+    from handiwork.tiers import GUEST_AGENT, TIER_DRIVERS, examine_microvm, make_driver
 
     findings = await probe(GUEST_AGENT)
     directory = Path(tempfile.mkdtemp(prefix="handiwork-doctor-"))
@@ -57,7 +58,7 @@ async def _examine(settings: Settings) -> Report:
         broken = any(not f.ok and f.name in {"userns", "pidns", "overlay"} for f in findings)
         checks = [] if broken else [check async for check in selfcheck(driver)]
         tiers = [await hello(tier, settings) for tier in TIER_DRIVERS if tier != driver.tier]
-        tiers.append((await examine_microvm(settings)).finding)
+        tiers.append((await examine_microvm(settings, clock=now)).finding)
         return Report(
             findings=findings, tiers=tiers, protections=driver.protections(), checks=checks
         )
@@ -67,12 +68,13 @@ async def _examine(settings: Settings) -> Report:
 
 async def hello(tier: str, settings: Settings) -> Finding:
     """Make a sandbox of a tier, run one command in it and end it; the finding says why not."""
-    from handiwork.app import TIER_DRIVERS
+    from handiwork.app import now
+    from handiwork.tiers import TIER_DRIVERS
 
     directory = Path(tempfile.mkdtemp(prefix="handiwork-doctor-"))
     spec = SandboxSpec(id="sbx_doctorhello")
     try:
-        driver = TIER_DRIVERS[tier](directory, settings)
+        driver = TIER_DRIVERS[tier](directory, settings, now)
         box = await driver.create(spec)
         try:
             await box.exec(ExecRequest(argv=("true",), cwd="/"))

@@ -18,6 +18,7 @@ from handiwork.sandboxes.selfcheck import Check, selfcheck
 from handiwork.sandboxes.trees import remove_tree
 
 ALL = "all"
+UNMADE = "no checks are made of it here; `handiwork doctor` tells whether it runs a sandbox"
 
 
 class TierReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ def verb(
 
 def _tiers(asked: str) -> Sequence[str]:
     # Imported here: loading every adapter takes longer than most verbs do.
-    from handiwork.app import TIER_DRIVERS
+    from handiwork.tiers import TIER_DRIVERS
 
     if asked == ALL:
         return tuple(TIER_DRIVERS)
@@ -68,14 +69,15 @@ async def _check_all(tiers: Sequence[str], settings: Settings) -> list[TierRepor
 
 
 async def _check(tier: str, settings: Settings) -> TierReport:
-    from handiwork.app import TIER_DRIVERS
+    from handiwork.app import now
+    from handiwork.tiers import TIER_DRIVERS
 
     make = TIER_DRIVERS.get(tier)
     if make is None:
-        return TierReport(tier=tier, missing="this version has no such tier")
+        return TierReport(tier=tier, missing=UNMADE)
     directory = Path(tempfile.mkdtemp(prefix="handiwork-selfcheck-"))
     try:
-        driver = make(directory, settings)
+        driver = make(directory, settings, now)
         return TierReport(tier=tier, checks=[check async for check in selfcheck(driver)])
     except HandiworkError as error:
         return TierReport(tier=tier, missing=str(error))

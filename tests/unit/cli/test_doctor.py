@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from handiwork import app
+from handiwork import tiers
 from handiwork.cli import doctor
 from handiwork.cli.doctor import Report
 from handiwork.config import Settings
@@ -67,13 +67,13 @@ def test_what_programs_read(found, handiwork) -> None:
 
 
 async def test_a_tier_says_hello_or_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(_directory, _settings):
+    def absent(_directory, _settings, _clock):
         raise UnsupportedError("no runsc: install it")
 
-    def fake(_directory, _settings):
+    def fake(_directory, _settings, _clock):
         return FakeDriver()
 
-    monkeypatch.setattr(app, "TIER_DRIVERS", {"namespace": fake, "gvisor": absent})
+    monkeypatch.setattr(tiers, "TIER_DRIVERS", {"namespace": fake, "gvisor": absent})
     told = [await doctor.hello(tier, Settings()) for tier in ("namespace", "gvisor")]
     assert [(one.name, one.ok) for one in told] == [("namespace", True), ("gvisor", False)]
     assert told[1].detail == "no runsc: install it"

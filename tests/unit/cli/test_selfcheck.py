@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from handiwork import app
+from handiwork import tiers
 from handiwork.cli.selfcheck import TierReport
 from handiwork.model.errors import UnsupportedError
 from handiwork.sandboxes.selfcheck import Check
@@ -16,11 +16,11 @@ FAILED = Check(name="network", area="isolation", ok=False, detail="eth0 is there
 
 @pytest.fixture
 def drivers(monkeypatch: pytest.MonkeyPatch):
-    def absent(_directory, _settings):
+    def absent(_directory, _settings, _clock):
         raise UnsupportedError("no runsc: install it")
 
-    makers = {"namespace": lambda _directory, _settings: FakeDriver(), "gvisor": absent}
-    monkeypatch.setattr(app, "TIER_DRIVERS", makers)
+    makers = {"namespace": lambda _directory, _settings, _clock: FakeDriver(), "gvisor": absent}
+    monkeypatch.setattr(tiers, "TIER_DRIVERS", makers)
 
 
 @pytest.fixture

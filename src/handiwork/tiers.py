@@ -1,0 +1,143 @@
+"""The tiers of this host: how each one's driver is made, and what is missing where one is not.
+
+With `app.py` the only file that names concrete adapters.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from handiwork import process
+from handiwork.config import GvisorSettings, SandboxSettings, Settings
+from handiwork.model.errors import ConfigError, UnsupportedError
+from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
+from handiwork.sandboxes.images.store import Images
+from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.probe import Examined, examine
+from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.protocol import Driver
+from handiwork.sandboxes.trees import remove_tree
+from handiwork.store.layout import Layout
+
+Clock = Callable[[], datetime]
+
+GUEST_AGENT = Path(__file__).with_name("guest_agent")
+
+GVISOR_IDS = (1 << 29) + (1 << 24)
+"""How far the host ids of the gvisor tier lie above those of the namespace tier: those of the microvm
+tier lie between, one for each machine."""
+
+TIER_NEEDS = {"gvisor": ", or install runsc (Debian's package of that name) or set gvisor.runsc"}
+"""What to do where a tier is missing."""
+
+
+def make_driver(
+    directory: Path,
+    *,
+    clock: Clock,
+    first_id: int = SandboxSettings().first_id,
+    images: Images | None = None,
+) -> NamespaceDriver:
+    """Return the namespace driver on a directory; `doctor` and the benchmarks use it alone."""
+    return NamespaceDriver(directory, GUEST_AGENT, clock=clock, first_id=first_id, images=images)
+
+
+async def examine_microvm(settings: Settings, *, clock: Clock) -> Examined:
+    """Prove whether machines run here as the settings say; `doctor` and the start ask it."""
+    asked = Setup(
+        acceleration=settings.sandbox.microvm.acceleration,
+        kind="pc",
+        kernel_dir=Path(settings.sandbox.microvm.kernel_dir),
+        first_id=settings.sandbox.microvm.first_id if process.is_root() else 0,
+    )
+    directory = Path(tempfile.mkdtemp(prefix="handiwork-microvm-"))
+    try:
+        return await examine(GUEST_AGENT, asked, directory, clock=clock)
+    finally:
+        remove_tree(directory)
+
+
+def make_gvisor_driver(
+    directory: Path,
+    settings: GvisorSettings,
+    *,
+    clock: Clock,
+    first_id: int = SandboxSettings().first_id,
+    images: Images | None = None,
+) -> NamespaceDriver | None:
+    """Return the gvisor driver on a directory, None where there is no runsc.
+
+    Its ids begin where the first 8,192 sandboxes of the namespace tier end.
+    """
+    runsc = find_runsc(settings.runsc)
+    if runsc is None:
+        return None
+    return NamespaceDriver(
+        directory,
+        GUEST_AGENT,
+        clock=clock,
+        first_id=first_id + GVISOR_IDS,
+        images=images,
+        inside=Gvisor(runsc, settings.platform),
+    )
+
+
+def _checked_namespace(directory: Path, settings: Settings, clock: Clock) -> NamespaceDriver:
+    return make_driver(directory, clock=clock, first_id=settings.sandbox.first_id)
+
+
+def _checked_gvisor(directory: Path, settings: Settings, clock: Clock) -> NamespaceDriver:
+    driver = make_gvisor_driver(
+        directory, settings.gvisor, clock=clock, first_id=settings.sandbox.first_id
+    )
+    if driver is None:
+        raise UnsupportedError("there is no runsc: install Debian's runsc, or set gvisor.runsc")
+    return driver
+
+
+TIER_DRIVERS: Mapping[str, Callable[[Path, Settings, Clock], Driver]] = {
+    "namespace": _checked_namespace,
+    "gvisor": _checked_gvisor,
+}
+"""How `doctor` and `selfcheck` make a tier's driver on a directory; UnsupportedError says why not."""
+
+
+async def tier_drivers(
+    settings: Settings,
+    layout: Layout,
+    images: Images,
+    others: Sequence[str],
+    *,
+    clock: Clock,
+) -> Mapping[str, Driver]:
+    """Return the tiers of this host; that of the settings and the others asked for must be among them."""
+    drivers: dict[str, Driver] = {}
+    namespace = make_driver(
+        layout.sandboxes, clock=clock, first_id=settings.sandbox.first_id, images=images
+    )
+    drivers[namespace.tier] = namespace
+    gvisor = make_gvisor_driver(
+        layout.sandboxes / "gvisor",
+        settings.gvisor,
+        clock=clock,
+        first_id=settings.sandbox.first_id,
+        images=images,
+    )
+    if gvisor is not None:
+        drivers[gvisor.tier] = gvisor
+    wanted = {settings.sandbox.tier, *others}
+    reasons = ""
+    if MicrovmDriver.tier in wanted:
+        found = await examine_microvm(settings, clock=clock)
+        reasons = f"; {found.finding.detail}: {found.finding.fix}"
+        if found.setup is not None:
+            drivers[MicrovmDriver.tier] = MicrovmDriver(
+                layout.sandboxes, GUEST_AGENT, images, found.setup, clock=clock
+            )
+    for tier in sorted(wanted - drivers.keys()):
+        raise ConfigError(
+            f"the tier {tier!r} is not available here; use one of {', '.join(sorted(drivers))}"
+            f"{reasons if tier == MicrovmDriver.tier else TIER_NEEDS.get(tier, '')}"
+        )
+    return drivers
