@@ -20,7 +20,7 @@ async def main(data_dir: Path, agent: Path, tier: str) -> None:
     driver = NamespaceDriver(data_dir, agent, clock=lambda: datetime.now(UTC), inside=inside)
     assert driver.tier == tier
     checks = [
-        {"name": found.name, "ok": found.ok, "detail": found.detail}
+        {"name": found.name, "area": found.area, "ok": found.ok, "detail": found.detail}
         async for found in selfcheck(driver)
     ]
     left = sorted(entry.name for entry in (data_dir / "sandboxes").iterdir())

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
-from handiwork.model.errors import GuestError
+from handiwork.model.errors import GuestError, UnsupportedError
 from handiwork.model.sandbox import ExecRequest, ExecResult, TerminalSize
 from handiwork.sandboxes import frames
 from handiwork.sandboxes.channel import Channel, finish, guest_error
@@ -256,7 +256,15 @@ class GuestSandbox:
             raise GuestError("a terminal takes its input by write()", errno=errno.EINVAL)
         self.check(request)
         process = GuestProcess(self._channel, terminal_frame(request, size, self._env))
-        await process.open(_host_seconds(request))
+        try:
+            await process.open(_host_seconds(request))
+        except GuestError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            raise UnsupportedError(
+                "no terminal controls its processes in this sandbox's kernel: use a newer runsc, or"
+                " run commands without a terminal"
+            ) from error
         return process
 
     @asynccontextmanager

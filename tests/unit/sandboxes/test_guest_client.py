@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from handiwork.model.errors import GuestError, SandboxUnavailableError
+from handiwork.model.errors import GuestError, SandboxUnavailableError, UnsupportedError
 from handiwork.model.sandbox import ExecRequest, TerminalSize
 from handiwork.sandboxes import frames
 from handiwork.sandboxes.guest_client import GuestSandbox
@@ -265,6 +265,19 @@ async def test_an_error_while_frozen_thaws(pair):
     request_id, _ = await agent.next(frames.Cancel)
     assert request_id == answering.result()
     agent.send(request_id, frames.Ok())
+
+
+@pytest.mark.parametrize(("number", "raised"), [(95, UnsupportedError), (5, GuestError)])
+async def test_a_kernel_without_terminals_is_told_by_name(pair, number, raised):
+    channel, agent = pair
+    request = ExecRequest(argv=("sh",), output_limit_bytes=0)
+    opening = asyncio.get_running_loop().create_task(
+        sandbox_of(channel).terminal(request, TerminalSize())
+    )
+    request_id, _ = await agent.next(frames.Terminal)
+    agent.send(request_id, frames.Failed(number, b"terminal"))
+    with pytest.raises(raised):
+        await opening
 
 
 async def test_a_terminal_is_resized_and_typed_into(pair):
