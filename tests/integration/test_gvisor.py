@@ -12,6 +12,7 @@ import pytest
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpec
+from handiwork.sandboxes.disks import READY, can_limit_disks
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.namespace import NamespaceDriver
 
@@ -92,6 +93,36 @@ async def test_what_sockets_show(driver, tmp_path):
         **dict.fromkeys(("raw", "ping", "packet", "vsock"), "refused"),
         **dict.fromkeys(("15001", "15053"), "ConnectionResetError"),
     }
+
+
+WRITER = "(exec 3>/workspace/open; echo held >&3; sleep 3600) >/dev/null 2>&1 & echo done >/workspace/closed"
+
+
+async def test_what_was_written_is_on_the_host_while_frozen(driver):
+    box = await driver.create(SandboxSpec(id="sbx_frozenaaaa"))
+    await box.exec(shell(f"{WRITER}; until [ -s /workspace/open ]; do sleep 0.05; done"))
+    async with box.frozen(), driver.upper(box.id) as upper:
+        found = []
+        for name in ("closed", "open"):
+            file = os.open(f"workspace/{name}", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=upper)
+            found.append(os.read(file, 100))
+            os.close(file)
+    assert found == [b"done\n", b"held\n"]
+
+
+@pytest.mark.skipif(not can_limit_disks(), reason="needs root and loop devices")
+async def test_the_disk_is_bounded_and_none_is_ready_before_the_first(driver, tmp_path):
+    limits = Limits(disk_mib=64)
+    await driver.prepare(limits)
+    assert list((tmp_path / "data/disks").iterdir()) == []
+    box = await driver.create(SandboxSpec(id="sbx_diskaaaaaa", limits=limits))
+    result = await box.exec(shell("head -c 20M /dev/zero >/workspace/a && echo fits"))
+    assert result.stdout == b"fits\n"
+    result = await box.exec(shell("head -c 80M /dev/zero >/workspace/b"))
+    assert b"No space left" in result.stderr
+    await driver.prepare(limits)
+    assert len(list((tmp_path / "data/disks").glob("[0-9]*.img"))) == READY
+    await driver.prepare(None)
 
 
 def holding(path):

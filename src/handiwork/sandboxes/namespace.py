@@ -80,6 +80,7 @@ class NamespaceDriver:
         inside: Inside | None = None,
     ) -> None:
         self._inside = inside
+        self._used = inside is None
         self._agent = guest_agent
         self._clock = clock
         self._ranged = is_root()
@@ -117,8 +118,7 @@ class NamespaceDriver:
     async def create(self, spec: SandboxSpec) -> GuestSandbox:
         """Make a new sandbox."""
         check_env(spec.env)
-        if self._inside:
-            await self._inside.ready(self._attempt)
+        await self._prove()
         image = await self._images.resolve(spec.image)
         async with self._lock(spec.id):
             meta = self._states.make(spec.id, image.digest, self._clock())
@@ -131,8 +131,7 @@ class NamespaceDriver:
     async def restore(self, spec: SandboxSpec) -> GuestSandbox:
         """Wake one from the state that `sleep`, or a crash, left."""
         check_env(spec.env)
-        if self._inside:
-            await self._inside.ready(self._attempt)
+        await self._prove()
         async with self._lock(spec.id):
             running = self._running.get(spec.id)
             if running is not None and running.channel.reason is None:
@@ -181,12 +180,15 @@ class NamespaceDriver:
                 os.close(lent)
 
     async def prepare(self, limits: Limits | None) -> None:
-        """Make ready what the next sandboxes with these limits need: their disks."""
+        """Make ready what the next sandboxes with these limits need: their disks.
+
+        Not before the first of a tier that is here for no more reason than that its program is.
+        """
         if self._disks is None:
             return
         if limits is None:
             self._disks.close()
-        else:
+        elif self._used:
             await self._disks.prepare(limits.disk_mib)
 
     async def leftovers(self) -> list[str]:
@@ -195,6 +197,11 @@ class NamespaceDriver:
 
     def _lock(self, sandbox_id: str) -> asyncio.Lock:
         return self._locks.setdefault(sandbox_id, asyncio.Lock())
+
+    async def _prove(self) -> None:
+        if self._inside:
+            await self._inside.ready(self._attempt)
+        self._used = True
 
     async def _attempt(self) -> None:
         """Make a sandbox that runs one command, and end it; SandboxUnavailableError if that fails."""
