@@ -16,8 +16,16 @@ settings.register_profile(
 settings.load_profile("short")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip by name what needs root where there is none."""
+LONG_SECONDS = 600
+"""What one property may take when it is tried twenty times as often; a hung one still ends."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give properties time in the long profile; skip by name what needs root where there is none."""
+    if config.getoption("--hypothesis-profile") == "long":
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.timeout(LONG_SECONDS))
     if os.geteuid() == 0:
         return
     refused = pytest.mark.skip(reason="needs root")

@@ -282,11 +282,9 @@ class LiveSandboxes:
 
     async def _bring_up(self, record: SandboxRecord, *, fresh: bool) -> None:
         """Policies, way out, sandbox, in this order; a failure closes the way out again."""
-        driver = self._driver(record)
+        driver = self._allowed_driver(record)
         self.expect_no_more(record.session_id)
         if self._places <= 0:
-        driver = self._allowed_driver(record)
-        if self.free <= 0:
             raise SandboxUnavailableError(
                 f"{self._settings.max_sandboxes} sandboxes run already; close or sleep one"
             )
