@@ -213,11 +213,19 @@ static void reap(struct watch *self, uint32_t events)
         child_ended(pid, status, &usage);
 }
 
+/* What our starter ignored, as nohup does hang-ups, would be ignored by every process inside too. */
+static void reset_signals(void)
+{
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+}
+
 static void watch_children(void)
 {
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
+    reset_signals();
     if (sigprocmask(SIG_BLOCK, &child, NULL) || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         fatal("signals");
     int fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);

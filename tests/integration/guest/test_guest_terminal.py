@@ -1,5 +1,6 @@
 """TERMINAL: what it is to a guest, and what a guest can do to it."""
 
+import signal
 import struct
 
 import pytest
@@ -73,6 +74,16 @@ def test_its_end_hangs_up_who_is_left(box):
         ).stdout
         == b"0\n"
     )
+
+
+def test_what_our_starter_ignored_is_not_ignored_inside(open_box):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        box = open_box()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    ignored = box.run("grep SigIgn /proc/self/status").stdout.split()[1]
+    assert int(ignored, 16) & 1 << (signal.SIGHUP - 1) == 0
 
 
 def test_no_more_than_64_and_all_are_given_back(box):
