@@ -81,8 +81,8 @@ def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_tier_that_is_not_built(tmp_path: Path) -> None:
-    done = handiwork("up", config="[sandbox]\ntier = 'gvisor'\n", cwd=tmp_path)
-    assert_refused(done, "gvisor", "namespace")
+    done = handiwork("up", config="[sandbox]\ntier = 'isolate'\n", cwd=tmp_path)
+    assert_refused(done, "isolate", "namespace")
     assert nothing_runs_on(tmp_path)
 
 

@@ -15,6 +15,7 @@ from command_line import handiwork
 from control_plane_process import ControlPlane, running, start
 from handiwork.brains.conversation import conversation
 from process_tree import all_gone, descendants
+from uppers import kept_bytes
 
 Verb = Callable[..., CompletedProcess[str]]
 
@@ -98,7 +99,7 @@ def test_a_secret_a_policy_and_what_it_decides(
     refused = verb("policy", "test", "web", "https://docs.test/a", "--method", "PUT")
     assert (refused.returncode, refused.stdout) == (3, "")
     assert "web/default" in refused.stderr
-    held = [path for path in kept_files(shared_plane) if value.encode() in path.read_bytes()]
+    held = [path for path in kept_files(shared_plane) if value.encode() in kept_bytes(path)]
     assert not held
     (agent,) = json.loads(ok(verb("agent", "list", "--json")))
     assert agent["policy"] == "web"
@@ -114,7 +115,7 @@ def kept_files(plane: ControlPlane) -> list[Path]:
 
 def test_the_search_for_a_secret_finds_what_is_kept(shared_plane: ControlPlane) -> None:
     """The positive control of the search above: a policy's text is in the database."""
-    assert any(b"docs.test" in path.read_bytes() for path in kept_files(shared_plane))
+    assert any(b"docs.test" in kept_bytes(path) for path in kept_files(shared_plane))
 
 
 def test_what_a_sandbox_is_refused_is_on_record(verb: Verb) -> None:

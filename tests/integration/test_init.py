@@ -16,6 +16,7 @@ from standardwebhooks import Webhook
 from brain_process import TOOLSET, BrainProcess, call, script
 from command_line import handiwork
 from control_plane_process import running
+from uppers import kept_bytes
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_an_environment_from_nothing_to_its_first_session(
     written = (tmp_path / "handiwork.toml").read_text()
     for kept in [tmp_path / "handiwork.toml", *(tmp_path / "data").rglob("*")]:
         if kept.is_file():
-            assert brain.environment_key.encode() not in kept.read_bytes(), kept
+            assert brain.environment_key.encode() not in kept_bytes(kept), kept
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
     with running(tmp_path, config=written) as plane:
         assert served(brain) == "hello from it"

@@ -136,4 +136,4 @@ def test_what_is_no_image_is_refused(agent_binary, folder):
     assert done.returncode == 126
     argv = [agent_binary, "launch", "--image-fd", "0", "--state", folder]
     done = subprocess.run(argv, capture_output=True, text=True)
-    assert (done.returncode, "needs --id-base" in done.stderr) == (126, True)
+    assert (done.returncode, "need --id-base" in done.stderr) == (126, True)
