@@ -54,7 +54,9 @@ def _device(disk: Path) -> str:
 def written(data: Path, name: str) -> list[str]:
     """Return the texts of the files of that path, in all sandboxes below a directory that have it."""
     found = []
-    for state in sorted(place.parent for place in data.glob("**/sandboxes/*/merged")):
+    # Not deeper: an image that is being built comes and goes beside them.
+    places = [*data.glob("sandboxes/*/merged"), *data.glob("*/sandboxes/*/merged")]
+    for state in sorted(place.parent for place in places):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), upper(state) as place:
             found.append((place / name).read_text())
     return found
