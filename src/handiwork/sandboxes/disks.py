@@ -75,14 +75,18 @@ class Disks:
             path.rename(target)
             return mount
         await self._make(target, mib)
-        return await asyncio.to_thread(mount_disk, target)
+        return await mounted(target)
 
     async def prepare(self, mib: int) -> None:
         """Make disks of this size ready, one by one, until as many are as are to be."""
         while len(self._ready.setdefault(mib, [])) < self._most:
             path = self._directory / f"{next(self._names)}.img"
             await self._make(path, mib)
-            mount = await asyncio.to_thread(mount_disk, path)
+            try:
+                mount = await mounted(path)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
             self._ready[mib].append((path, mount))
 
     def close(self) -> None:
@@ -139,8 +143,10 @@ def _copy_sparse(source: Path, target: Path) -> None:
         while True:
             try:
                 start = os.lseek(read.fileno(), end, os.SEEK_DATA)
-            except OSError:  # ENXIO: there is no more
-                return
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return  # there is no more
             end = os.lseek(read.fileno(), start, os.SEEK_HOLE)
             _copy_range(read.fileno(), written.fileno(), start, end)
 
@@ -151,6 +157,21 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
         if not copied:
             return
         start += copied
+
+
+async def mounted(path: Path) -> int:
+    """Mount a disk beside the event loop, as `mount_disk`; a caller that is cancelled leaves no mount."""
+    mounting = asyncio.get_running_loop().run_in_executor(None, mount_disk, path)
+    try:
+        return await asyncio.shield(mounting)
+    except asyncio.CancelledError:
+        mounting.add_done_callback(_let_go)
+        raise
+
+
+def _let_go(mounting: "asyncio.Future[int]") -> None:
+    if not mounting.cancelled() and mounting.exception() is None:
+        os.close(mounting.result())
 
 
 def mount_disk(path: Path) -> int:

@@ -168,7 +168,7 @@ class NamespaceDriver:
         path = self._states.path(sandbox_id)
         mount, lent = (running.disk if running else None), None
         if mount is None and self._states.disk(sandbox_id).exists():
-            mount = lent = await asyncio.to_thread(disks.mount_disk, self._states.disk(sandbox_id))
+            mount = lent = await disks.mounted(self._states.disk(sandbox_id))
         try:
             upper = _open_upper(path, mount)
             try:
@@ -221,11 +221,11 @@ class NamespaceDriver:
     ) -> GuestSandbox:
         mount = await self._mount(image)
         disk = await self._disk(spec, meta, new=new)
-        argv = self._argv(spec, meta, image, mount, disk)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
             try:
+                argv = self._argv(spec, meta, image, mount, disk)
                 given = [one for one in (mount, disk) if one is not None]
                 process = launch(argv, theirs.fileno(), *given)
             except BaseException:
@@ -263,11 +263,15 @@ class NamespaceDriver:
         path = self._states.disk(spec.id)
         if new and self._disks is not None:
             mount = await self._disks.take(path, spec.limits.disk_mib)
-            disks.make_uppers(mount, meta.id_base)
+            try:
+                disks.make_uppers(mount, meta.id_base)
+            except BaseException:
+                os.close(mount)
+                raise
             return mount
         if new or not path.exists():
             return None
-        return await asyncio.to_thread(disks.mount_disk, path)
+        return await disks.mounted(path)
 
     async def _fail(self, sandbox_id: str, running: _Running, error: BaseException) -> None:
         """Clean up after a start that failed; tells the launcher's own reason if there is one."""

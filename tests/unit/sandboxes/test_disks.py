@@ -1,5 +1,6 @@
 """Disks that bound what a sandbox may write."""
 
+import asyncio
 import errno
 import os
 import subprocess
@@ -141,6 +142,23 @@ async def test_a_formatter_that_fails_is_told_and_leaves_nothing(place, monkeypa
         await Disks(place / "disks").take(place / "disk.img", MIB)
     assert list((place / "disks").iterdir()) == []
     assert not (place / "disk.img").exists()
+
+
+async def test_a_caller_that_is_cancelled_leaves_no_mount(place):
+    path = place / "disk.img"
+    os.close(await Disks(place / "disks", ready=0).take(path, MIB))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await disks.mounted(path)
+    os.close(await disks.mounted(path))  # nobody holds it
+
+
+async def test_a_ready_disk_that_cannot_be_mounted_leaves_no_file(place, monkeypatch):
+    made = Disks(place / "disks", ready=1)
+    monkeypatch.setattr(disks, "CONTROL", place / "none")
+    with pytest.raises(SandboxUnavailableError, match="could not be mounted"):
+        await made.prepare(MIB)
+    assert not list((place / "disks").glob("[0-9]*.img"))
 
 
 def test_a_file_that_is_no_disk_is_refused(place):
