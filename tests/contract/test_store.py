@@ -249,13 +249,14 @@ class TestAgents:
         assert await store.agents.get("env_2", "agent_a") == theirs
         assert await store.agents.list() == [ours, theirs]
 
-    async def test_settings_without_an_environment_are_gone_once_written_anew(
-        self, store: Store
-    ) -> None:
+    async def test_settings_without_an_environment_go_when_removed_only(self, store: Store) -> None:
         await store.agents.put(old := decided("agent_a", environment_id=""))
         await store.agents.put(other := decided("agent_b"))
         assert await store.agents.get("", "agent_a") == old
         await store.agents.put(new := decided("agent_a"))
+        assert await store.agents.list() == [old, new, other]
+        await store.agents.remove("", "agent_a")
+        await store.agents.remove("", "agent_b")
         assert await store.agents.list() == [new, other]
 
 

@@ -10,7 +10,7 @@ from handiwork.model.agent import AgentSettings
 from handiwork.model.errors import ConfigError, NotFoundError
 from handiwork.model.sandbox import TIERS, limits_of
 from handiwork.model.wire import AgentBody, Listing
-from handiwork.sessions.agents import environment_of
+from handiwork.sessions.agents import adopt_agents, environment_of
 from handiwork.sessions.credentials import check_variables
 
 MAX_ID_CHARS = 128
@@ -57,6 +57,7 @@ async def put_agent(
         updated_at=control.now(),
     )
     await control.store.agents.put(settings)
+    await adopt_agents(control.store.agents, control.environment_ids)
     await control.sandboxes.refresh()
     return settings
 

@@ -41,12 +41,18 @@ def environment_of(named: str, served: Collection[str]) -> str:
 
 
 async def adopt_agents(agents: Agents, served: Collection[str]) -> None:
-    """Give settings without an environment the only one that is served; tell where there are more."""
-    unbound = [one for one in await agents.list() if not one.environment_id]
-    if unbound and len(served) != 1:
-        ids = [one.agent_id for one in unbound]
-        log.get("agents").warning("settings without an environment", agents=ids)
-        return
-    for one in unbound:
-        (only,) = served
-        await agents.put(msgspec.structs.replace(one, environment_id=only))
+    """Give settings without an environment the only one that is served, where it has none of its own.
+
+    They go once every environment has its own. Until then they refuse in those that have not: what
+    they narrow must not become wide because another environment was decided for.
+    """
+    for one in [one for one in await agents.list() if not one.environment_id]:
+        without = [name for name in served if await agents.get(name, one.agent_id) is None]
+        if len(served) == 1 and without:
+            await agents.put(msgspec.structs.replace(one, environment_id=without[0]))
+        elif without or not served:
+            log.get("agents").warning(
+                "settings without an environment", agent=one.agent_id, environments=without
+            )
+            continue
+        await agents.remove("", one.agent_id)

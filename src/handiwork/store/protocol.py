@@ -85,7 +85,11 @@ class Agents(Protocol):
     """What the operator decided for agents, each by environment and id."""
 
     async def put(self, settings: AgentSettings) -> None:
-        """Insert or replace; settings of this agent that name no environment are gone with it."""
+        """Insert or replace."""
+        ...
+
+    async def remove(self, environment_id: str, agent_id: str) -> None:
+        """Forget one; it is fine when there is none."""
         ...
 
     async def get(self, environment_id: str, agent_id: str) -> AgentSettings | None:

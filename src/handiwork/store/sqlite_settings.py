@@ -23,21 +23,20 @@ class SqliteAgents:
         self._tenant = tenant
 
     async def put(self, settings: AgentSettings) -> None:
-        """Insert or replace; what names no environment is gone with it."""
+        """Insert or replace."""
         rows.check_tenant(self._tenant, settings.tenant)
         key = self._key(settings.environment_id, settings.agent_id)
         values = {"body": rows.encoded(settings)}
-        unbound = delete(agents).where(
+        await self._database.write(lambda to: rows.upsert(to, agents, key, values))
+
+    async def remove(self, environment_id: str, agent_id: str) -> None:
+        """Forget one; it is fine when there is none."""
+        gone = delete(agents).where(
             agents.c.tenant == self._tenant,
-            agents.c.environment_id == "",
-            agents.c.agent_id == settings.agent_id,
+            agents.c.environment_id == environment_id,
+            agents.c.agent_id == agent_id,
         )
-
-        def write(to: Connection) -> None:
-            to.execute(unbound)
-            rows.upsert(to, agents, key, values)
-
-        await self._database.write(write)
+        await self._database.write(lambda to: to.execute(gone))
 
     async def get(self, environment_id: str, agent_id: str) -> AgentSettings | None:
         """Return None when nothing was decided."""

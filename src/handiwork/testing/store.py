@@ -141,9 +141,12 @@ class MemoryAgents:
         self._settings: dict[tuple[str, str], AgentSettings] = {}
 
     async def put(self, settings: AgentSettings) -> None:
-        """Insert or replace; what names no environment is gone with it."""
-        self._settings.pop((settings.agent_id, ""), None)
+        """Insert or replace."""
         self._settings[settings.agent_id, settings.environment_id] = settings
+
+    async def remove(self, environment_id: str, agent_id: str) -> None:
+        """Forget one."""
+        self._settings.pop((agent_id, environment_id), None)
 
     async def get(self, environment_id: str, agent_id: str) -> AgentSettings | None:
         """Return None when nothing was decided."""

@@ -29,8 +29,29 @@ async def test_settings_that_name_no_environment_refuse_instead_of_being_dropped
     with pytest.raises(ConfigError, match="handiwork agent set agent_1 --environment ID"):
         await settings_of(agents, "env_1", "agent_1")
     assert await settings_of(agents, "env_1", "agent_2") is None
-    await agents.put(msgspec.structs.replace(UNBOUND, environment_id="env_2"))
-    assert await settings_of(agents, "env_1", "agent_1") is None
+
+
+async def test_deciding_for_one_environment_widens_nothing_in_another() -> None:
+    agents = MemoryAgents()
+    await agents.put(UNBOUND)
+    await agents.put(BOUND)
+    await adopt_agents(agents, ["env_1", "env_2"])
+    assert await settings_of(agents, "env_1", "agent_1") == BOUND
+    with pytest.raises(ConfigError, match="name no environment"):
+        await settings_of(agents, "env_2", "agent_1")
+    other = msgspec.structs.replace(UNBOUND, environment_id="env_2")
+    await agents.put(other)
+    await adopt_agents(agents, ["env_1", "env_2"])
+    assert await agents.list() == [BOUND, other]
+
+
+async def test_what_an_environment_has_of_its_own_is_not_written_over() -> None:
+    agents = MemoryAgents()
+    bound = msgspec.structs.replace(BOUND, policy="its own")
+    await agents.put(UNBOUND)
+    await agents.put(bound)
+    await adopt_agents(agents, ["env_1"])
+    assert await agents.list() == [bound]
 
 
 async def test_the_only_environment_takes_over_what_names_none() -> None:
