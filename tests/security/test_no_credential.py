@@ -35,7 +35,7 @@ from handiwork.model.session import Session
 from handiwork.store.layout import Layout
 from handiwork.store.sqlite import open_sqlite_store
 from process_tree import Process, descendants
-from uppers import kept_bytes
+from uppers import kept_bytes, upper
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -371,9 +371,11 @@ def process_texts(pid: int) -> Iterator[bytes]:
 
 def kept_files(plane: ControlPlane, box: Sandbox) -> Iterator[bytes]:
     """Yield every file that the driver keeps for the sandbox, as they lie on the host."""
-    for path in (plane.data / "sandboxes").rglob("*"):
-        if box.id in path.parts and path.is_file() and not path.is_symlink():
-            yield kept_bytes(path)
+    state = plane.data / "sandboxes/sandboxes" / box.id
+    with upper(state) as written:
+        for path in [*state.rglob("*"), *written.rglob("*")]:
+            if path.is_file() and not path.is_symlink():
+                yield kept_bytes(path)
 
 
 def sandbox_processes(plane: ControlPlane, box: Sandbox) -> list[Process]:

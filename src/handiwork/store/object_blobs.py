@@ -13,6 +13,7 @@ from obstore import exceptions
 from obstore.store import LocalStore, S3Store
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
+from handiwork.model.redacted import shown_as_repr
 from handiwork.store.blobs import check_key
 
 
@@ -33,6 +34,8 @@ class S3Place(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"S3Place(bucket={self.bucket!r}, prefix={self.prefix!r}, endpoint={self.endpoint!r})"
         )
+
+    __rich_repr__ = shown_as_repr
 
 
 class ObjectBlobs:

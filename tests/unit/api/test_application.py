@@ -43,7 +43,7 @@ async def test_a_line_of_the_log_has_no_query_and_no_key(
     assert ADMIN_KEY not in text
 
 
-async def test_a_websocket_is_not_spoken(served: Served) -> None:
+async def test_a_websocket_is_spoken_only_where_one_is_offered(served: Served) -> None:
     headers = served.authorization | {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -52,4 +52,4 @@ async def test_a_websocket_is_not_spoken(served: Served) -> None:
     }
     async with httpx2.AsyncClient(base_url=served.url, trust_env=False) as http:
         answer = await http.get("/api/sandboxes", headers=headers)
-    assert answer.status_code == 200
+    assert answer.status_code == 403
