@@ -1,11 +1,12 @@
 """What every test gets: no settings of the caller, two hypothesis profiles, root told where needed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from pytest_timeout import Settings
 
 # The same examples in every run, so that a green run stays green; `--hypothesis-profile long` looks
 # further. No deadline: a test asserts no times.
@@ -32,6 +33,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("root") is not None:
             item.add_marker(refused)
+
+
+REPORT_SECONDS = 60.0
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give the report of a failure time of its own: a timer that ends in there ends the whole run."""
+    if call.excinfo is None:
+        return (yield)
+    hook = item.config.pluginmanager.hook
+    hook.pytest_timeout_cancel_timer(item=item)
+    try:
+        return (yield)
+    finally:
+        again = Settings(
+            REPORT_SECONDS, "signal", func_only=False, disable_debugger_detection=False
+        )
+        hook.pytest_timeout_set_timer(item=item, settings=again)
 
 
 @pytest.fixture(autouse=True)
