@@ -328,11 +328,14 @@ void rootfs_enter_outer(const struct sources *sources, const struct options *opt
     mount_overlay(sources, options);
     int proc = new_proc();
     enter_overlay(sources);
-    if (sources->bundle >= 0)
-        attach_bundle(sources->bundle);
-    /* runsc makes the places of its own mounts; here they are no state of the sandbox. */
+    /* runsc makes the places of its own mounts; here they are no state of the sandbox, nor does a link of
+       the guest lead into them. */
+    mount_at("tmpfs", "/proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=555,size=4k");
+    mount_at("tmpfs", "/sys", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=555,size=4k");
     mount_at("tmpfs", "/dev", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k");
     mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=755,size=16m");
+    if (sources->bundle >= 0)
+        attach_bundle(sources->bundle);
     make_directory("/tmp" OUTER_ROOTFS, 0755);
     /* The old root goes below the new one, with all that is mounted in it. */
     if (syscall(SYS_pivot_root, "/tmp", "/tmp" OUTER_ROOTFS) || chdir("/"))

@@ -146,6 +146,16 @@ static const char *search_path(char **env)
     return default_path;
 }
 
+/* What is no file is never opened to be run: some kernels would wait in it for the writer of a pipe. */
+static void execute(const char *path, char *const *argv, char **env)
+{
+    struct stat there;
+    if (!stat(path, &there) && !S_ISREG(there.st_mode))
+        errno = EACCES;
+    else
+        execve(path, argv, env);
+}
+
 static void run_from_path(const struct spawn *what, char **env)
 {
     char candidate[PATH_MAX];
@@ -156,7 +166,7 @@ static void run_from_path(const struct spawn *what, char **env)
                             what->argv[0]);
         if (size < 0 || (size_t)size >= sizeof candidate)
             continue;
-        execve(candidate, what->argv, env);
+        execute(candidate, what->argv, env);
         /* Like a shell: what is there and may not be run is worth telling before what is not there. */
         if (errno != ENOENT && errno != ENOTDIR)
             error = errno;
@@ -182,7 +192,7 @@ static _Noreturn void become(const struct spawn *what, int status)
         give_up("cwd");
     char **env = environment(what);
     if (strchr(what->argv[0], '/'))
-        execve(what->argv[0], what->argv, env);
+        execute(what->argv[0], what->argv, env);
     else
         run_from_path(what, env);
     give_up("exec");
