@@ -14,7 +14,20 @@ PROGRAMS = (
     *("sh", "cat", "chmod", "chroot", "cp", "curl", "cut", "date", "df", "dd", "echo", "env"),
     *("false", "getent", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mkfifo"),
     *("mknod", "mount", "nsenter", "pidof", "printf", "pwd", "rm", "seq", "setsid", "sha256sum"),
-    *("sleep", "stat", "sync", "tail", "test", "touch", "tr", "true", "umount", "unshare", "wc"),
+    *(
+        "sleep",
+        "stat",
+        "sync",
+        "tail",
+        "test",
+        "touch",
+        "tr",
+        "true",
+        "truncate",
+        "umount",
+        "unshare",
+        "wc",
+    ),
 )
 PYTHON = "/usr/bin/python3"
 LIBRARIES = re.compile(r"(/\S+) \(0x")

@@ -1,5 +1,6 @@
 """Where attacks happen: one sandbox that attacks, a neighbour, and the host's health around both."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,26 +12,56 @@ import pytest
 
 from attacks import vitals
 from attacks.table import LACKING, Attack, control
+from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
+from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
+from handiwork.sandboxes.microvm.driver import MicrovmDriver
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.protocol import Driver, Sandbox
+from microvm_world import make_driver, needs_kernel
 
 
 @dataclass(frozen=True)
 class Tier:
-    """How a tier's driver is made, and whether its guests run on the host's own kernel."""
+    """How a tier's driver is made, whether its guests run on the host's own kernel, and what holds in it.
+
+    `hides_agent`: root inside is kept from the agent; else it can end its own sandbox by it, no more.
+    `counts_own_threads`: its kernel takes no limit of processes; its memory pays for them.
+    """
 
     make: Callable[[Path], Driver]
     shares_kernel: bool
+    hides_agent: bool = True
+    counts_own_threads: bool = False
+    marks: tuple[pytest.MarkDecorator, ...] = ()
 
 
 def _namespace(data_dir: Path) -> NamespaceDriver:
     return NamespaceDriver(data_dir, clock=lambda: datetime.now(UTC))
 
 
-TIERS = {"namespace": Tier(_namespace, shares_kernel=True)}
+def _gvisor(data_dir: Path) -> NamespaceDriver:
+    runsc = find_runsc("")
+    assert runsc is not None, "no runsc: ./run test installs it"
+    return NamespaceDriver(data_dir, clock=lambda: datetime.now(UTC), inside=Gvisor(runsc))
+
+
+def _microvm(data_dir: Path) -> MicrovmDriver:
+    return make_driver(data_dir)
+
+
+patience = pytest.mark.timeout(300)
+"""A kernel that is emulated does everything many times slower."""
+TIERS = {
+    "namespace": Tier(_namespace, shares_kernel=True),
+    "gvisor": Tier(
+        _gvisor, shares_kernel=False, hides_agent=False, counts_own_threads=True, marks=(patience,)
+    ),
+    "microvm": Tier(_microvm, shares_kernel=False, marks=(needs_kernel, patience)),
+}
 """A tier with a driver gets its line here, and all of `tests/security/sandbox` with it."""
 
+HANG_SECONDS = 60.0
 LIMITS = Limits(memory_mib=256, pids=128, tmp_mib=64)
 
 
@@ -86,13 +117,25 @@ class World:
             "alive",
         ]
 
+    async def outlives(self, request: ExecRequest) -> None:
+        """Let the attacker do it to itself; one that ends or hangs by it is made anew."""
+        try:
+            async with asyncio.timeout(HANG_SECONDS):
+                await self.attacker.exec(request)
+                await told(self.attacker, shell("echo alive"))
+        except (SandboxUnavailableError, TimeoutError):
+            await self.driver.destroy(self.attacker.id)
+            self.attacker = await self.sandbox()
+
     async def withstands(self, attack: Attack) -> None:
         """Make one attack of the table, its control, and check what both did."""
-        result = await self.attacker.exec(attack.request)
-        assert result.exit_code == 0, (attack.name, result.exit_code, result.stderr[-800:])
-        said = result.stdout.decode().strip()
         if self.tier.shares_kernel:
+            result = await self.attacker.exec(attack.request)
+            assert result.exit_code == 0, (attack.name, result.exit_code, result.stderr[-800:])
+            said = result.stdout.decode().strip()
             assert said in attack.inside, f"{attack.name}: {said}"
+        else:
+            await self.outlives(attack.request)
         await self.healthy()
         assert await told(self.attacker, shell("echo alive")) == ["alive"]
         without = control(attack)

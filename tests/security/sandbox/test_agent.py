@@ -70,7 +70,12 @@ async def test_a_timeout_ends_whoever_forks_against_it(world, tmp_path, source):
     await box.files.write("/workspace/attack", program, mode=0o755)
     bystander = await box.start(shell("exec sleep 60"))
     run = shell("/workspace/attack & /workspace/attack & sleep 60", timeout_seconds=0.7)
-    assert (await box.exec(run)).timed_out
+    try:
+        assert (await box.exec(run)).timed_out
+    except SandboxUnavailableError:
+        assert not world.tier.shares_kernel  # its own kernel went down, and all of them with it
+        await world.healthy()
+        return
     births = "cut -d' ' -f5 /proc/loadavg; sleep 0.3; cut -d' ' -f5 /proc/loadavg"
     first, last = await told(box, shell(births))
     assert int(last) - int(first) < 10, "it forks on"
@@ -141,7 +146,7 @@ async def test_its_ports_are_reached_by_nobody(world):
     """The control: a port of one's own is."""
     count, *reached = await told(world.attacker, python(PORTS, timeout_seconds=50))
     assert int(count) >= 3
-    assert reached == ["15055"]
+    assert reached == (["15055"] if world.tier.hides_agent else ["15053", "15055"])
     await world.healthy()
 
 
@@ -164,7 +169,22 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
         except OSError: pass
 print(*theirs, any(one.startswith("pipe:") for one in mine), any("socket:" in one for one in mine))
 """
-    assert await told(world.attacker, python(script)) == ["1", "True", "False"]
+    seen = await told(world.attacker, python(script))
+    assert seen == (["1", "True", "False"] if world.tier.hides_agent else ["True", "True"])
+
+
+async def test_garbage_on_the_channel_ends_the_sandbox_at_most(world):
+    script = """
+import os
+for number in os.listdir("/proc/1/fd") if os.access("/proc/1/fd", os.R_OK) else ():
+    for flags in (os.O_WRONLY | os.O_NONBLOCK, os.O_RDONLY | os.O_NONBLOCK):
+        try:
+            place = os.open(f"/proc/1/fd/{number}", flags)
+            os.write(place, b"\\xff" * 4096) if flags & os.O_WRONLY else os.read(place, 4096)
+        except OSError: pass
+"""
+    await world.outlives(python(script))
+    await world.healthy()
 
 
 async def test_frames_on_the_output_are_only_output(world):
@@ -243,18 +263,18 @@ def processes_about(text):
 
 
 async def test_a_broken_channel_leaves_no_process_behind(world):
-    if not hasattr(world.driver, "_running"):
-        pytest.skip(f"the processes of the {world.driver.tier} tier are none of the host's")
     box = await world.sandbox()
     await told(box, shell("for i in $(seq 40); do setsid sleep 4731.5 >/dev/null 2>&1 & done"))
+    seen = 40 if world.tier.shares_kernel else 0
     for _ in range(200):  # each shows its command line once it is executed
-        if len(processes_about("4731.5")) == 40:
+        if len(processes_about("4731.5")) == seen:
             break
         await asyncio.sleep(0.05)
-    assert len(processes_about("4731.5")) == 40
+    assert len(processes_about("4731.5")) == seen
     world.driver._running[box.id].channel.data_received(b"\xff" * 12)  # as a guest's agent might
     with pytest.raises(SandboxUnavailableError, match="broke the protocol"):
         await box.exec(shell("true"))
-    await world.driver.restore(SandboxSpec(id=box.id))
+    woken = await world.driver.restore(SandboxSpec(id=box.id))
     assert processes_about("4731.5") == []
+    assert await told(woken, shell("cat /proc/[0-9]*/comm | grep -c -x sleep; true")) == ["0"]
     await world.healthy()

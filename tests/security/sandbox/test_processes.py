@@ -68,7 +68,7 @@ def user_priority(pid):
     if not pid: return
     os.setpriority(os.PRIO_USER, 0, 19)
 for call in (lambda pid: resource.prlimit(pid, resource.RLIMIT_NOFILE, (50, 50)),
-             lambda pid: resource.prlimit(pid, resource.RLIMIT_CPU, (1, 1)),
+             lambda pid: resource.prlimit(pid, resource.RLIMIT_CPU, (60, 60)),
              lambda pid: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)),
              lambda pid: os.sched_setparam(pid, os.sched_param(0)),
              lambda pid: os.sched_setaffinity(pid, os.sched_getaffinity(0)),
@@ -78,6 +78,12 @@ for call in (lambda pid: resource.prlimit(pid, resource.RLIMIT_NOFILE, (50, 50))
     try: call(1); print("done")
     except PermissionError: print("refused")
 """
+    if not world.tier.hides_agent:
+        await world.outlives(
+            python(script.replace("    call(0)\n", "").replace("Permission", "OS"))
+        )
+        await world.healthy()
+        return
     assert await told(world.attacker, python(script)) == ["refused"] * 9
     assert await told(world.attacker, shell("echo alive")) == ["alive"]
 
@@ -91,7 +97,9 @@ for score in ("500", "-1", "-1000", "600"):
         print("done")
     except PermissionError: print("refused")
 """
-    assert await told(world.attacker, python(script)) == ["done", "refused", "refused", "done"]
+    lowered = "refused" if world.tier.hides_agent else "done"
+    assert await told(world.attacker, python(script)) == ["done", lowered, lowered, "done"]
+    await world.healthy()
 
 
 async def test_no_core_dump_program_of_the_host_is_run(world):
@@ -115,7 +123,7 @@ python3 -c "import os; os.setxattr('/workspace/cat', 'security.capability',
     bytes.fromhex('01000002ffffffff00000000ffffffff00000000'))" && echo set
 """
     set_up = await box.exec(shell(script))
-    assert set_up.stdout == b"set\n", set_up
+    assert set_up.stdout == b"set\n" or not world.tier.shares_kernel, set_up
     users = ["root", "1000"] if os.geteuid() == 0 else ["root"]
     for user in users:
         status = (await box.exec(shell("/workspace/cat /proc/self/status", user=user))).stdout
