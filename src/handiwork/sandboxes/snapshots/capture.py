@@ -3,13 +3,14 @@
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from handiwork.model.errors import ConflictError
+from handiwork.model.errors import ConflictError, SandboxUnavailableError
 from handiwork.sandboxes.snapshots.contents import Contents
-from handiwork.sandboxes.snapshots.former import Former, renumber
+from handiwork.sandboxes.snapshots.former import Former, forget_times, renumber
 from handiwork.sandboxes.snapshots.manifest import (
     Body,
     Entry,
@@ -21,6 +22,7 @@ from handiwork.sandboxes.snapshots.manifest import (
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.sealing import Keys
 from handiwork.sandboxes.snapshots.walk import DIRECTORY, Walk
+from handiwork.sandboxes.trees import flush_filesystem, writes_back
 from handiwork.store.blobs import Blobs
 
 SPARSE_BLOCKS = 8
@@ -58,12 +60,16 @@ class Capture:
         """
         started_ns = int(self.clock().timestamp() * 1e9)
         contents = Contents(self.blobs, self.keys, wanted.tenant, self.draw)
-        try:
-            known = Former(former, wanted.tree, contents)
-            walk = self._walk(wanted, contents, known)
-            contents.finish()
-        finally:
-            contents.close()
+        with ThreadPoolExecutor(1, thread_name_prefix="snapshot-flush") as flushing:
+            flushed = flushing.submit(_flush, wanted.upper)
+            try:
+                known = Former(former, wanted.tree, contents)
+                walk = self._walk(wanted, contents, known)
+                contents.finish()
+            finally:
+                contents.close()
+            if not flushed.result():
+                forget_times(walk.entries)
         manifest = _manifest(wanted, walk, contents, self.clock(), started_ns)
         key = manifest_key(wanted.tenant, wanted.sandbox_id, wanted.number)
         if not self.blobs.put_if_absent(key, encode(manifest, self.keys)):
@@ -91,6 +97,23 @@ class Capture:
         finally:
             os.close(root)
         return walk
+
+
+def _flush(upper: Path) -> bool:
+    """Have the tree's file system see the next write to each page; False where it never would.
+
+    A page that was written to through a mapping stays writable until it is written back: later
+    writes change no time until then. When all is clean, the next one is a fault, which changes it.
+    """
+    if not writes_back(upper):
+        return False
+    try:
+        flush_filesystem(upper)
+    except OSError as error:
+        raise SandboxUnavailableError(
+            f"no snapshot: the disk below {upper} does not take what was written: {error.strerror}"
+        ) from None
+    return True
 
 
 def _manifest(

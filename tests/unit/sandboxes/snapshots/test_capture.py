@@ -1,3 +1,4 @@
+import mmap
 import random
 import socket
 import threading
@@ -5,6 +6,8 @@ import threading
 import pytest
 
 from handiwork.model.errors import ConflictError, SandboxUnavailableError
+from handiwork.sandboxes import trees
+from handiwork.sandboxes.snapshots import capture
 
 
 def test_the_second_generation_keeps_only_what_is_new(place, calm):
@@ -68,3 +71,32 @@ def test_one_content_is_kept_once(place):
     for number in range(5):
         place.file(f"f{number}", content)
     assert place.take().head.new_bytes < 1_200_000
+
+
+def test_what_is_written_through_a_mapping_later_is_seen(place, calm):
+    """A page that is writable already takes writes without any change of times, until it is flushed."""
+    path = place.file("mapped", b"0" * 8192)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 8192) as mapping:
+        mapping[0:1] = b"1"
+        first = place.take()
+        mapping[0:1] = b"2"
+        second = place.take(first)
+    assert (place.make(first, "first") / "mapped").read_bytes()[:1] == b"1"
+    assert (place.make(second, "second") / "mapped").read_bytes()[:1] == b"2"
+
+
+def test_where_mapped_writes_may_leave_the_times_no_file_is_recognised(place, calm, monkeypatch):
+    monkeypatch.setattr(trees, "_WRITING_BACK", {})
+    place.file("a", b"x" * 5000)
+    assert all(entry.inode == 0 for entry in place.take().body.entries)
+
+
+def test_a_disk_that_does_not_take_what_was_written_ends_it(place, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(capture, "flush_filesystem", full)
+    monkeypatch.setattr(capture, "writes_back", lambda _: True)
+    with pytest.raises(SandboxUnavailableError, match="No space left"):
+        place.take()
+    assert not list(place.blobs.list("default/manifests"))
