@@ -21,6 +21,7 @@ MAX_ENTRIES = 500_000
 MAX_DEPTH = 200
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_FILE_BYTES = 1 << 50
+MAX_XATTR_BYTES = 64 * 1024
 IDS = 65_536
 
 
@@ -202,6 +203,9 @@ def _check_entry(number: int, entry: Entry, body: Body) -> None:
         and body.entries[entry.link].kind != Kind.DIRECTORY
     ):
         raise ValueError(f"entry {number} is a name of no file before it")
+    for name, value in entry.xattrs:
+        if not 0 < len(name) <= 255 or b"\0" in name or len(value) > MAX_XATTR_BYTES:
+            raise ValueError(f"entry {number} has an attribute that no file can have")
     if entry.extents:
         _check_extents(number, entry, body.chunks)
 

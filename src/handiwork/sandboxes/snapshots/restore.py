@@ -37,8 +37,25 @@ class Restore:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Make the tree; what raises leaves a part of it, which is nobody's state."""
+        """Make the tree; what raises leaves a part of it, which is nobody's state.
+
+        SandboxUnavailableError where the disk refuses, DamagedError where the store does not have it.
+        """
         self._check_owners()
+        try:
+            self._make()
+        except OSError as error:
+            head = self.manifest.head
+            raise SandboxUnavailableError(
+                f"generation {head.number} of {head.sandbox_id} cannot be made here:"
+                f" {error.strerror or error}"
+            ) from error
+
+    def path(self, number: int) -> str:
+        """Return an entry's path for people to read."""
+        return shown(path_of(self.manifest.body.entries, number))
+
+    def _make(self) -> None:
         os.mkdir(self.name, 0o700, dir_fd=self.place)
         os.mkdir(_LINKED, 0o700, dir_fd=self.place)
         self._linked = os.open(_LINKED, DIRECTORY, dir_fd=self.place)
@@ -54,10 +71,6 @@ class Restore:
         finally:
             os.close(self._linked)
         os.rmdir(_LINKED, dir_fd=self.place)
-
-    def path(self, number: int) -> str:
-        """Return an entry's path for people to read."""
-        return shown(path_of(self.manifest.body.entries, number))
 
     def _check_owners(self) -> None:
         entries = self.manifest.body.entries

@@ -15,6 +15,7 @@ from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.snapshots.manifest import (
     MAX_DEPTH,
     MAX_ENTRIES,
+    MAX_XATTR_BYTES,
     Entry,
     Kind,
     path_of,
@@ -23,7 +24,6 @@ from handiwork.sandboxes.snapshots.owners import Range, attribute_inside
 
 MAX_NAMES = 200_000
 """In one directory."""
-MAX_XATTR_BYTES = 64 * 1024
 MAX_TOLD = 100
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
