@@ -120,12 +120,11 @@ def _manifest(
     wanted: Wanted, walk: Walk, contents: Contents, now: datetime, started_ns: int
 ) -> Manifest:
     """Return the manifest, with the chunks and packs that its tree uses and no others."""
-    chunks: dict[int, int] = {}
-    for entry in walk.entries:
-        for number in entry.extents[1::4]:
-            chunks.setdefault(number, len(chunks))
-    for entry in walk.entries:
-        renumber(entry, chunks)
+    used = {number for entry in walk.entries for number in entry.extents[1::4]}
+    chunks = {number: index for index, number in enumerate(sorted(used))}
+    if len(used) < len(contents.places):
+        for entry in walk.entries:
+            renumber(entry, chunks)
     packs: dict[int, int] = {}
     places = []
     for number in chunks:

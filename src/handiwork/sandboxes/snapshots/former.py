@@ -1,6 +1,7 @@
 """What a former generation knows of a tree that is being taken: chunks by name, files by their times."""
 
 from collections.abc import Mapping
+from copy import copy
 
 from handiwork.sandboxes.snapshots.contents import Contents
 from handiwork.sandboxes.snapshots.manifest import Entry, Kind, Manifest
@@ -42,7 +43,7 @@ def _remembered(former: Manifest, contents: Contents) -> dict[int, int]:
 
 
 def _recognisable(former: Manifest, numbers: dict[int, int]) -> dict[bytes, dict[bytes, Entry]]:
-    """Return the files that need not be read again while they are as they were, by directory."""
+    """Return copies of the files that need not be read again while they are as they were, by directory."""
     entries = former.body.entries
     racy_ns = former.head.started_ns - RACY_NS
     paths: dict[int, bytes] = {}
@@ -51,8 +52,8 @@ def _recognisable(former: Manifest, numbers: dict[int, int]) -> dict[bytes, dict
         if entry.kind == Kind.DIRECTORY:
             paths[index] = paths[entry.parent] + b"/" + entry.name if index else b""
             files[index] = {}
-        elif _is_telling(entry, racy_ns) and renumber(entry, numbers):
-            files[entry.parent][entry.name] = entry
+        elif _is_telling(entry, racy_ns) and renumber(ours := copy(entry), numbers):
+            files[entry.parent][entry.name] = ours
     return {paths[index]: held for index, held in files.items()}
 
 

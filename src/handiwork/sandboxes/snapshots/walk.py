@@ -33,7 +33,8 @@ _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(
 Read = Callable[[Entry, int, os.stat_result], None]
 """Takes a file's entry, its open descriptor and what was said of it."""
 Known = Callable[[bytes], Mapping[bytes, Entry]]
-"""Returns, of the directory at a path, the files of a former generation that can be recognised."""
+"""Returns, of the directory at a path, the files of a former generation that can be recognised; the
+walk takes over those that are the same."""
 _NOTHING: frozenset[bytes] = frozenset()
 
 
@@ -72,7 +73,6 @@ class Walk:
     entries: list[Entry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     skipped_count: int = 0
-    reused: list[int] = field(default_factory=list)
     _files: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,9 +151,7 @@ class Walk:
     ) -> None:
         if former is not None and _is_same(former, facts := found.stat(follow_symlinks=False)):
             if not self._is_link(frame, name, facts):
-                entry = self._add(frame.number, name, Kind.FILE, facts, former.xattrs)
-                entry.size, entry.extents = former.size, former.extents
-                self.reused.append(len(self.entries) - 1)
+                self._take_over(frame, former, facts)
             return
         try:
             file = os.open(name, _FILE, dir_fd=frame.directory)
@@ -167,6 +165,14 @@ class Walk:
             self._content(frame, name, file)
         finally:
             os.close(file)
+
+    def _take_over(self, frame: _Frame, former: Entry, facts: os.stat_result) -> None:
+        """Add a file as it was: a change of owner, mode or attributes is a change of its time too."""
+        self._check_room()
+        if facts.st_nlink > 1:
+            self._files[facts.st_dev, facts.st_ino] = len(self.entries)
+        former.parent, former.linked = frame.number, False
+        self.entries.append(former)
 
     def _content(self, frame: _Frame, name: bytes, file: int) -> None:
         facts = os.fstat(file)
@@ -203,12 +209,7 @@ class Walk:
         facts: os.stat_result,
         xattrs: tuple[tuple[bytes, bytes], ...],
     ) -> Entry:
-        if len(self.entries) >= MAX_ENTRIES:
-            raise SandboxUnavailableError(
-                f"the sandbox's files are more than {MAX_ENTRIES}; remove some to have a snapshot"
-            )
-        if self.stopped():
-            raise SandboxUnavailableError("the snapshot was stopped")
+        self._check_room()
         if facts.st_nlink > 1 and kind not in (Kind.DIRECTORY, Kind.LINK):
             self._files[facts.st_dev, facts.st_ino] = len(self.entries)
         entry = Entry(
@@ -225,6 +226,14 @@ class Walk:
         )
         self.entries.append(entry)
         return entry
+
+    def _check_room(self) -> None:
+        if len(self.entries) >= MAX_ENTRIES:
+            raise SandboxUnavailableError(
+                f"the sandbox's files are more than {MAX_ENTRIES}; remove some to have a snapshot"
+            )
+        if self.stopped():
+            raise SandboxUnavailableError("the snapshot was stopped")
 
     def _attributes(
         self, descriptor: int, path: bytes, name: bytes
