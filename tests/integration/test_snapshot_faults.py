@@ -8,12 +8,14 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from handiwork.model.errors import HandiworkError
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.store.object_blobs import ObjectBlobs
 from seaweed import seaweed_server
+from slow_link import SlowLink
 from snapshot_child import FILES, ID, change, generations_in, wanted
 
 CHILD = Path(__file__).parents[1] / "snapshot_child.py"
@@ -85,3 +87,34 @@ def test_an_s3_server_killed_while_it_is_written_to(tmp_path):
             (upper / f"more{number}").unlink()
         generations.take(wanted(upper, 2), generations.load(ID, 1), threading.Event())
         assert_whole(made(generations, 2, tmp_path / "made2"), 2)
+
+
+@pytest.mark.timeout(180)
+def test_an_s3_server_that_stalls_half_way_through_a_pack(tmp_path):
+    """The way to a real server stops with a pack half sent: told in time, nothing listed, then well."""
+    upper, disk = tmp_path / "upper", tmp_path / "disk"
+    upper.mkdir()
+    disk.mkdir()
+    with seaweed_server(disk) as server:
+        port = int(server.place.endpoint.rpartition(":")[2])
+        with SlowLink(port) as link:
+            place = msgspec.structs.replace(
+                server.place,
+                endpoint=f"http://127.0.0.1:{link.port}",
+                timeout_seconds=2,
+                retry_seconds=2,
+            )
+            generations = generations_in(ObjectBlobs.on_s3(place))
+            change(upper, 1)
+            first = generations.take(wanted(upper, 1), None, threading.Event())
+            change(upper, 2)
+            link.stall_after(500_000)
+            with pytest.raises(HandiworkError, match=r"check .snapshots. in"):
+                generations.take(wanted(upper, 2), first, threading.Event())
+            assert link.stalled.is_set()
+            link.go_on()
+            beside = generations_in(ObjectBlobs.on_s3(server.place))
+            assert beside.numbers(ID) == [1]
+            assert_whole(made(beside, 1, tmp_path / "made"), 1)
+            generations.take(wanted(upper, 2), generations.load(ID, 1), threading.Event())
+            assert_whole(made(beside, 2, tmp_path / "made2"), 2)

@@ -18,6 +18,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _C = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_WRITING_BACK = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0xF2F52010: "f2fs"}
+"""By the numbers of <linux/magic.h>."""
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -37,6 +39,22 @@ def flush_filesystem(path: Path) -> None:
             raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(directory)
+
+
+def writes_back(path: Path) -> bool:
+    """Say whether a directory's file system is known to tell each write after a flush by its time.
+
+    Memory file systems never write back, so that what is written through a mapping shows nowhere.
+    """
+    directory = os.open(path, _DIRECTORY)
+    try:
+        facts = ctypes.create_string_buffer(256)
+        if _C.fstatfs(directory, facts):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(directory)
+    return ctypes.c_long.from_buffer(facts).value & 0xFFFFFFFF in _WRITING_BACK
 
 
 def remove_tree(path: Path) -> None:

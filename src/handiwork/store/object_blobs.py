@@ -16,6 +16,9 @@ from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.model.redacted import shown_as_repr
 from handiwork.store.blobs import check_key
 
+MAX_NAMED = 4096
+"""Directories that are known to be named durably; no blob's directory is ever removed."""
+
 
 class S3Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where on S3. `endpoint` empty: Amazon's own; one that begins with http: is not encrypted."""
@@ -45,6 +48,7 @@ class ObjectBlobs:
         self._store = store
         self._where = where
         self._directory = directory
+        self._named: set[Path] = set()
 
     @classmethod
     def in_directory(cls, directory: Path) -> "ObjectBlobs":
@@ -114,14 +118,24 @@ class ObjectBlobs:
             return
 
     def _make_durable(self, key: str) -> None:
-        """Flush a local file, and the directories that name it: only then it counts as kept."""
+        """Flush a local file, and the directories that name it: only then it counts as kept.
+
+        A directory that was named durably before is no new name in its parent.
+        """
         if self._directory is None:
             return
         path = self._directory / key
         _flush(path)
+        new = []
         while path != self._directory:
             path = path.parent
             _flush(path)
+            if path in self._named:
+                break
+            new.append(path)
+        if len(self._named) > MAX_NAMED:
+            self._named.clear()
+        self._named.update(new)
 
     @contextmanager
     def _told(self, verb: str, key: str) -> Iterator[None]:

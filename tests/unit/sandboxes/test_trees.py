@@ -1,10 +1,17 @@
 """Trees as a hostile guest would leave them are deleted, and nothing beside them."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from handiwork.sandboxes.trees import MAX_DEPTH, exchange, flush_filesystem, remove_tree
+from handiwork.sandboxes.trees import (
+    MAX_DEPTH,
+    exchange,
+    flush_filesystem,
+    remove_tree,
+    writes_back,
+)
 
 
 def test_what_is_not_there(tmp_path):
@@ -96,3 +103,9 @@ def test_a_filesystem_is_flushed_by_any_directory_of_it(tmp_path):
     flush_filesystem(tmp_path)
     with pytest.raises(FileNotFoundError):
         flush_filesystem(tmp_path / "missing")
+
+
+def test_memory_file_systems_write_nothing_back(tmp_path):
+    assert not writes_back(Path("/proc"))
+    with pytest.raises(FileNotFoundError):
+        writes_back(tmp_path / "missing")

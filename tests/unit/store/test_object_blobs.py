@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.model.errors import SandboxUnavailableError
+from handiwork.store import object_blobs
 from handiwork.store.object_blobs import ObjectBlobs, S3Place
 
 
@@ -20,6 +21,23 @@ def test_a_local_blob_is_flushed_with_the_directories_that_name_it(tmp_path, mon
     blobs = ObjectBlobs.in_directory(tmp_path / "blobs")
     blobs.put("a/b", b"x")
     assert flushed == [str(tmp_path / part) for part in ("blobs/a/b", "blobs/a", "blobs")]
+
+
+def test_a_directory_that_is_new_is_flushed_in_its_parent_and_an_old_one_once(
+    tmp_path, monkeypatch
+):
+    blobs = ObjectBlobs.in_directory(tmp_path)
+    flushed = []
+    monkeypatch.setattr(object_blobs, "_flush", lambda path: flushed.append(path))
+    blobs.put("t/packs/aa/one", b"x")
+    packs = tmp_path / "t/packs"
+    assert flushed == [packs / "aa/one", packs / "aa", packs, tmp_path / "t", tmp_path]
+    flushed.clear()
+    blobs.put("t/packs/aa/two", b"x")
+    assert flushed == [packs / "aa/two", packs / "aa"]
+    flushed.clear()
+    blobs.put("t/packs/bb/one", b"x")
+    assert flushed == [packs / "bb/one", packs / "bb", packs]
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):

@@ -3,32 +3,29 @@
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from handiwork.model.errors import ConflictError
+from handiwork.model.errors import ConflictError, SandboxUnavailableError
 from handiwork.sandboxes.snapshots.contents import Contents
+from handiwork.sandboxes.snapshots.former import Former, forget_times, renumber
 from handiwork.sandboxes.snapshots.manifest import (
     Body,
     Entry,
     Head,
-    Kind,
     Manifest,
     encode,
     manifest_key,
-    path_of,
 )
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.sealing import Keys
 from handiwork.sandboxes.snapshots.walk import DIRECTORY, Walk
+from handiwork.sandboxes.trees import flush_filesystem, writes_back
 from handiwork.store.blobs import Blobs
 
-RACY_NS = 2_000_000_000
-"""A file that changed so shortly before a walk may change again under the same time."""
 SPARSE_BLOCKS = 8
-LEAST_USE = 0.25
-"""A pack of which a generation uses less is not relied on: what is needed of it is kept anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +60,16 @@ class Capture:
         """
         started_ns = int(self.clock().timestamp() * 1e9)
         contents = Contents(self.blobs, self.keys, wanted.tenant, self.draw)
-        try:
-            memory = _Memory(former, wanted.tree, contents)
-            walk = self._walk(wanted, contents, memory)
-            contents.finish()
-        finally:
-            contents.close()
+        with ThreadPoolExecutor(1, thread_name_prefix="snapshot-flush") as flushing:
+            flushed = flushing.submit(_flush, wanted.upper)
+            try:
+                known = Former(former, wanted.tree, contents)
+                walk = self._walk(wanted, contents, known)
+                contents.finish()
+            finally:
+                contents.close()
+            if not flushed.result():
+                forget_times(walk.entries)
         manifest = _manifest(wanted, walk, contents, self.clock(), started_ns)
         key = manifest_key(wanted.tenant, wanted.sandbox_id, wanted.number)
         if not self.blobs.put_if_absent(key, encode(manifest, self.keys)):
@@ -78,20 +79,16 @@ class Capture:
             )
         return manifest
 
-    def _walk(self, wanted: Wanted, contents: Contents, memory: "_Memory") -> Walk:
-        def read(number: int, file: int, facts: os.stat_result) -> None:
+    def _walk(self, wanted: Wanted, contents: Contents, former: Former) -> Walk:
+        def read(entry: Entry, file: int, facts: os.stat_result) -> None:
             sparse = facts.st_blocks * 512 < facts.st_size - 512 * SPARSE_BLOCKS
-            entry = walk.entries[number]
             contents.read(entry, file, facts.st_size, sparse=sparse)
-            after = os.fstat(file)
-            if (after.st_ctime_ns, after.st_size) != (facts.st_ctime_ns, entry.size):
-                entry.inode = 0
 
         walk = Walk(
             ids=wanted.ids,
             excluded=frozenset(os.fsencode(path) for path in wanted.excluded),
             read=read,
-            known=memory.known,
+            known=former.known,
             stopped=self.stop.is_set,
         )
         root = os.open(wanted.upper, DIRECTORY)
@@ -102,62 +99,32 @@ class Capture:
         return walk
 
 
-class _Memory:
-    """What a former generation knows: chunks by name, and files of the same tree by inode and time."""
+def _flush(upper: Path) -> bool:
+    """Have the tree's file system see the next write to each page; False where it never would.
 
-    def __init__(self, former: Manifest | None, tree: str, contents: Contents) -> None:
-        self._files: dict[bytes, Entry] = {}
-        if former is None:
-            return
-        usable = _usable_packs(former)
-        numbers: dict[int, int] = {}
-        contents.packs.extend(former.head.packs)
-        contents.pack_bytes.extend(former.head.pack_bytes)
-        for number, place in enumerate(former.body.chunks):
-            if place.pack in usable:
-                numbers[number] = len(contents.places)
-                contents.known[place.name] = len(contents.places)
-                contents.places.append(place)
-        if former.head.tree != tree:
-            return
-        racy_ns = former.head.started_ns - RACY_NS
-        for index, entry in enumerate(former.body.entries):
-            if entry.kind != Kind.FILE or not entry.inode or entry.ctime_ns >= racy_ns:
-                continue
-            if all(chunk in numbers for chunk in entry.extents[1::4]):
-                moved = list(entry.extents)
-                moved[1::4] = [numbers[chunk] for chunk in entry.extents[1::4]]
-                entry.extents = tuple(moved)
-                self._files[path_of(former.body.entries, index)] = entry
-
-    def known(self, path: bytes, facts: os.stat_result) -> Entry | None:
-        entry = self._files.get(path)
-        if entry is None:
-            return None
-        same = (entry.inode, entry.ctime_ns, entry.size, entry.mtime_ns)
-        now = (facts.st_ino, facts.st_ctime_ns, facts.st_size, facts.st_mtime_ns)
-        return entry if same == now else None
-
-
-def _usable_packs(former: Manifest) -> set[int]:
-    """Return the packs of which enough is used; the others would be kept for a few chunks."""
-    used = [0] * len(former.head.packs)
-    for place in former.body.chunks:
-        used[place.pack] += place.stored
-    whole = former.head.pack_bytes
-    return {n for n, size in enumerate(whole) if used[n] >= LEAST_USE * size}
+    A page that was written to through a mapping stays writable until it is written back: later
+    writes change no time until then. When all is clean, the next one is a fault, which changes it.
+    """
+    if not writes_back(upper):
+        return False
+    try:
+        flush_filesystem(upper)
+    except OSError as error:
+        raise SandboxUnavailableError(
+            f"no snapshot: the disk below {upper} does not take what was written: {error.strerror}"
+        ) from None
+    return True
 
 
 def _manifest(
     wanted: Wanted, walk: Walk, contents: Contents, now: datetime, started_ns: int
 ) -> Manifest:
     """Return the manifest, with the chunks and packs that its tree uses and no others."""
-    chunks: dict[int, int] = {}
-    for entry in walk.entries:
-        if entry.extents:
-            extents = list(entry.extents)
-            extents[1::4] = [chunks.setdefault(each, len(chunks)) for each in extents[1::4]]
-            entry.extents = tuple(extents)
+    used = {number for entry in walk.entries for number in entry.extents[1::4]}
+    chunks = {number: index for index, number in enumerate(sorted(used))}
+    if len(used) < len(contents.places):
+        for entry in walk.entries:
+            renumber(entry, chunks)
     packs: dict[int, int] = {}
     places = []
     for number in chunks:

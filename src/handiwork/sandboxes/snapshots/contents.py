@@ -7,14 +7,14 @@ import errno
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from handiwork.sandboxes.snapshots.chunks import cuts
 from handiwork.sandboxes.snapshots.manifest import Entry
 from handiwork.sandboxes.snapshots.packs import PACK_BYTES, ChunkPlace, Pack, pack_key
-from handiwork.sandboxes.snapshots.sealing import ID_BYTES, Keys, compressed
+from handiwork.sandboxes.snapshots.sealing import ID_BYTES, Compressor, Keys
 from handiwork.store.blobs import Blobs
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -25,15 +25,19 @@ MAX_WAITING = 4
 MAX_SEGMENTS = 4096
 """Data between holes of one file; what comes after counts as data whole."""
 
+_Cut = tuple[int, int]
+_Span = tuple[Entry, int, int, int]
+"""Whose bytes of a window they are: entry, offset in the file, offset in the window, length."""
 _Filled = list[tuple[Entry, tuple[int, ...]]]
 
 
 @dataclass
-class _Window:
-    """Bytes to be cut; `spans` tells whose they are: entry, offset in the file, offset here, length."""
+class _Small:
+    """Small files that are going to be cut as one window."""
 
-    data: bytearray = field(default_factory=bytearray)
-    spans: list[tuple[Entry, int, int, int]] = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)
+    spans: list[_Span] = field(default_factory=list)
+    size: int = 0
 
 
 class Contents:
@@ -52,7 +56,7 @@ class Contents:
         self.pack_bytes: list[int] = []
         self.known: dict[bytes, int] = {}
         self.new_bytes = 0
-        self._small = _Window()
+        self._small = _Small()
         self._pack: Pack | None = None
         self._lock = threading.Lock()
         self._room = threading.Semaphore(MAX_WAITING)
@@ -77,7 +81,7 @@ class Contents:
 
     def finish(self) -> None:
         """Wait until all is cut and kept; raises what failed first."""
-        self._cut_later(self._small, last=True)
+        self._cut_small()
         while self._cut:
             _fill(self._cut.popleft().result())
         if self._pack is not None:
@@ -87,88 +91,91 @@ class Contents:
             task.result()
 
     def _read_small(self, entry: Entry, file: int, size: int) -> None:
-        content = _read(file, size, 0)
-        entry.size = len(content)
-        if content:
-            window = self._small
-            window.spans.append((entry, 0, len(window.data), len(content)))
-            window.data += content
-            if len(window.data) >= WINDOW_BYTES:
-                self._cut_later(window, last=True)
-                self._small = _Window()
+        content = _read(file, size, 0) if size else b""
+        entry.size = length = len(content)
+        if length:
+            small = self._small
+            small.parts.append(content)
+            small.spans.append((entry, 0, small.size, length))
+            small.size += length
+            if small.size >= WINDOW_BYTES:
+                self._cut_small()
+
+    def _cut_small(self) -> None:
+        small, self._small = self._small, _Small()
+        if small.size:
+            self._keep_later(b"".join(small.parts), small.spans, None)
 
     def _read_large(self, entry: Entry, file: int, start: int, end: int) -> int:
         """Take one stretch in; return the file's end, which is nearer where it was cut short."""
-        tail = b""
+        tail: bytes | memoryview = b""
         at = start
         while at < end:
             content = _read(file, min(WINDOW_BYTES, end - at), at)
             last = not content or at + len(content) == end
-            window = _Window(bytearray(tail) + content)
+            data = b"".join((tail, content))
             offset = at - len(tail)
-            window.spans.append((entry, offset, 0, len(window.data)))
             at += len(content)
-            taken = self._cut_later(window, last=last)
-            tail = bytes(window.data[taken:])
+            found = list(cuts(data, last=last))
+            taken = found[-1][0] + found[-1][1] if found else 0
+            if found:
+                self._keep_later(data, [(entry, offset, 0, taken)], found)
+            tail = memoryview(data)[taken:]
             if not content:
                 return at
         return max(end, entry.size)
 
-    def _cut_later(self, window: _Window, *, last: bool) -> int:
-        """Cut a window now, and leave the rest to a thread; return how much of it was cut."""
-        found = list(cuts(window.data, last=last))
-        if not found:
-            return 0
+    def _keep_later(self, data: bytes, spans: list[_Span], found: list[_Cut] | None) -> None:
+        """Leave a window to a thread, which cuts it where that was not done."""
         while self._cut and self._cut[0].done():
             _fill(self._cut.popleft().result())
         self._room.acquire()
-        self._cut.append(self._cutting.submit(self._keep, window, found))
-        return found[-1][0] + found[-1][1]
+        self._cut.append(self._cutting.submit(self._keep, data, spans, found))
 
-    def _keep(self, window: _Window, found: list[tuple[int, int]]) -> _Filled:
+    def _keep(self, data: bytes, spans: list[_Span], found: list[_Cut] | None) -> _Filled:
         try:
-            whole = memoryview(bytes(window.data))
-            numbers = [self._chunk(whole[at : at + length]) for at, length in found]
+            if found is None:
+                found = list(cuts(data, last=True))
+            return list(_extents(spans, found, self._chunks(memoryview(data), found)))
         finally:
             self._room.release()
-        return [
-            (entry, tuple(_extents(found, numbers, offset, at, length)))
-            for entry, offset, at, length in window.spans
-        ]
 
-    def _chunk(self, content: memoryview) -> int:
-        """Return the number of a chunk, kept now unless it was before."""
-        name = self._keys.name(content)
-        number = self.known.get(name)
-        if number is not None:
-            return number
-        packed = compressed(content)
+    def _chunks(self, data: memoryview, found: list[_Cut]) -> list[int]:
+        """Return the numbers of a window's chunks; those that are new are kept."""
+        names = [self._keys.name(data[at : at + length]) for at, length in found]
+        compressed = Compressor().compressed
+        new: dict[bytes, tuple[bytes, int]] = {}
+        for name, (at, length) in zip(names, found, strict=True):
+            if name not in self.known and name not in new:
+                new[name] = compressed(data[at : at + length]), length
         with self._lock:
-            number = self.known.get(name)
-            return self._add(name, packed, len(content)) if number is None else number
+            for name, (packed, length) in new.items():
+                if name not in self.known:
+                    self._add(name, packed, length)
+            return [self.known[name] for name in names]
 
-    def _add(self, name: bytes, packed: bytes, size: int) -> int:
+    def _add(self, name: bytes, packed: bytes, size: int) -> None:
         if self._pack is None:
             self._pack = Pack(self._keys, self._draw(ID_BYTES))
             self.packs.append(self._pack.id)
             self.pack_bytes.append(0)
         offset, stored = self._pack.add(name, packed)
-        number = self.known[name] = len(self.places)
-        place = ChunkPlace(name, len(self.packs) - 1, offset, stored, size)
-        self.places.append(place)
-        if len(self._pack.data) >= PACK_BYTES:
+        self.known[name] = len(self.places)
+        self.places.append(ChunkPlace(name, len(self.packs) - 1, offset, stored, size))
+        if self._pack.size >= PACK_BYTES:
             self._put_later(self._pack)
             self._pack = None
-        return number
 
     def _put_later(self, pack: Pack) -> None:
         """Hand a full pack on; waits while too many wait already."""
-        self.new_bytes += len(pack.data)
-        self.pack_bytes[-1] = len(pack.data)
+        self.new_bytes += pack.size
+        self.pack_bytes[-1] = pack.size
         if len(self._put) >= MAX_WAITING:
             self._put.pop(0).result()
-        key, data = pack_key(self._tenant, pack.id), bytes(pack.data)
-        self._put.append(self._putting.submit(self._blobs.put, key, data))
+        self._put.append(self._putting.submit(self._put_pack, pack))
+
+    def _put_pack(self, pack: Pack) -> None:
+        self._blobs.put(pack_key(self._tenant, pack.id), pack.data())
 
 
 def _fill(found: _Filled) -> None:
@@ -206,11 +213,21 @@ def _segments(file: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _extents(
-    found: list[tuple[int, int]], numbers: list[int], offset: int, at: int, length: int
-) -> Iterator[int]:
-    """Yield a span's extents: offset in the file, chunk, skip, length."""
-    end = at + length
-    for (start, size), number in zip(found, numbers, strict=True):
-        first, last = max(start, at), min(start + size, end)
-        if first < last:
-            yield from (offset + first - at, number, first - start, last - first)
+    spans: Sequence[_Span], found: Sequence[_Cut], numbers: Sequence[int]
+) -> Iterator[tuple[Entry, tuple[int, ...]]]:
+    """Yield each span's extents: offset in the file, chunk, skip, length. Both ascend: one pass."""
+    at = 0
+    for entry, offset, start, length in spans:
+        stop = start + length
+        while found[at][0] + found[at][1] <= start:
+            at += 1
+        extents: list[int] = []
+        here = start
+        while here < stop:
+            first, size = found[at]
+            end = min(first + size, stop)
+            extents += (offset + here - start, numbers[at], here - first, end - here)
+            here = end
+            if here < stop:
+                at += 1
+        yield entry, tuple(extents)

@@ -6,6 +6,7 @@ can be read alone: it says which packs must stay. Both parts are hostile until t
 
 import enum
 import struct
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -20,6 +21,7 @@ MAX_ENTRIES = 500_000
 MAX_DEPTH = 200
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_FILE_BYTES = 1 << 50
+MAX_XATTR_BYTES = 64 * 1024
 IDS = 65_536
 
 
@@ -201,15 +203,23 @@ def _check_entry(number: int, entry: Entry, body: Body) -> None:
         and body.entries[entry.link].kind != Kind.DIRECTORY
     ):
         raise ValueError(f"entry {number} is a name of no file before it")
-    if len(entry.extents) % 4:
+    for name, value in entry.xattrs:
+        if not 0 < len(name) <= 255 or b"\0" in name or len(value) > MAX_XATTR_BYTES:
+            raise ValueError(f"entry {number} has an attribute that no file can have")
+    if entry.extents:
+        _check_extents(number, entry, body.chunks)
+
+
+def _check_extents(number: int, entry: Entry, chunks: Sequence[ChunkPlace]) -> None:
+    extents, count, end = entry.extents, len(chunks), 0
+    if len(extents) % 4:
         raise ValueError(f"entry {number} has a broken extent")
-    end = 0
-    for at in range(0, len(entry.extents), 4):
-        offset, chunk, skip, length = entry.extents[at : at + 4]
-        if not 0 <= chunk < len(body.chunks) or offset < end or skip < 0 or length <= 0:
+    for at in range(0, len(extents), 4):
+        offset, chunk, skip, length = extents[at : at + 4]
+        if not 0 <= chunk < count or offset < end or skip < 0 or length <= 0:
             raise ValueError(f"entry {number} has an extent of no chunk")
         end = offset + length
-        if skip + length > body.chunks[chunk].size or end > entry.size:
+        if skip + length > chunks[chunk].size or end > entry.size:
             raise ValueError(f"entry {number} has an extent past an end")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from handiwork.model.errors import NotFoundError
 from handiwork.sandboxes.snapshots.chunks import MAX_BYTES
@@ -14,6 +15,7 @@ from handiwork.store.blobs import Blobs
 
 PACK_BYTES = 16 * 1024 * 1024
 CACHED_PACKS = 4
+_Kept = tuple[memoryview, AESGCM]
 
 
 class ChunkPlace(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -36,14 +38,21 @@ class Pack:
 
     def __init__(self, keys: Keys, pack_id: bytes) -> None:
         self.id = pack_id
-        self.data = bytearray()
+        self.size = 0
+        self._parts: list[bytes] = []
         self._key = keys.pack(pack_id)
 
     def add(self, name: bytes, packed: bytes) -> tuple[int, int]:
         """Append a compressed chunk, sealed under its name; return offset and stored size."""
-        offset = len(self.data)
-        self.data += self._key.encrypt(nonce_at(offset), packed, name)
-        return offset, len(self.data) - offset
+        offset = self.size
+        sealed = self._key.encrypt(nonce_at(offset), packed, name)
+        self._parts.append(sealed)
+        self.size += len(sealed)
+        return offset, len(sealed)
+
+    def data(self) -> bytes:
+        """Return the whole of it."""
+        return b"".join(self._parts)
 
 
 class PackReader:
@@ -53,16 +62,16 @@ class PackReader:
         self._blobs = blobs
         self._keys = keys
         self._tenant = tenant
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
     def chunk(self, pack_id: bytes, place: ChunkPlace, tell: Callable[[], str]) -> bytes:
         """Return a chunk's content; DamagedError names it, its pack and what `tell` says of its use."""
         where = f"chunk {place.name.hex()[:16]} of pack {pack_id.hex()}"
-        pack = self._pack(pack_id, where, tell)
+        pack, key = self._pack(pack_id, where, tell)
         sealed = pack[place.offset : place.offset + place.stored]
         try:
-            packed = self._keys.pack(pack_id).decrypt(nonce_at(place.offset), sealed, place.name)
+            packed = key.decrypt(nonce_at(place.offset), sealed, place.name)
             content = expanded(packed, min(place.size, MAX_BYTES), where)
         except (InvalidTag, ValueError, DamagedError):
             raise DamagedError(f"{where} is damaged ({tell()})") from None
@@ -70,7 +79,7 @@ class PackReader:
             raise DamagedError(f"{where} does not have the content of its name ({tell()})")
         return content
 
-    def _pack(self, pack_id: bytes, where: str, tell: Callable[[], str]) -> bytes:
+    def _pack(self, pack_id: bytes, where: str, tell: Callable[[], str]) -> _Kept:
         with self._lock:
             if pack_id in self._kept:
                 self._kept.move_to_end(pack_id)
@@ -79,7 +88,7 @@ class PackReader:
                 data = self._blobs.get(pack_key(self._tenant, pack_id))
             except NotFoundError:
                 raise DamagedError(f"{where} is gone from the store ({tell()})") from None
-            self._kept[pack_id] = data
+            kept = self._kept[pack_id] = (memoryview(data), self._keys.pack(pack_id))
             if len(self._kept) > CACHED_PACKS:
                 self._kept.popitem(last=False)
-            return data
+            return kept

@@ -37,8 +37,25 @@ class Restore:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Make the tree; what raises leaves a part of it, which is nobody's state."""
+        """Make the tree; what raises leaves a part of it, which is nobody's state.
+
+        SandboxUnavailableError where the disk refuses, DamagedError where the store does not have it.
+        """
         self._check_owners()
+        try:
+            self._make()
+        except OSError as error:
+            head = self.manifest.head
+            raise SandboxUnavailableError(
+                f"generation {head.number} of {head.sandbox_id} cannot be made here:"
+                f" {error.strerror or error}"
+            ) from error
+
+    def path(self, number: int) -> str:
+        """Return an entry's path for people to read."""
+        return shown(path_of(self.manifest.body.entries, number))
+
+    def _make(self) -> None:
         os.mkdir(self.name, 0o700, dir_fd=self.place)
         os.mkdir(_LINKED, 0o700, dir_fd=self.place)
         self._linked = os.open(_LINKED, DIRECTORY, dir_fd=self.place)
@@ -55,13 +72,12 @@ class Restore:
             os.close(self._linked)
         os.rmdir(_LINKED, dir_fd=self.place)
 
-    def path(self, number: int) -> str:
-        """Return an entry's path for people to read."""
-        return shown(path_of(self.manifest.body.entries, number))
-
     def _check_owners(self) -> None:
-        for number, entry in enumerate(self.manifest.body.entries):
-            if self.ids.outside(entry.uid) is None or self.ids.outside(entry.gid) is None:
+        entries = self.manifest.body.entries
+        owners = {entry.uid for entry in entries} | {entry.gid for entry in entries}
+        strange = {owner for owner in owners if self.ids.outside(owner) is None}
+        for number, entry in enumerate(entries if strange else ()):
+            if entry.uid in strange or entry.gid in strange:
                 raise UnsupportedError(
                     f"{self.path(number)} belongs to the id {entry.uid}:{entry.gid}, which a sandbox"
                     " of an ordinary user does not have: start Handiwork as root to restore it"
@@ -116,12 +132,14 @@ class Restore:
         entry = self.manifest.body.entries[number]
         file = os.open(entry.name, _CREATE, 0o600, dir_fd=parent)
         try:
-            end = 0
-            for offset, content in chunks.of(number):
-                end = offset + len(content)
-                while content:
-                    written = os.pwrite(file, content, offset)
-                    content, offset = content[written:], offset + written
+            end, extents = 0, entry.extents
+            for at in range(0, len(extents), 4):
+                offset, chunk, skip, length = extents[at : at + 4]
+                content = chunks.content(chunk, number)[skip : skip + length]
+                end = offset + length
+                written = os.pwrite(file, content, offset)
+                while written < length:
+                    written += os.pwrite(file, content[written:], offset + written)
             if end != entry.size:
                 os.ftruncate(file, entry.size)
             self._dress(number, entry, file)
@@ -245,23 +263,18 @@ class _Chunks:
         self._last = -1
         self._content = memoryview(b"")
 
-    def of(self, number: int) -> Iterator[tuple[int, memoryview]]:
-        """Yield offset and content of each extent of a file."""
-        extents = self._restore.manifest.body.entries[number].extents
-        for at in range(0, len(extents), 4):
-            offset, chunk, skip, length = extents[at : at + 4]
-            yield offset, self._chunk(chunk, self._teller(number))[skip : skip + length]
+    def content(self, chunk: int, number: int) -> memoryview:
+        """Return the content of a chunk, for a file's entry."""
+        if chunk != self._last:
+            manifest = self._restore.manifest
+            place = manifest.body.chunks[chunk]
+            pack_id = manifest.head.packs[place.pack]
+            tell = self._teller(number)
+            self._content = memoryview(self._restore.reader.chunk(pack_id, place, tell))
+            self._last = chunk
+        return self._content
 
     def _teller(self, number: int) -> Callable[[], str]:
         restore = self._restore
         head = restore.manifest.head
         return lambda: f"{restore.path(number)} of {head.sandbox_id}, generation {head.number}"
-
-    def _chunk(self, number: int, tell: Callable[[], str]) -> memoryview:
-        if number != self._last:
-            manifest = self._restore.manifest
-            place = manifest.body.chunks[number]
-            pack_id = manifest.head.packs[place.pack]
-            self._content = memoryview(self._restore.reader.chunk(pack_id, place, tell))
-            self._last = number
-        return self._content

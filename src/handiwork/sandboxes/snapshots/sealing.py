@@ -70,10 +70,21 @@ class Keys:
         return expanded(packed, limit_bytes, place)
 
 
+class Compressor:
+    """One thread's: what it needs to begin is made once for many contents."""
+
+    def __init__(self) -> None:
+        self._zstd = zstd.ZstdCompressor(level=LEVEL)
+
+    def compressed(self, plain: bytes | memoryview) -> bytes:
+        """Return a byte that tells how, and the content: packed where that makes it smaller."""
+        packed = self._zstd.compress(plain, zstd.ZstdCompressor.FLUSH_FRAME)
+        return _ZSTD + packed if len(packed) < len(plain) else _RAW + bytes(plain)
+
+
 def compressed(plain: bytes | memoryview) -> bytes:
-    """Return a byte that tells how, and the content: packed where that makes it smaller."""
-    packed = zstd.compress(plain, level=LEVEL)
-    return _ZSTD + packed if len(packed) < len(plain) else _RAW + bytes(plain)
+    """Return one content as `Compressor` does."""
+    return Compressor().compressed(plain)
 
 
 def expanded(packed: bytes, limit_bytes: int, place: str) -> bytes:

@@ -7,13 +7,15 @@ no place in a snapshot is left out and named; what is too much ends the walk.
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.snapshots.manifest import (
     MAX_DEPTH,
     MAX_ENTRIES,
+    MAX_XATTR_BYTES,
     Entry,
     Kind,
     path_of,
@@ -22,25 +24,41 @@ from handiwork.sandboxes.snapshots.owners import Range, attribute_inside
 
 MAX_NAMES = 200_000
 """In one directory."""
-MAX_XATTR_BYTES = 64 * 1024
 MAX_TOLD = 100
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-Read = Callable[[int, int, os.stat_result], None]
-"""Takes the number of a file's entry, its open descriptor and what was said of it."""
-Known = Callable[[bytes, os.stat_result], Entry | None]
-"""Returns the entry of a former generation where the file is as it was then."""
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+
+Read = Callable[[Entry, int, os.stat_result], None]
+"""Takes a file's entry, its open descriptor and what was said of it."""
+Known = Callable[[bytes], Mapping[bytes, Entry]]
+"""Returns, of the directory at a path, the files of a former generation that can be recognised; the
+walk takes over those that are the same."""
+_NOTHING: frozenset[bytes] = frozenset()
 
 
-@dataclass(frozen=True)
 class _Frame:
     """A directory that is being walked: one for each level, so few are open at once."""
 
-    number: int
-    directory: int
-    path: bytes
-    inner: Iterator[bytes]
+    __slots__ = ("directory", "inner", "number", "path")
+
+    def __init__(self, number: int, directory: int, path: bytes) -> None:
+        self.number = number
+        self.directory = directory
+        self.path = path
+        self.inner: Iterator[bytes] = iter(())
+
+
+class _Inside(dict[int, int]):
+    """Owners as seen inside, each worked out once."""
+
+    def __init__(self, ids: Range) -> None:
+        self._ids = ids
+
+    def __missing__(self, host_id: int) -> int:
+        self[host_id] = inside = self._ids.inside(host_id)
+        return inside
 
 
 @dataclass
@@ -55,13 +73,19 @@ class Walk:
     entries: list[Entry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     skipped_count: int = 0
-    reused: list[int] = field(default_factory=list)
     _files: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._inside = _Inside(self.ids)
+        self._left_out: dict[bytes, set[bytes]] = {}
+        for path in self.excluded:
+            parent, _, name = path.rpartition(b"/")
+            self._left_out.setdefault(parent, set()).add(name)
 
     def run(self, root: int) -> None:
         """Walk the tree of an open directory, which stays the caller's."""
         facts = os.fstat(root)
-        self._add(-1, b"", Kind.DIRECTORY, facts, self._attributes(root, b"/"))
+        self._add(-1, b"", Kind.DIRECTORY, facts, self._attributes(root, b"", b""))
         frames = [self._frame(0, os.dup(root), b"")]
         try:
             while frames:
@@ -77,33 +101,36 @@ class Walk:
             for frame in frames:
                 os.close(frame.directory)
 
-    def _frame(self, number: int, directory: int, path: bytes) -> "_Frame":
+    def _frame(self, number: int, directory: int, path: bytes) -> _Frame:
         """Take an open directory over, and add what it holds but directories."""
+        frame = _Frame(number, directory, path)
         try:
-            inner = self._directory(number, directory, path)
+            frame.inner = iter(self._directory(frame))
         except BaseException:
             os.close(directory)
             raise
-        return _Frame(number, directory, path, iter(inner))
+        return frame
 
-    def _directory(self, number: int, directory: int, path: bytes) -> list[bytes]:
+    def _directory(self, frame: _Frame) -> list[bytes]:
         """Add what a directory holds but directories; return the names of those."""
         inner = []
-        for name in _names(directory, self, path):
-            here = path + b"/" + name
-            if here in self.excluded:
+        known = self.known(frame.path)
+        left_out = self._left_out.get(frame.path, _NOTHING)
+        for name, found in _names(frame.directory, self, frame.path):
+            if name in left_out:
                 continue
             try:
-                facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if stat.S_ISDIR(facts.st_mode):
+                if found.is_dir(follow_symlinks=False):
                     inner.append(name)
+                elif found.is_file(follow_symlinks=False):
+                    self._file(frame, name, found, known.get(name))
                 else:
-                    self._leaf(number, directory, name, facts, here)
+                    self._other(frame, name, found.stat(follow_symlinks=False))
             except FileNotFoundError:
                 continue
         return inner
 
-    def _enter(self, parent: "_Frame", name: bytes) -> "_Frame | None":
+    def _enter(self, parent: _Frame, name: bytes) -> _Frame | None:
         here = parent.path + b"/" + name
         try:
             child = os.open(name, DIRECTORY, dir_fd=parent.directory)
@@ -112,55 +139,67 @@ class Walk:
         except OSError as error:
             raise self.refusal(here, f"cannot be opened: {error.strerror}") from None
         try:
-            xattrs = self._attributes(child, here)
+            xattrs = self._attributes(child, parent.path, name)
             self._add(parent.number, name, Kind.DIRECTORY, os.fstat(child), xattrs)
         except BaseException:
             os.close(child)
             raise
         return self._frame(len(self.entries) - 1, child, here)
 
-    def _leaf(
-        self, parent: int, directory: int, name: bytes, facts: os.stat_result, here: bytes
-    ) -> None:
-        first = self._files.get((facts.st_dev, facts.st_ino)) if facts.st_nlink > 1 else None
-        if first is not None:
-            self._add(parent, name, Kind.LINK, facts, ()).link = first
-            self.entries[first].linked = True
-            return
-        kind = _kind(facts)
-        if kind is None:
-            self.skip(here, "a socket" if stat.S_ISSOCK(facts.st_mode) else "a device")
-            return
-        if kind == Kind.FILE:
-            self._file(parent, directory, name, facts, here)
-        else:
-            entry = self._add(parent, name, kind, facts, ())
-            if kind == Kind.SYMLINK:
-                entry.target = os.readlink(name, dir_fd=directory)
-        if facts.st_nlink > 1:
-            self._files[facts.st_dev, facts.st_ino] = len(self.entries) - 1
-
     def _file(
-        self, parent: int, directory: int, name: bytes, facts: os.stat_result, here: bytes
+        self, frame: _Frame, name: bytes, found: "os.DirEntry[str]", former: Entry | None
     ) -> None:
-        former = self.known(here, facts)
-        if former is not None:
-            entry = self._add(parent, name, Kind.FILE, facts, former.xattrs)
-            entry.size, entry.extents = former.size, former.extents
-            self.reused.append(len(self.entries) - 1)
+        if former is not None and _is_same(former, facts := found.stat(follow_symlinks=False)):
+            if not self._is_link(frame, name, facts):
+                self._take_over(frame, former, facts)
             return
         try:
-            file = os.open(name, _FILE, dir_fd=directory)
+            file = os.open(name, _FILE, dir_fd=frame.directory)
+        except FileNotFoundError:
+            return
         except OSError as error:
-            raise self.refusal(here, f"cannot be read: {error.strerror}") from None
+            raise self.refusal(
+                frame.path + b"/" + name, f"cannot be read: {error.strerror}"
+            ) from None
         try:
-            facts = os.fstat(file)
-            if not stat.S_ISREG(facts.st_mode):
-                raise self.refusal(here, "changed while it was read")
-            self._add(parent, name, Kind.FILE, facts, self._attributes(file, here))
-            self.read(len(self.entries) - 1, file, facts)
+            self._content(frame, name, file)
         finally:
             os.close(file)
+
+    def _take_over(self, frame: _Frame, former: Entry, facts: os.stat_result) -> None:
+        """Add a file as it was: a change of owner, mode or attributes is a change of its time too."""
+        self._check_room()
+        if facts.st_nlink > 1:
+            self._files[facts.st_dev, facts.st_ino] = len(self.entries)
+        former.parent, former.linked = frame.number, False
+        self.entries.append(former)
+
+    def _content(self, frame: _Frame, name: bytes, file: int) -> None:
+        facts = os.fstat(file)
+        if not stat.S_ISREG(facts.st_mode):
+            raise self.refusal(frame.path + b"/" + name, "changed while it was read")
+        if not self._is_link(frame, name, facts):
+            xattrs = self._attributes(file, frame.path, name)
+            self.read(self._add(frame.number, name, Kind.FILE, facts, xattrs), file, facts)
+
+    def _other(self, frame: _Frame, name: bytes, facts: os.stat_result) -> None:
+        kind = _kind(facts)
+        if kind is None:
+            what = "a socket" if stat.S_ISSOCK(facts.st_mode) else "a device"
+            self.skip(frame.path + b"/" + name, what)
+        elif not self._is_link(frame, name, facts):
+            entry = self._add(frame.number, name, kind, facts, ())
+            if kind == Kind.SYMLINK:
+                entry.target = os.readlink(name, dir_fd=frame.directory)
+
+    def _is_link(self, frame: _Frame, name: bytes, facts: os.stat_result) -> bool:
+        """Say whether this is one more name of what was added; then it was added as that."""
+        first = self._files.get((facts.st_dev, facts.st_ino)) if facts.st_nlink > 1 else None
+        if first is None:
+            return False
+        self._add(frame.number, name, Kind.LINK, facts, ()).link = first
+        self.entries[first].linked = True
+        return True
 
     def _add(
         self,
@@ -170,19 +209,16 @@ class Walk:
         facts: os.stat_result,
         xattrs: tuple[tuple[bytes, bytes], ...],
     ) -> Entry:
-        if len(self.entries) >= MAX_ENTRIES:
-            raise SandboxUnavailableError(
-                f"the sandbox's files are more than {MAX_ENTRIES}; remove some to have a snapshot"
-            )
-        if self.stopped():
-            raise SandboxUnavailableError("the snapshot was stopped")
+        self._check_room()
+        if facts.st_nlink > 1 and kind not in (Kind.DIRECTORY, Kind.LINK):
+            self._files[facts.st_dev, facts.st_ino] = len(self.entries)
         entry = Entry(
             parent=parent,
             name=name,
             kind=kind,
             mode=stat.S_IMODE(facts.st_mode),
-            uid=self.ids.inside(facts.st_uid),
-            gid=self.ids.inside(facts.st_gid),
+            uid=self._inside[facts.st_uid],
+            gid=self._inside[facts.st_gid],
             mtime_ns=facts.st_mtime_ns,
             xattrs=xattrs,
             inode=facts.st_ino,
@@ -191,9 +227,25 @@ class Walk:
         self.entries.append(entry)
         return entry
 
-    def _attributes(self, descriptor: int, here: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    def _check_room(self) -> None:
+        if len(self.entries) >= MAX_ENTRIES:
+            raise SandboxUnavailableError(
+                f"the sandbox's files are more than {MAX_ENTRIES}; remove some to have a snapshot"
+            )
+        if self.stopped():
+            raise SandboxUnavailableError("the snapshot was stopped")
+
+    def _attributes(
+        self, descriptor: int, path: bytes, name: bytes
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        texts = os.listxattr(descriptor)
+        return self._values(descriptor, path + b"/" + name, texts) if texts else ()
+
+    def _values(
+        self, descriptor: int, here: bytes, texts: list[str]
+    ) -> tuple[tuple[bytes, bytes], ...]:
         kept = []
-        for text in os.listxattr(descriptor):
+        for text in texts:
             with contextlib.suppress(OSError):
                 value = os.getxattr(descriptor, text)
                 if len(value) > MAX_XATTR_BYTES:
@@ -227,14 +279,28 @@ def shown(path: bytes) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
-def _names(directory: int, walk: Walk, path: bytes) -> list[bytes]:
+def _names(directory: int, walk: Walk, path: bytes) -> list[tuple[bytes, "os.DirEntry[str]"]]:
     names = []
     with os.scandir(directory) as found:
         for entry in found:
-            names.append(os.fsencode(entry.name))
+            names.append((entry.name.encode(_ENCODING, _ERRORS), entry))
             if len(names) > MAX_NAMES:
                 raise walk.refusal(path or b"/", f"holds more than {MAX_NAMES} names")
-    return sorted(names)
+    return sorted(names, key=_first)
+
+
+def _first(pair: tuple[bytes, object]) -> bytes:
+    return pair[0]
+
+
+def _is_same(entry: Entry, facts: os.stat_result) -> bool:
+    """Say whether a file is as it was: times of change are the kernel's own, nobody inside sets them."""
+    return (
+        entry.inode == facts.st_ino
+        and entry.ctime_ns == facts.st_ctime_ns
+        and entry.size == facts.st_size
+        and entry.mtime_ns == facts.st_mtime_ns
+    )
 
 
 def _kind(facts: os.stat_result) -> Kind | None:

@@ -1,12 +1,16 @@
 import os
 import random
+import tempfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.snapshots import contents
 from handiwork.sandboxes.snapshots.contents import Contents
 from handiwork.sandboxes.snapshots.manifest import Entry
+from handiwork.sandboxes.snapshots.packs import PackReader
 from handiwork.sandboxes.snapshots.sealing import Keys
 from handiwork.testing.blobs import FakeBlobs
 
@@ -73,3 +77,29 @@ def test_a_store_that_fails_is_told(taken, tmp_path):
     taken._blobs.fail_at(0)
     with pytest.raises(SandboxUnavailableError, match="refuses"):
         taken.finish()
+
+
+@given(st.lists(st.integers(1, 90_000), min_size=1, max_size=60), st.integers(0, 2**32))
+def test_every_file_of_a_window_is_what_its_extents_say(sizes, seed):
+    noise, blobs, keys = random.Random(seed), FakeBlobs(), Keys(b"k" * 32)
+    parts = [noise.randbytes(size) for size in sizes]
+    taken = Contents(blobs, keys, "t", os.urandom)
+    entries = [Entry(0, b"f%d" % n, 1, 0o644, 0, 0, 0) for n in range(len(parts))]
+    try:
+        for entry, part in zip(entries, parts, strict=True):
+            with tempfile.TemporaryFile() as file:
+                file.write(part)
+                file.flush()
+                taken.read(entry, file.fileno(), len(part), sparse=False)
+        taken.finish()
+    finally:
+        taken.close()
+    reader = PackReader(blobs, keys, "t")
+    for entry, part in zip(entries, parts, strict=True):
+        found = b""
+        for at in range(0, len(entry.extents), 4):
+            offset, number, skip, length = entry.extents[at : at + 4]
+            assert offset == len(found)
+            place = taken.places[number]
+            found += reader.chunk(taken.packs[place.pack], place, str)[skip : skip + length]
+        assert found == part

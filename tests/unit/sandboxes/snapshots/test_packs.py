@@ -17,7 +17,7 @@ def kept():
         offset, stored = pack.add(name, compressed(content))
         places.append(ChunkPlace(name, 0, offset, stored, len(content)))
     blobs = FakeBlobs()
-    blobs.put(pack_key("t", ID), bytes(pack.data))
+    blobs.put(pack_key("t", ID), pack.data())
     return blobs, PackReader(blobs, KEYS, "t"), places
 
 

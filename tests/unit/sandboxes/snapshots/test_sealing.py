@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handiwork.sandboxes.snapshots.sealing import DamagedError, Keys, compressed, expanded
+from handiwork.sandboxes.snapshots.sealing import (
+    Compressor,
+    DamagedError,
+    Keys,
+    compressed,
+    expanded,
+)
 
 
 def test_names_are_a_tenant_s_own():
@@ -30,6 +36,13 @@ def test_a_text_opens_at_its_place_only():
 @given(st.binary(max_size=5000))
 def test_what_is_compressed_expands(content):
     assert expanded(compressed(content), len(content), "it") == content
+
+
+@given(st.lists(st.binary(max_size=500), max_size=5))
+def test_one_compressor_s_contents_expand_alone(contents):
+    one = Compressor()
+    packed = [one.compressed(content) for content in contents]
+    assert [expanded(each, 500, "it") for each in packed] == contents
 
 
 def test_a_bomb_is_not_expanded():

@@ -1,0 +1,15 @@
+"""Snapshots of a real tree beside tar with zstd and restic, and how soon a sandbox that slept is awake."""
+
+import harness
+from parts import generations, waking
+
+
+async def measure(bench: harness.Bench) -> None:
+    with bench.part(*generations.NAMES):
+        await generations.measure(bench)
+    with bench.part("wake_ms"):
+        await waking.measure(bench)
+
+
+if __name__ == "__main__":
+    harness.main("snapshot", measure)
