@@ -146,6 +146,10 @@ class Cgroups:
                 _limit(directory / name, value)
         return made
 
+    def leaves(self, prefix: str) -> set[str]:
+        """Return the names of the leaves that are there and begin so."""
+        return {leaf.name for parent, _, _ in self.parents for leaf in parent.glob(f"{prefix}*/")}
+
     async def remove(self, leaf: str) -> None:
         """Remove a sandbox's leaves; waits at most 2 s for its last process to be gone."""
         self.thaw(leaf)
