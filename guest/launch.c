@@ -350,6 +350,8 @@ static _Noreturn void child(struct launch *launch)
         fatal("prctl");
     spawn_prepare(&options->limits);
     exec_watch_memory(launch->memory_events);
+    agent_prepare();
+    seccomp_prepare();
     if (options->awaits_claim) {
         claim_say_ready(launch->channel);
         claim_await(launch->channel, &claim);

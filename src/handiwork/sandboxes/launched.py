@@ -47,15 +47,13 @@ class Launched:
         if said != STANDS:
             raise SandboxUnavailableError("it ended before it stood")
 
-    def claim(self, spec: SandboxSpec, bundle: Path) -> None:
-        """Give one that waits its trust, its name and its exit: from now on it is this sandbox."""
+    def claim(self, spec: SandboxSpec) -> None:
+        """Give one that waits its name and its exit: from now on it is this sandbox."""
         name = spec.hostname.encode()
         if spec.exit is None or len(name) > HOSTNAME_BYTES:
             raise ConfigError(
                 f"a claim needs an exit, and a hostname of {HOSTNAME_BYTES} bytes at most"
             )
-        with bundle.open("ab") as file:
-            file.write(spec.exit.ca_certificate.encode())
         message = CLAIM + name.ljust(HOSTNAME_BYTES, b"\0")
         try:
             way_out = os.open(spec.exit.socket_path, os.O_PATH | os.O_CLOEXEC)
@@ -89,6 +87,17 @@ class Entry:
     def stands(self) -> bool:
         """Whether its processes live."""
         return not self.launched.process.exited.done()
+
+    def claim(self, spec: SandboxSpec) -> None:
+        """Make it this sandbox's. The agent hardens itself while the trust of its exit is written."""
+        self.launched.claim(spec)
+        if spec.exit is not None:
+            more = spec.exit.ca_certificate.encode()
+            bundle = os.open(self.ahead.path / BUNDLE, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                os.write(bundle, more)
+            finally:
+                os.close(bundle)
 
     async def end(self) -> None:
         """End it, with all it has on the host."""

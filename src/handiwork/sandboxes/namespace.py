@@ -244,12 +244,13 @@ class NamespaceDriver:
     async def _claim(self, entry: Entry, spec: SandboxSpec, image: Image) -> GuestSandbox:
         """Make one that was made ahead this sandbox: name, trust and exit are its own from now on."""
         try:
+            entry.claim(spec)
             meta = self._states.settle(entry.ahead, spec.id, self._clock())
         except BaseException:
             await entry.end()
             raise
         try:
-            return await self._serve(spec, meta, image, entry.launched, new=True, claims=True)
+            return await self._serve(spec, meta, image, entry.launched, new=True)
         except BaseException:
             await self._delete(spec.id)
             raise
@@ -316,7 +317,6 @@ class NamespaceDriver:
         launched: Launched,
         *,
         new: bool,
-        claims: bool = False,
     ) -> GuestSandbox:
         """Wait until the agent serves; a sandbox that does not is ended."""
         process, leaf = launched.process, launched.leaf
@@ -324,8 +324,6 @@ class NamespaceDriver:
         if self._inside:  # it is one process to the host, and is killed as one
             channel.cause = lambda: MEMORY if self._cgroups.killed_for_memory(leaf) else ""
         try:
-            if claims:
-                launched.claim(spec, self._states.path(spec.id) / BUNDLE)
             if new:
                 self._states.save(meta)  # while the launcher works
             await channel.loop.create_unix_connection(lambda: channel, sock=launched.end)
@@ -352,7 +350,7 @@ class NamespaceDriver:
         if new and self._disks is not None:
             mount = await self._disks.take(path, spec.limits.disk_mib)
             try:
-                disks.make_uppers(mount, meta.id_base)
+                disks.give_uppers(mount, meta.id_base)
             except BaseException:
                 os.close(mount)
                 raise

@@ -26,6 +26,11 @@ class Process:
         self.stopped += 1
 
 
+def ahead_at(path):
+    meta = Meta(id=".pool-0", id_base=0, image="", created=datetime(2026, 1, 1, tzinfo=UTC))
+    return Staged(path, meta)
+
+
 @pytest.fixture
 def ends():
     ours, theirs = socket.socketpair()
@@ -63,7 +68,7 @@ async def test_a_claim_gives_trust_name_and_exit(ends, way_out, tmp_path):
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(b"ROOTS\n")
     spec = SandboxSpec(id="sbx_aaaaaaaa", exit=way_out, hostname="mine")
-    Launched(Process(), ours, None, "pool-0").claim(spec, bundle)
+    Entry(Launched(Process(), ours, None, "pool-0"), ahead_at(tmp_path), None).claim(spec)
     assert bundle.read_bytes() == b"ROOTS\nOURS\n"
     message, descriptors, _, _ = socket.recv_fds(theirs, 99, 4)
     assert message == CLAIM + b"mine" + bytes(60)
@@ -77,17 +82,17 @@ async def test_a_claim_gives_trust_name_and_exit(ends, way_out, tmp_path):
 
 
 async def test_a_claim_that_cannot_be_kept_is_refused(ends, way_out, tmp_path):
-    launched, bundle = Launched(Process(), ends[0], None, "pool-0"), tmp_path / "bundle.pem"
+    entry = Entry(Launched(Process(), ends[0], None, "pool-0"), ahead_at(tmp_path), None)
     for spec in (
         SandboxSpec(id="sbx_aaaaaaaa"),
         SandboxSpec(id="sbx_aaaaaaaa", exit=way_out, hostname="n" * 65),
     ):
         with pytest.raises(ConfigError, match="a claim needs"):
-            launched.claim(spec, bundle)
-    assert not bundle.exists()
+            entry.claim(spec)
     gone = SandboxExit(socket_path=str(tmp_path / "gone"), ca_certificate="")
     with pytest.raises(SandboxUnavailableError, match="could not be claimed"):
-        launched.claim(SandboxSpec(id="sbx_aaaaaaaa", exit=gone), bundle)
+        entry.claim(SandboxSpec(id="sbx_aaaaaaaa", exit=gone))
+    assert list(tmp_path.iterdir()) == [Path(way_out.socket_path)]  # nothing was written
 
 
 async def test_its_end_is_that_of_its_processes_and_of_what_it_left(ends):
@@ -97,8 +102,7 @@ async def test_its_end_is_that_of_its_processes_and_of_what_it_left(ends):
         forgotten.append((ahead, leaf))
 
     process, disk = Process(), os.open("/dev/null", os.O_RDONLY)
-    meta = Meta(id=".pool-0", id_base=0, image="", created=datetime(2026, 1, 1, tzinfo=UTC))
-    ahead = Staged(Path("/none"), meta)
+    ahead = ahead_at(Path("/none"))
     entry = Entry(Launched(process, ends[0], disk, "pool-0"), ahead, forget)
     assert entry.stands
     await entry.end()
