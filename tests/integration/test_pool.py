@@ -4,11 +4,13 @@ import asyncio
 import os
 import re
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+import control_plane_process
 import residue
 from handiwork.model.errors import ConflictError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpec
@@ -18,6 +20,7 @@ from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.protocol import Wish
 
 CHILD = Path(__file__).parents[1] / "pool_child.py"
+TWO = "[sandbox.pool]\nready = 2\n"
 ONE = [Wish(image="host", limits=Limits(), sandboxes=1)]
 NAME = f"sbx_pooled{os.getpid():08}"
 FACTS = """
@@ -189,3 +192,20 @@ async def test_after_a_kill_the_next_start_takes_away_what_was_ready(tmp_path):
     await heir.destroy(NAME)
     assert residue.count(tmp_path, before.namespaces) == residue.Residue()
     assert list((tmp_path / "sandboxes").iterdir()) == []
+
+
+def ready(data):
+    return sorted(one.name for one in data.glob("sandboxes/sandboxes/.pool-*"))
+
+
+@pytest.mark.timeout(180)
+def test_a_control_plane_keeps_some_ready_and_ends_them_when_it_stops(tmp_path):
+    with control_plane_process.running(tmp_path / "host", config=TWO, seconds=120) as plane:
+        limit = time.monotonic() + 60
+        while len(ready(plane.data)) < 2:
+            assert time.monotonic() < limit, "none was made ready"
+            time.sleep(0.05)
+        assert plane.stop() == 0
+    assert ready(plane.data) == []
+    left = residue.count(plane.data, driver_dir=plane.data / "sandboxes")
+    assert left.without("files") == residue.Residue()

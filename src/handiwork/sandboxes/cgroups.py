@@ -231,7 +231,7 @@ def _limit(path: Path, value: str) -> None:
         _write(path, value)
         return
     try:
-        path.write_text(value)
+        _put(path, value)
     except OSError as error:
         raise SandboxUnavailableError(
             f"the limit {path} cannot be set to {value}: {error.strerror};"
@@ -242,11 +242,15 @@ def _limit(path: Path, value: str) -> None:
 def _write(path: Path, value: str) -> None:
     """Set a limit; a kernel without this file, or a parent that forbids it, leaves it as it was."""
     with contextlib.suppress(OSError):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.write(file, value.encode())
-        finally:
-            os.close(file)
+        _put(path, value)
+
+
+def _put(path: Path, value: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.write(file, value.encode())
+    finally:
+        os.close(file)
 
 
 async def _remove(directory: Path) -> None:
