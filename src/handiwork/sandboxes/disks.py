@@ -131,7 +131,19 @@ async def _format(path: Path, mib: int) -> None:
     options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"
     # Room to grow the table of groups would be most of what is copied; no disk ever grows.
     features = "^resize_inode"
-    argv = ["mkfs.ext4", "-q", "-F", "-b", str(_BLOCK_BYTES), "-m", "0", "-O", features, "-E", options]
+    argv = [
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-b",
+        str(_BLOCK_BYTES),
+        "-m",
+        "0",
+        "-O",
+        features,
+        "-E",
+        options,
+    ]
     argv += ["-J", f"size={JOURNAL_MIB}", str(beside)]
     try:
         await run_tool(argv, path.parent)

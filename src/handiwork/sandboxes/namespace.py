@@ -188,6 +188,12 @@ class NamespaceDriver:
         Nothing before the first of a tier of which none is to stand ready: it is here for no more
         reason than that its program is.
         """
+        try:
+            await self._prepare(wishes)
+        except OSError as error:
+            raise SandboxUnavailableError(f"nothing could be made ready: {error}") from error
+
+    async def _prepare(self, wishes: Sequence[Wish]) -> None:
         if any(wish.sandboxes for wish in wishes):
             await self._prove()
             await self._sweep()

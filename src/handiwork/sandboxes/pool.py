@@ -4,7 +4,6 @@ The tier makes them, tells whether one still stands, and ends them; here is how 
 that is taken is its taker's.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Generic, Protocol, TypeVar
 
@@ -74,9 +73,8 @@ class Pool(Generic[Key, Entry]):
         if not kept:
             del self._ready[key]
         self._told(len(self))
-        async with asyncio.TaskGroup() as ending:
-            for entry in ended:
-                ending.create_task(entry.end())
+        for entry in ended:
+            await entry.end()
 
 
 def wishes_of(settings: SandboxSettings, tier: str) -> list[Wish]:
