@@ -10,13 +10,13 @@ from harness import Bench
 from parts.plane import running
 from parts.tiers import COMMAND, OUTPUT
 
-REFILL_SECONDS = 0.4
+REFILL_SECONDS = 0.25
 """The pool is filled again behind us; as long is waited for both arms."""
 
 
 async def measure(bench: Bench) -> None:
     """namespace_create_rest_ms without a pool, namespace_pooled_rest_ms with the default one."""
-    count = bench.times(100, 15)
+    count = bench.times(100, 8)
     for name, settings in (
         ("namespace_create_rest_ms", "[sandbox.pool]\nready = 0\n"),
         ("namespace_pooled_rest_ms", ""),
@@ -26,7 +26,7 @@ async def measure(bench: Bench) -> None:
             running(Path(place), settings=settings) as plane,
         ):
             async with Handiwork(base_url=plane.api, api_key=plane.admin_key) as client:
-                taken = [await _once(client) for _ in range(5 + count)][5:]
+                taken = [await _once(client) for _ in range(2 + count)][2:]
         bench.record(name, taken, "ms", scale=1000)
 
 
