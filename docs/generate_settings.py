@@ -48,6 +48,11 @@ MEANING = {
     "sandbox.microvm.acceleration": "what runs machines: `kvm`, or `tcg`, an emulated processor, some twenty times slower; never chosen by itself",
     "sandbox.microvm.kernel_dir": "where `boot/vmlinuz-V` and `lib/modules/V` of their kernel are",
     "sandbox.microvm.first_id": "as root: first of the host ids of QEMU, one for each machine",
+    "sandbox.pool.ready": "how many stand ready of `sandbox.tier`, `sandbox.image` and `sandbox.limits` (tiers namespace and gvisor), to be claimed in a fraction of the time; 0: none",
+    "sandbox.pool.more.tier": "the tier of others that stand ready: namespace or gvisor",
+    "sandbox.pool.more.image": "their image; empty: that of `sandbox.image`",
+    "sandbox.pool.more.size": "their size: small, standard or large; empty: `sandbox.limits`",
+    "sandbox.pool.more.ready": "how many; 256 at most with all others",
     "sandbox.limits.memory_mib": "memory of a sandbox",
     "sandbox.limits.disk_mib": "what a sandbox writes to disk, where `doctor` tells `disk_limit`",
     "sandbox.limits.pids": "processes and threads of a sandbox",
@@ -88,7 +93,7 @@ MEANING = {
     "log.format": "json or text",
 }
 
-LISTS = ("environments", "local_brain.models")
+LISTS = ("environments", "local_brain.models", "sandbox.pool.more")
 """Sections of which there may be several."""
 
 _HEAD = f"""# Settings

@@ -235,11 +235,15 @@ static void watch_children(void)
     watch_want(&child_watch, EPOLLIN);
 }
 
+void agent_prepare(void)
+{
+    events_open();
+    watch_children();
+}
+
 void agent_serve(const struct agent_settings *settings)
 {
     struct value hello[] = {{.number = PROTOCOL_VERSION}, {.number = (uint64_t)getpid()}};
-    events_open();
-    watch_children();
     forward_serve(settings->exit_socket);
     link_open(settings->channel, arrived, resume_all);
     reply(0, KIND_HELLO, hello);

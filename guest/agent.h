@@ -36,7 +36,10 @@ struct agent_settings {
     int exit_socket; /* O_PATH descriptor of the egress socket, or -1: nothing leaves */
 };
 
-/* Serves the channel until it ends. */
+/* What the agent is given before it serves: its loop, and signals as nobody changed them. */
+void agent_prepare(void);
+
+/* Serves the channel until it ends; agent_prepare was called. */
 _Noreturn void agent_serve(const struct agent_settings *settings);
 
 void request_open(struct request *request, uint32_t id, const struct request_calls *calls);

@@ -3,6 +3,7 @@
 
 #include "agent.h"
 #include "caps.h"
+#include "claim.h"
 #include "exec.h"
 #include "fatal.h"
 #include "netns.h"
@@ -237,14 +238,13 @@ static void await_release(const struct launch *launch)
         _exit(EXIT_LAUNCH_FAILED); /* the launcher has said why */
 }
 
-/* The death signal is lost when ids change; so it is set at the end, and the race with a death before that is
+/* The death signal is lost when ids change; so it is set after that, and the race with a death before it is
  * closed by asking whether the launcher still holds its end of the leash. */
 static void tie_to_launcher(const struct launch *launch)
 {
     struct pollfd leash = {.fd = launch->leash[0]};
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) || poll(&leash, 1, 0) < 0 || leash.revents & POLLHUP)
         _exit(EXIT_LAUNCH_FAILED);
-    close(launch->leash[0]);
 }
 
 static void become_root_inside(const struct options *options)
@@ -257,8 +257,6 @@ static void become_root_inside(const struct options *options)
         fatal("mount namespace");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
         fatal("private mounts");
-    if (sethostname(options->hostname, strlen(options->hostname)))
-        fatal("hostname");
 }
 
 void set_own_limits(void)
@@ -296,11 +294,26 @@ void quiet_standard_descriptors(void)
     close(null);
 }
 
-static _Noreturn void child(struct launch *launch)
+/* The last steps, which nobody undoes. */
+static _Noreturn void harden_and_serve(struct launch *launch, const struct claim *claim)
+{
+    claim_take_name(claim);
+    caps_drop();
+    /* Nobody inside may look into the agent: not its memory, descriptors or environment. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        fatal("prctl");
+    seccomp_install();
+    wipe_arguments(launch->argc, launch->argv);
+    quiet_standard_descriptors();
+    tie_to_launcher(launch);
+    close(launch->leash[0]);
+    struct agent_settings settings = {.channel = launch->channel, .exit_socket = claim->exit_socket};
+    agent_serve(&settings);
+}
+
+static void enter(struct launch *launch)
 {
     const struct options *options = launch->options;
-    close(launch->leash[1]);
-    await_release(launch);
     become_root_inside(options);
     if (!options->ranged)
         rootfs_open_sources(&launch->sources, options);
@@ -311,6 +324,15 @@ static _Noreturn void child(struct launch *launch)
         netns_capture();
         rootfs_mask_proc();
     }
+}
+
+static _Noreturn void child(struct launch *launch)
+{
+    const struct options *options = launch->options;
+    struct claim claim;
+    close(launch->leash[1]);
+    await_release(launch);
+    enter(launch);
     await_release(launch);
     join_own_cgroups(launch);
     /* Its root is the group of now, so that no name of the host's groups is seen. */
@@ -318,26 +340,23 @@ static _Noreturn void child(struct launch *launch)
         fatal("cgroup namespace");
     setsid();
     umask(022);
-    if (options->runsc) {
-        tie_to_launcher(launch);
-        outer_serve(options, launch->channel, launch->exit_socket);
-    }
+    claim_by_options(&claim, options->hostname, launch->exit_socket);
+    tie_to_launcher(launch);
+    if (options->runsc)
+        outer_serve(options, launch->channel, &claim);
     set_own_limits();
     /* Changing ids has made our own /proc files root's of the host; one of them is needed once more. */
     if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
         fatal("prctl");
     spawn_prepare(&options->limits);
     exec_watch_memory(launch->memory_events);
-    caps_drop();
-    /* Nobody inside may look into the agent: not its memory, descriptors or environment. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        fatal("prctl");
-    seccomp_install();
-    wipe_arguments(launch->argc, launch->argv);
-    quiet_standard_descriptors();
-    tie_to_launcher(launch);
-    struct agent_settings settings = {.channel = launch->channel, .exit_socket = launch->exit_socket};
-    agent_serve(&settings);
+    agent_prepare();
+    seccomp_prepare();
+    if (options->awaits_claim) {
+        claim_say_ready(launch->channel);
+        claim_await(launch->channel, &claim);
+    }
+    harden_and_serve(launch, &claim);
 }
 
 int launch(struct options *options, int argc, char **argv)

@@ -104,11 +104,26 @@ static bool take_number(struct options *options, const char *name, const char *v
     return true;
 }
 
+static bool take_flag(struct options *options, const char *name)
+{
+    if (!strcmp(name, "--host-usr"))
+        options->host_usr = true;
+    else if (!strcmp(name, "--await-claim"))
+        options->awaits_claim = true;
+    else
+        return false;
+    return true;
+}
+
 void options_parse_limits(struct options *options, int argc, char **argv)
 {
-    for (int i = 0; i < argc; i += 2)
+    for (int i = 0; i < argc; i++) {
+        if (take_flag(options, argv[i]))
+            continue;
         if (i + 1 >= argc || !take_number(options, argv[i], argv[i + 1]))
             fatal_because(argv[i], "unknown option", EXIT_BAD_USAGE);
+        i++;
+    }
 }
 
 void options_parse(struct options *options, int argc, char **argv)
@@ -117,10 +132,8 @@ void options_parse(struct options *options, int argc, char **argv)
     options->tmp_mib = 256;
     options->shm_mib = 64;
     for (int i = 0; i < argc; i++) {
-        if (!strcmp(argv[i], "--host-usr")) {
-            options->host_usr = true;
+        if (take_flag(options, argv[i]))
             continue;
-        }
         if (i + 1 >= argc)
             fatal_because(argv[i], "value missing", EXIT_BAD_USAGE);
         if (!take_path(options, argv[i], argv[i + 1]) && !take_number(options, argv[i], argv[i + 1]))
@@ -132,6 +145,8 @@ void options_parse(struct options *options, int argc, char **argv)
         fatal_because("usage", "--state and one of --root and --image-fd are required", EXIT_BAD_USAGE);
     if ((options->image_fd >= 0 || options->disk_fd >= 0) && !options->ranged)
         fatal_because("--image-fd and --disk-fd", "need --id-base", EXIT_BAD_USAGE);
+    if (options->awaits_claim && options->exit_path)
+        fatal_because("--await-claim", "the exit comes with the claim", EXIT_BAD_USAGE);
     if (options->runsc && !options->bundle_config)
         fatal_because("usage", "--runsc needs --runsc-config", EXIT_BAD_USAGE);
     if (options->channel < 3 || fstat(options->channel, &channel) || !S_ISSOCK(channel.st_mode))

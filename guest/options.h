@@ -13,6 +13,7 @@ struct options {
     int disk_fd;           /* -1: upper and work lie in the state directory itself */
     const char *root, *state, *exit_path, *bundle, *hostname;
     bool host_usr;
+    bool awaits_claim; /* stop before hardening until somebody wants it */
     bool ranged; /* --id-base was given: a range of ids of our own, and an idmapped image */
     unsigned id_base;
     const char *layers[LAYERS_MAX]; /* between image and upper, topmost first */
@@ -29,7 +30,7 @@ struct options {
 /* Reads the options after the verb; paths become absolute. Ends the program with 126 on a wrong one. */
 void options_parse(struct options *options, int argc, char **argv);
 
-/* The same for `serve`, which knows only the numbers that limit guest processes. */
+/* The same for `serve`, which knows only --await-claim and the numbers that limit guest processes. */
 void options_parse_limits(struct options *options, int argc, char **argv);
 
 #endif

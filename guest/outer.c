@@ -21,6 +21,7 @@ enum { ARGUMENTS_MAX = RUNSC_FLAGS_MAX + 8 };
 
 struct outer {
     int door, children;
+    int channel; /* -1: no claim is awaited any more */
     pid_t runsc;
 };
 
@@ -69,13 +70,27 @@ static bool answer(const struct outer *outer)
     return got == 1 && door_answer(outer->door, egress_reach());
 }
 
-static _Noreturn void watch(struct outer *outer)
+static void take_claim(struct outer *outer, struct claim *claim)
+{
+    claim_await(outer->channel, claim);
+    egress_open(claim->exit_socket);
+    if (!claim_pass(outer->door, claim))
+        _exit(EXIT_LAUNCH_FAILED);
+    close(outer->channel);
+    close(STDERR_FILENO);
+    outer->channel = -1;
+}
+
+static _Noreturn void watch(struct outer *outer, struct claim *claim)
 {
     for (;;) {
         struct pollfd polled[] = {{.fd = outer->children, .events = POLLIN},
-                                  {.fd = outer->door, .events = POLLIN}};
-        if (poll(polled, 2, -1) < 0 && errno != EINTR)
+                                  {.fd = outer->door, .events = POLLIN},
+                                  {.fd = outer->channel, .events = POLLIN}};
+        if (poll(polled, 3, -1) < 0 && errno != EINTR)
             _exit(EXIT_LAUNCH_FAILED);
+        if (polled[2].revents)
+            take_claim(outer, claim);
         if (polled[0].revents && reap(outer))
             _exit(0);
         /* A door that nobody will ask at again is left; only the end of runsc ends the sandbox. */
@@ -95,11 +110,13 @@ static int watch_children(void)
     return fd;
 }
 
-void outer_serve(const struct options *options, int channel, int exit_socket)
+void outer_serve(const struct options *options, int channel, struct claim *claim)
 {
     int ends[2] = {-1, -1};
-    struct outer outer = {.children = watch_children()};
-    if (exit_socket >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+    bool leaves = claim->exit_socket >= 0 || options->awaits_claim;
+    struct outer outer = {.children = watch_children(), .channel = channel};
+    claim_take_name(claim);
+    if (leaves && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
         fatal("door");
     outer.door = ends[0];
     outer.runsc = fork();
@@ -107,11 +124,14 @@ void outer_serve(const struct options *options, int channel, int exit_socket)
         fatal("fork");
     if (!outer.runsc)
         become_runsc(options, channel, ends[1]);
-    close(channel);
-    close(STDERR_FILENO);
-    if (ends[1] >= 0)
+    if (!options->awaits_claim) {
+        close(channel);
+        close(STDERR_FILENO);
+        outer.channel = -1;
+    }
+    if (leaves)
         close(ends[1]);
-    egress_open(exit_socket);
+    egress_open(claim->exit_socket);
     caps_drop();
-    watch(&outer);
+    watch(&outer, claim);
 }

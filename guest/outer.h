@@ -6,6 +6,7 @@
 #ifndef HANDIWORK_OUTER_H
 #define HANDIWORK_OUTER_H
 
+#include "claim.h"
 #include "options.h"
 
 /* Where the outer root has what runsc is given. */
@@ -15,7 +16,10 @@
 #define OUTER_STATE "/run"
 #define OUTER_ROOTFS "/rootfs"
 
-/* Starts runsc with `channel` as the guest's standard input. `exit_socket` is O_PATH, or -1: no way out. */
-_Noreturn void outer_serve(const struct options *options, int channel, int exit_socket);
+/*
+ * Starts runsc with `channel` as the guest's standard input. Where a claim is awaited it is taken here, and its name
+ * passed on through the door; the agent inside reads nothing of the channel before.
+ */
+_Noreturn void outer_serve(const struct options *options, int channel, struct claim *claim);
 
 #endif

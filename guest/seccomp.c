@@ -321,7 +321,7 @@ void seccomp_for_gvisor(void)
     in_gvisor = true;
 }
 
-void seccomp_install(void)
+void seccomp_prepare(void)
 {
     struct range ranges[RANGES_MAX];
     length = 0;
@@ -347,6 +347,12 @@ void seccomp_install(void)
 #endif
     }
     emit_search(ranges, cut_ranges(ranges));
+}
+
+void seccomp_install(void)
+{
+    if (!length)
+        seccomp_prepare();
     struct sock_fprog filter = {.len = (unsigned short)length, .filter = program};
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter))
         fatal("seccomp");

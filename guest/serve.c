@@ -3,6 +3,7 @@
 
 #include "agent.h"
 #include "caps.h"
+#include "claim.h"
 #include "egress.h"
 #include "fatal.h"
 #include "launch.h"
@@ -80,11 +81,19 @@ void serve(int argc, char **argv)
     set_own_limits();
     spawn_prepare(&options.limits);
     tree_mark_by_resident_limit();
+    agent_prepare();
+    seccomp_for_gvisor();
+    seccomp_prepare();
+    if (options.awaits_claim) {
+        struct claim claim;
+        claim_say_ready(CHANNEL);
+        claim_await(DOOR, &claim);
+        claim_take_name(&claim);
+    }
     /* Whose resident limit is read: that of every user inside. Guests do not get it: it is bounded away. */
     caps_drop_but(CAP_SYS_RESOURCE);
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         fatal("prctl");
-    seccomp_for_gvisor();
     seccomp_install();
     wipe_arguments(argc, argv);
     quiet_standard_descriptors();

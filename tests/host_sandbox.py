@@ -6,12 +6,12 @@ import os
 import shutil
 import signal as signals
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from handiwork.model.errors import ConflictError, GuestError, NotFoundError
-from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, Limits, SandboxSpec
-from handiwork.sandboxes.protocol import Stream
+from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, SandboxSpec
+from handiwork.sandboxes.protocol import Stream, Wish
 
 
 class HostFiles:
@@ -227,6 +227,7 @@ class HostDriver:
     def __init__(self, root: Path) -> None:
         self._root = root
         self.live: dict[str, HostSandbox] = {}
+        self.wished: list[list[Wish]] = []
         self.specs: list[SandboxSpec] = []
         self.broken: Exception | None = None
 
@@ -256,8 +257,8 @@ class HostDriver:
         await self.sleep(sandbox_id)
         shutil.rmtree(self._root / sandbox_id, ignore_errors=True)
 
-    async def prepare(self, limits: Limits | None) -> None:
-        return None
+    async def prepare(self, wishes: Sequence[Wish]) -> None:
+        self.wished.append(list(wishes))
 
     async def leftovers(self) -> list[str]:
         return sorted(path.name for path in self._root.iterdir())

@@ -10,6 +10,7 @@ from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import Limits, SandboxSpec
 from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
 from handiwork.sandboxes.microvm.kernel import find_kernel
+from handiwork.sandboxes.microvm.machine import Acceleration, MachineKind
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
 from small_image import SmallImages
 
@@ -35,18 +36,25 @@ needs_kernel = pytest.mark.skipif(
 )
 
 
-def make_driver(directory: Path, agent: Path = DEFAULT_AGENT) -> MicrovmDriver:
+def setup(acceleration: Acceleration = "tcg", kind: MachineKind = "pc") -> Setup:
+    """Machines of the kernel that there is."""
+    return Setup(
+        acceleration=acceleration,
+        kind=kind,
+        kernel_dir=_kernel_dir(),
+        first_id=FIRST_ID if os.geteuid() == 0 else 0,
+    )
+
+
+def make_driver(
+    directory: Path, agent: Path = DEFAULT_AGENT, asked: Setup | None = None
+) -> MicrovmDriver:
     """Two drivers on one directory share its image and its kernel."""
     return MicrovmDriver(
         directory / "data",
         agent,
         SmallImages(directory / "image"),
-        Setup(
-            acceleration="tcg",
-            kind="pc",
-            kernel_dir=_kernel_dir(),
-            first_id=FIRST_ID if os.geteuid() == 0 else 0,
-        ),
+        asked or setup(),
         clock=lambda: datetime.now(UTC),
     )
 

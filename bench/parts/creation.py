@@ -1,9 +1,7 @@
 """Sandboxes at the driver's port, and bubblewrap as the same command starts in it."""
 
 import asyncio
-import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -15,14 +13,10 @@ import handiwork
 from handiwork.model.sandbox import ExecRequest, SandboxExit, SandboxSpec
 from handiwork.sandboxes.namespace import NamespaceDriver
 from harness import Bench, Skip
+from parts import engines
 
 COMMAND = ("/bin/echo", "ready")
 AGENT = Path(handiwork.__file__).with_name("guest_agent")
-_BWRAP = (
-    "--unshare-all --die-with-parent --new-session --cap-drop ALL --ro-bind /usr /usr"
-    " --symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64"
-    " --proc /proc --dev /dev --tmpfs /tmp --tmpfs /workspace"
-)
 
 
 class Sandboxes:
@@ -74,45 +68,11 @@ async def sandboxes() -> AsyncIterator[Sandboxes]:
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
-def bubblewrap() -> list[str]:
-    """Return the command line of the peer; Skip when it is not there."""
-    program = shutil.which("bwrap")
-    if program is None:
-        raise Skip("bubblewrap is not installed: apt-get install bubblewrap")
-    return [program, *_BWRAP.split(), "--", *COMMAND]
-
-
-def bubblewrap_version() -> str:
-    return subprocess.run(["bwrap", "--version"], capture_output=True, text=True).stdout.split()[-1]
-
-
-def _bubblewrap(argv: list[str]) -> float:
-    """Return the seconds from nothing to the command's output, by the shortest way to start it."""
-    reader, writer = os.pipe()
-    before = time.perf_counter()
-    pid = os.posix_spawn(argv[0], argv, {}, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
-    os.close(writer)
-    output = os.read(reader, 64)
-    seconds = time.perf_counter() - before
-    _, status = os.waitpid(pid, 0)
-    os.close(reader)
-    if output != b"ready\n" or status:
-        raise RuntimeError(f"bubblewrap ended with {status} after {output!r}")
-    return seconds
-
-
-async def bubblewrap_once(argv: list[str]) -> float:
-    """Start it and wait; blocking, for nothing else runs meanwhile."""
-    return _bubblewrap(argv)
-
-
 async def measure_create(bench: Bench, boxes: Sandboxes) -> None:
     """sandbox_create_ms beside bwrap_create_ms, alternating."""
     arms = {"sandbox": boxes.create_once}
     with bench.part("bwrap_create_ms"):
-        argv = bubblewrap()
-        bench.versions["bubblewrap"] = bubblewrap_version()
-        arms["bwrap"] = lambda: bubblewrap_once(argv)
+        arms["bwrap"] = engines.arm(engines.bubblewrap(bench))
     taken = await bench.alternate(arms, count=bench.times(200, 40), warm_up=5)
     for name, seconds in taken.items():
         bench.record(f"{name}_create_ms", seconds, "ms", scale=1000)

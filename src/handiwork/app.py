@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -172,9 +172,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         environments = await environments_with_keys(settings, keys, store)
         images = Images(layout.images)
         tiers = [one.tier for one, _ in environments]
-        drivers = await tier_drivers(settings, layout, images, tiers, clock=now)
+        metrics = Metrics()
+        drivers = await tier_drivers(settings, layout, images, tiers, clock=now, metrics=metrics)
         models = await _models(settings, store)
-        parts = _Parts(settings, layout, ports, store, keys, environments, images, drivers, models)
+        parts = _Parts(
+            settings, layout, ports, store, keys, environments, images, drivers, models, metrics
+        )
         yield await _start(parts, stack)
 
 
@@ -203,7 +206,7 @@ class _Parts:
     images: Images
     drivers: Mapping[str, Driver]
     models: Sequence[KeyedModel]
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
 
     @property
     def brain_url(self) -> str:

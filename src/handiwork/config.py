@@ -13,9 +13,13 @@ import msgspec
 
 from handiwork.model.errors import ConfigError
 from handiwork.model.language_model import ModelSettings
-from handiwork.model.sandbox import TIERS, Limits, is_weaker
+from handiwork.model.sandbox import TIERS, Limits, is_weaker, limits_of
 
 PREFIX = "HANDIWORK_"
+
+POOLED_TIERS = ("namespace", "gvisor")
+MOST_POOLED = 256
+"""Sandboxes that stand ready, all together."""
 
 LONGEST_SECONDS = 7 * 86_400.0
 """No timeout of a tool is longer."""
@@ -80,6 +84,28 @@ class MicrovmSettings(Section, frozen=True, kw_only=True):
     first_id: int = 3 << 29
 
 
+class PooledSettings(Section, frozen=True, kw_only=True):
+    """Sandboxes of one kind that stand ready.
+
+    Empty image and size: `sandbox.image` and `sandbox.limits`.
+    """
+
+    tier: str = "namespace"
+    image: str = ""
+    size: str = ""
+    ready: int = 1
+
+
+class PoolSettings(Section, frozen=True, kw_only=True):
+    """Sandboxes that are made before they are wanted, and claimed in a fraction of the time.
+
+    `ready` of them are of `sandbox.tier`, `sandbox.image` and `sandbox.limits`; `more` names others.
+    """
+
+    ready: int = 2
+    more: tuple[PooledSettings, ...] = ()
+
+
 class SandboxSettings(Section, frozen=True, kw_only=True):
     """What sandboxes get. A tier weaker than `minimum_tier` is refused, whoever asks for it.
 
@@ -95,6 +121,7 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     min_free_memory_mib: int = 256
     limits: Limits = msgspec.field(default_factory=Limits)
     microvm: MicrovmSettings = msgspec.field(default_factory=MicrovmSettings)
+    pool: PoolSettings = msgspec.field(default_factory=PoolSettings)
 
 
 class ImageSettings(Section, frozen=True, kw_only=True):
@@ -297,8 +324,29 @@ def _check_tiers(settings: Settings, where: str) -> None:
             )
 
 
+def _check_pool(settings: SandboxSettings, where: str) -> None:
+    for number, one in enumerate(settings.pool.more, 1):
+        key = f"sandbox.pool.more {number}"
+        if one.tier not in POOLED_TIERS:
+            raise ConfigError(
+                f"{where}: {key}: tier = {one.tier!r} has no pool; use {' or '.join(POOLED_TIERS)}"
+            )
+        if is_weaker(one.tier, settings.minimum_tier):
+            raise ConfigError(f"{where}: {key} is weaker than sandbox.minimum_tier")
+        try:
+            limits_of(one.size, None)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {key}: {error}") from None
+    counts = [settings.pool.ready, *(one.ready for one in settings.pool.more)]
+    if min(counts) < 0 or sum(counts) > MOST_POOLED:
+        raise ConfigError(
+            f"{where}: sandbox.pool: ready = {counts}; use 0 or more, {MOST_POOLED} all together"
+        )
+
+
 def _checked(settings: Settings, where: str) -> Settings:
     _check_tiers(settings, where)
+    _check_pool(settings.sandbox, where)
     ids = [one.id for one in settings.environments]
     if twice := sorted({one for one in ids if ids.count(one) > 1}):
         # The policy of one of them would hold for both.

@@ -11,6 +11,7 @@ from pathlib import Path
 from handiwork import process
 from handiwork.config import GvisorSettings, SandboxSettings, Settings
 from handiwork.model.errors import ConfigError, UnsupportedError
+from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
@@ -38,9 +39,12 @@ def make_driver(
     clock: Clock,
     first_id: int = SandboxSettings().first_id,
     images: Images | None = None,
+    metrics: Metrics | None = None,
 ) -> NamespaceDriver:
     """Return the namespace driver on a directory; `doctor` and the benchmarks use it alone."""
-    return NamespaceDriver(directory, GUEST_AGENT, clock=clock, first_id=first_id, images=images)
+    return NamespaceDriver(
+        directory, GUEST_AGENT, clock=clock, first_id=first_id, images=images, metrics=metrics
+    )
 
 
 async def examine_microvm(settings: Settings, *, clock: Clock) -> Examined:
@@ -65,6 +69,7 @@ def make_gvisor_driver(
     clock: Clock,
     first_id: int = SandboxSettings().first_id,
     images: Images | None = None,
+    metrics: Metrics | None = None,
 ) -> NamespaceDriver | None:
     """Return the gvisor driver on a directory, None where there is no runsc.
 
@@ -80,6 +85,7 @@ def make_gvisor_driver(
         first_id=first_id + GVISOR_IDS,
         images=images,
         inside=Gvisor(runsc, settings.platform),
+        metrics=metrics,
     )
 
 
@@ -110,11 +116,16 @@ async def tier_drivers(
     others: Sequence[str],
     *,
     clock: Clock,
+    metrics: Metrics | None = None,
 ) -> Mapping[str, Driver]:
     """Return the tiers of this host; that of the settings and the others asked for must be among them."""
     drivers: dict[str, Driver] = {}
     namespace = make_driver(
-        layout.sandboxes, clock=clock, first_id=settings.sandbox.first_id, images=images
+        layout.sandboxes,
+        clock=clock,
+        first_id=settings.sandbox.first_id,
+        images=images,
+        metrics=metrics,
     )
     drivers[namespace.tier] = namespace
     gvisor = make_gvisor_driver(
@@ -123,10 +134,12 @@ async def tier_drivers(
         clock=clock,
         first_id=settings.sandbox.first_id,
         images=images,
+        metrics=metrics,
     )
     if gvisor is not None:
         drivers[gvisor.tier] = gvisor
-    wanted = {settings.sandbox.tier, *others}
+    pooled = {one.tier for one in settings.sandbox.pool.more}
+    wanted = {settings.sandbox.tier, *others, *pooled}
     reasons = ""
     if MicrovmDriver.tier in wanted:
         found = await examine_microvm(settings, clock=clock)

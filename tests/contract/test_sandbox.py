@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,8 +15,10 @@ import msgspec
 import pytest
 
 import microvm_world
+from handiwork.model.sandbox import SandboxExit, SandboxSpec
 from handiwork.sandboxes import namespace, selfcheck
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
+from handiwork.sandboxes.protocol import Sandbox, Wish
 from handiwork.testing.sandbox import FakeDriver
 
 TESTS = Path(__file__).parents[1]
@@ -40,7 +43,32 @@ def make_fake(data_dir: Path) -> FakeDriver:
     return FakeDriver()
 
 
+class Claiming:
+    """A driver of which every new sandbox was made ahead, and is claimed."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._driver = make_namespace(data_dir)
+        self._one_at_a_time = asyncio.Lock()
+        self._way_out = data_dir / "exit.sock"
+        self._way_out.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as refusing:
+            refusing.bind(str(self._way_out))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._driver, name)
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        wish = Wish(image=spec.image, limits=spec.limits, sandboxes=1)
+        way_out = SandboxExit(socket_path=str(self._way_out), ca_certificate="CA\n")
+        async with self._one_at_a_time:
+            await self._driver.prepare([wish])
+            box = await self._driver.create(msgspec.structs.replace(spec, exit=way_out))
+            assert not list(self._way_out.parent.glob("sandboxes/.pool-*"))
+        return box
+
+
 DRIVERS = {
+    "claimed": (Claiming, selfcheck.AREAS),
     "namespace": (make_namespace, selfcheck.AREAS),
     "microvm": (microvm_world.make_driver, selfcheck.AREAS),
     "gvisor": (make_gvisor, selfcheck.AREAS),

@@ -15,6 +15,7 @@ from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpe
 from handiwork.sandboxes.disks import READY, can_limit_disks
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.protocol import Wish
 
 NETWORK = """
 import json, socket
@@ -113,16 +114,16 @@ async def test_what_was_written_is_on_the_host_while_frozen(driver):
 @pytest.mark.skipif(not can_limit_disks(), reason="needs root and loop devices")
 async def test_the_disk_is_bounded_and_none_is_ready_before_the_first(driver, tmp_path):
     limits = Limits(disk_mib=64)
-    await driver.prepare(limits)
+    await driver.prepare([Wish(image="host", limits=limits)])
     assert list((tmp_path / "data/disks").iterdir()) == []
     box = await driver.create(SandboxSpec(id="sbx_diskaaaaaa", limits=limits))
     result = await box.exec(shell("head -c 20M /dev/zero >/workspace/a && echo fits"))
     assert result.stdout == b"fits\n"
     result = await box.exec(shell("head -c 80M /dev/zero >/workspace/b"))
     assert b"No space left" in result.stderr
-    await driver.prepare(limits)
+    await driver.prepare([Wish(image="host", limits=limits)])
     assert len(list((tmp_path / "data/disks").glob("[0-9]*.img"))) == READY
-    await driver.prepare(None)
+    await driver.prepare(())
 
 
 def holding(path):

@@ -83,6 +83,12 @@ class Metrics:
         self._sandboxes = self._gauge(
             "sandboxes", "Sandboxes that are not gone, by state and tier.", "state", "tier"
         )
+        self._pooled = self._gauge(
+            "pool_sandboxes", "Sandboxes that stand ready to be claimed, by tier.", "tier"
+        )
+        self._wanted = self._counter(
+            "pool_wanted", "Sandboxes made new, by whether one stood ready.", "tier", "outcome"
+        )
         self._tasks = self._gauge("tasks", "Tasks of the control plane's event loop.")
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
@@ -157,6 +163,16 @@ class Metrics:
             self._waiting[session_id] = waiting
         else:
             self._waiting.pop(session_id, None)
+
+    # --- sandboxes ---
+
+    def pooled(self, tier: str, count: int) -> None:
+        """So many sandboxes of a tier stand ready."""
+        self._pooled.labels(tier).set(count)
+
+    def wanted(self, tier: str, *, stood_ready: bool) -> None:
+        """A new sandbox was wanted of a tier."""
+        self._wanted.labels(tier, "ready" if stood_ready else "missed").inc()
 
     # --- reading ---
 

@@ -146,6 +146,10 @@ class Cgroups:
                 _limit(directory / name, value)
         return made
 
+    def leaves(self, prefix: str) -> set[str]:
+        """Return the names of the leaves that are there and begin so."""
+        return {leaf.name for parent, _, _ in self.parents for leaf in parent.glob(f"{prefix}*/")}
+
     async def remove(self, leaf: str) -> None:
         """Remove a sandbox's leaves; waits at most 2 s for its last process to be gone."""
         self.thaw(leaf)
@@ -227,7 +231,7 @@ def _limit(path: Path, value: str) -> None:
         _write(path, value)
         return
     try:
-        path.write_text(value)
+        _put(path, value)
     except OSError as error:
         raise SandboxUnavailableError(
             f"the limit {path} cannot be set to {value}: {error.strerror};"
@@ -238,11 +242,15 @@ def _limit(path: Path, value: str) -> None:
 def _write(path: Path, value: str) -> None:
     """Set a limit; a kernel without this file, or a parent that forbids it, leaves it as it was."""
     with contextlib.suppress(OSError):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.write(file, value.encode())
-        finally:
-            os.close(file)
+        _put(path, value)
+
+
+def _put(path: Path, value: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.write(file, value.encode())
+    finally:
+        os.close(file)
 
 
 async def _remove(directory: Path) -> None:

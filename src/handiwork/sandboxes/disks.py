@@ -19,6 +19,7 @@ import os
 import shutil
 import struct
 import time
+from collections.abc import Callable
 from io import BufferedRandom
 from pathlib import Path
 
@@ -35,6 +36,7 @@ READY = 4
 JOURNAL_MIB = 16
 LEAST_MIB = 64
 """Smaller than this a file system is more journal than files."""
+UPPERS = ("upper", "work")
 ATTACH_TRIES = 64
 RELEASE_SECONDS, LOOK_SECONDS = 10.0, 0.005
 """The kernel lets a disk go a moment after its last user; so long it is waited for."""
@@ -68,14 +70,17 @@ class Disks:
         directory.mkdir(mode=0o700, parents=True)
 
     async def take(self, target: Path, mib: int) -> int:
-        """Make a disk of that size at `target`; return a descriptor of its mount, the caller's."""
+        """Make a disk of that size at `target`, with uppers that are to be given to their owner.
+
+        Returns a descriptor of its mount, the caller's.
+        """
         ready = self._ready.get(mib)
         if ready:
             path, mount = ready.pop()
             path.rename(target)
             return mount
         await self._make(target, mib)
-        return await mounted(target)
+        return await mounted(target, mount_new)
 
     async def prepare(self, mib: int) -> None:
         """Make disks of this size ready, one by one, until as many are as are to be."""
@@ -83,7 +88,7 @@ class Disks:
             path = self._directory / f"{next(self._names)}.img"
             await self._make(path, mib)
             try:
-                mount = await mounted(path)
+                mount = await mounted(path, mount_new)
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
@@ -124,7 +129,21 @@ async def _format(path: Path, mib: int) -> None:
     with beside.open("wb") as file:
         file.truncate(mib << 20)
     options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"
-    argv = ["mkfs.ext4", "-q", "-F", "-b", str(_BLOCK_BYTES), "-m", "0", "-E", options]
+    # Room to grow the table of groups would be most of what is copied; no disk ever grows.
+    features = "^resize_inode"
+    argv = [
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-b",
+        str(_BLOCK_BYTES),
+        "-m",
+        "0",
+        "-O",
+        features,
+        "-E",
+        options,
+    ]
     argv += ["-J", f"size={JOURNAL_MIB}", str(beside)]
     try:
         await run_tool(argv, path.parent)
@@ -159,9 +178,9 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
         start += copied
 
 
-async def mounted(path: Path) -> int:
+async def mounted(path: Path, mount: Callable[[Path], int] | None = None) -> int:
     """Mount a disk beside the event loop, as `mount_disk`; a caller that is cancelled leaves no mount."""
-    mounting = asyncio.get_running_loop().run_in_executor(None, mount_disk, path)
+    mounting = asyncio.get_running_loop().run_in_executor(None, mount or mount_disk, path)
     try:
         return await asyncio.shield(mounting)
     except asyncio.CancelledError:
@@ -186,6 +205,17 @@ def mount_disk(path: Path) -> int:
         raise SandboxUnavailableError(
             f"the disk {path} could not be mounted: {error.strerror}; `handiwork doctor` tells more"
         ) from error
+
+
+def mount_new(path: Path) -> int:
+    """Mount a disk that no sandbox had, and make its uppers: the first change of a disk reads from it."""
+    mount = mount_disk(path)
+    try:
+        make_uppers(mount, 0)
+    except BaseException:
+        os.close(mount)
+        raise
+    return mount
 
 
 def _attach(path: Path) -> tuple[int, str]:
@@ -248,7 +278,13 @@ def _called(libc: ctypes.CDLL, *arguments: object) -> int:
 
 def make_uppers(mount: int, owner: int) -> None:
     """Make `upper` and `work` on a disk that has none; they belong to the sandbox's first id."""
-    for name in ("upper", "work"):
+    for name in UPPERS:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=mount)
             os.chown(name, owner, owner, dir_fd=mount)
+
+
+def give_uppers(mount: int, owner: int) -> None:
+    """Give those of a disk that no sandbox had to the first id of one."""
+    for name in UPPERS:
+        os.chown(name, owner, owner, dir_fd=mount)

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,41 +25,34 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
+from handiwork.observe.metrics import Metrics
 from handiwork.process import is_root
 from handiwork.sandboxes import disks
 from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
 from handiwork.sandboxes.guest_client import GuestSandbox
-from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
+from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, launch
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.protocol import Inside
-from handiwork.sandboxes.states import Meta, States
+from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write_bundle
+from handiwork.sandboxes.pool import Pool
+from handiwork.sandboxes.protocol import Inside, Wish
+from handiwork.sandboxes.states import Meta, Staged, States, disk_of
 from handiwork.sandboxes.trees import remove_tree
 
 DEFAULT_AGENT = Path(__file__).parents[1] / "guest_agent"
 """Where the package carries the guest program."""
 HELLO_SECONDS = 20.0
 SHM_MIB = 64
+AHEAD = "pool-"
+"""What the control groups of sandboxes begin with that were made ahead; they keep them when claimed."""
 MEMORY = "its memory ran out: give it a higher limit, or do less at once"
 
 
-class _Running:
-    """The processes of one sandbox, and a descriptor of its disk's mount, where it has one."""
-
-    def __init__(self, process: HostProcess, channel: Channel, disk: int | None) -> None:
-        self.process = process
-        self.channel = channel
-        self.disk = disk
-
-    async def stop(self) -> None:
-        self.channel.end()
-        await self.process.stop()
-        if self.disk is not None:
-            os.close(self.disk)
-            self.disk = None
+_Kind = tuple[str, Limits]
+"""What one that is made ahead is like: the digest of its image, and its limits."""
 
 
 class NamespaceDriver:
@@ -78,6 +71,7 @@ class NamespaceDriver:
         first_id: int = 1 << 30,
         images: Images | None = None,
         inside: Inside | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._inside = inside
         self._used = inside is None
@@ -90,7 +84,12 @@ class NamespaceDriver:
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
         self._disks = disks.Disks(data_dir / "disks") if disks.can_limit_disks() else None
-        self._running: dict[str, _Running] = {}
+        self._metrics = metrics or Metrics()
+        self._pool: Pool[_Kind, Entry] = Pool(
+            self._ahead, lambda count: self._metrics.pooled(self.tier, count)
+        )
+        self._swept = False
+        self._running: dict[str, Running] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -121,6 +120,10 @@ class NamespaceDriver:
         await self._prove()
         image = await self._images.resolve(spec.image)
         async with self._lock(spec.id):
+            entry = self._pool.take((image.digest, spec.limits)) if spec.exit else None
+            self._metrics.wanted(self.tier, stood_ready=entry is not None)
+            if entry is not None:
+                return await self._claim(entry, spec, image)
             meta = self._states.make(spec.id, image.digest, self._clock())
             try:
                 return await self._start(spec, meta, image, new=True)
@@ -179,21 +182,84 @@ class NamespaceDriver:
             if lent is not None:
                 os.close(lent)
 
-    async def prepare(self, limits: Limits | None) -> None:
-        """Make ready what the next sandboxes with these limits need: their disks.
+    async def prepare(self, wishes: Sequence[Wish]) -> None:
+        """Make ready sandboxes that wait for a claim, and disks for those that are made anew.
 
-        Not before the first of a tier that is here for no more reason than that its program is.
+        Nothing before the first of a tier of which none is to stand ready: it is here for no more
+        reason than that its program is.
         """
-        if self._disks is None:
-            return
-        if limits is None:
+        try:
+            await self._prepare(wishes)
+        except OSError as error:
+            raise SandboxUnavailableError(f"nothing could be made ready: {error}") from error
+
+    async def _prepare(self, wishes: Sequence[Wish]) -> None:
+        if any(wish.sandboxes for wish in wishes):
+            await self._prove()
+            await self._sweep()
+        wanted: dict[_Kind, int] = {}
+        for wish in wishes:
+            if wish.sandboxes:
+                kind = (await self._images.resolve(wish.image)).digest, wish.limits
+                wanted[kind] = wanted.get(kind, 0) + wish.sandboxes
+        await self._pool.fill(wanted)
+        if self._disks is not None and not wishes:
             self._disks.close()
-        elif self._used:
-            await self._disks.prepare(limits.disk_mib)
+        elif self._disks is not None and self._used:
+            for mib in {wish.limits.disk_mib for wish in wishes}:
+                await self._disks.prepare(mib)
 
     async def leftovers(self) -> list[str]:
         """Return the ids of sandboxes that have state on this host, running or not."""
         return self._states.ids()
+
+    async def _sweep(self) -> None:
+        """Remove the control groups of a former run's that were made ahead; their processes died with it."""
+        if not self._swept:
+            for leaf in self._cgroups.leaves(AHEAD):
+                await self._cgroups.remove(leaf)
+        self._swept = True
+
+    async def _ahead(self, kind: _Kind) -> Entry:
+        """Make a sandbox up to where it waits for a claim: all but its name, its exit and its walls' lock."""
+        digest, limits = kind
+        image = await self._images.find(digest)
+        ahead = self._states.ahead(digest, self._clock())
+        leaf = ahead.path.name.removeprefix(".")
+        try:
+            write_bundle(ahead.path / BUNDLE, image, "")
+            spec = SandboxSpec(id=leaf, image=digest, limits=limits)
+            launched = await self._launch(
+                spec, ahead.meta, image, ahead.path, new=True, more=("--await-claim",)
+            )
+            try:
+                await launched.stands_within(HELLO_SECONDS)
+            except BaseException as error:
+                await self._fail("made ahead", launched, error)
+                raise
+        except BaseException:
+            await self._abandon(ahead, leaf)
+            raise
+        return Entry(launched, ahead, self._abandon)
+
+    async def _abandon(self, ahead: Staged, leaf: str) -> None:
+        self._states.abandon(ahead)
+        await self._cgroups.remove(leaf)
+        await asyncio.to_thread(remove_tree, ahead.path)
+
+    async def _claim(self, entry: Entry, spec: SandboxSpec, image: Image) -> GuestSandbox:
+        """Make one that was made ahead this sandbox: name, trust and exit are its own from now on."""
+        try:
+            entry.claim(spec)
+            meta = self._states.settle(entry.ahead, spec.id, self._clock())
+        except BaseException:
+            await entry.end()
+            raise
+        try:
+            return await self._serve(spec, meta, image, entry.launched, new=True)
+        except BaseException:
+            await self._delete(spec.id)
+            raise
 
     def _lock(self, sandbox_id: str) -> asyncio.Lock:
         return self._locks.setdefault(sandbox_id, asyncio.Lock())
@@ -219,13 +285,26 @@ class NamespaceDriver:
     async def _start(
         self, spec: SandboxSpec, meta: Meta, image: Image, *, new: bool
     ) -> GuestSandbox:
+        launched = await self._launch(spec, meta, image, self._states.path(spec.id), new=new)
+        return await self._serve(spec, meta, image, launched, new=new)
+
+    async def _launch(
+        self,
+        spec: SandboxSpec,
+        meta: Meta,
+        image: Image,
+        state: Path,
+        *,
+        new: bool,
+        more: Sequence[str] = (),
+    ) -> Launched:
         mount = await self._mount(image)
-        disk = await self._disk(spec, meta, new=new)
+        disk = await self._disk(spec, meta, state, new=new)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
             try:
-                argv = self._argv(spec, meta, image, mount, disk)
+                argv = [*self._argv(spec, meta, image, state, mount, disk, ahead=bool(more)), *more]
                 given = [one for one in (mount, disk) if one is not None]
                 process = launch(argv, theirs.fileno(), *given)
             except BaseException:
@@ -234,23 +313,36 @@ class NamespaceDriver:
                     os.close(disk)
                 await self._cgroups.remove(spec.id)
                 raise
+        return Launched(process, ours, disk, spec.id)
+
+    async def _serve(
+        self,
+        spec: SandboxSpec,
+        meta: Meta,
+        image: Image,
+        launched: Launched,
+        *,
+        new: bool,
+    ) -> GuestSandbox:
+        """Wait until the agent serves; a sandbox that does not is ended."""
+        process, leaf = launched.process, launched.leaf
         channel = Channel(lambda reason: process.terminate() if reason else None)
         if self._inside:  # it is one process to the host, and is killed as one
-            channel.cause = lambda: MEMORY if self._cgroups.killed_for_memory(spec.id) else ""
-        running = _Running(process, channel, disk)
+            channel.cause = lambda: MEMORY if self._cgroups.killed_for_memory(leaf) else ""
         try:
             if new:
                 self._states.save(meta)  # while the launcher works
-            await channel.loop.create_unix_connection(lambda: channel, sock=ours)
+            await channel.loop.create_unix_connection(lambda: channel, sock=launched.end)
             await channel.hello(HELLO_SECONDS)
         except BaseException as error:
             channel.end()
-            ours.close()
-            await self._fail(spec.id, running, error)
+            await self._fail(spec.id, launched, error)
             raise
-        self._running[spec.id] = running
+        self._running[spec.id] = Running(launched, channel)
         env = {**DEFAULT_ENV, **image.env, **spec.env}
-        return NamespaceSandbox(spec.id, channel, env, ranged=self._ranged, cgroups=self._cgroups)
+        return NamespaceSandbox(
+            spec.id, channel, env, ranged=self._ranged, still=lambda: self._cgroups.freezer(leaf)
+        )
 
     async def _mount(self, image: Image) -> int | None:
         """Return the image's mount where it is one file and we can; else its directory serves."""
@@ -258,13 +350,13 @@ class NamespaceDriver:
             return None
         return await self._images.mounts.get(image, self._agent)
 
-    async def _disk(self, spec: SandboxSpec, meta: Meta, *, new: bool) -> int | None:
+    async def _disk(self, spec: SandboxSpec, meta: Meta, state: Path, *, new: bool) -> int | None:
         """Return the mount of the sandbox's disk; None for one that has none."""
-        path = self._states.disk(spec.id)
+        path = disk_of(state)
         if new and self._disks is not None:
             mount = await self._disks.take(path, spec.limits.disk_mib)
             try:
-                disks.make_uppers(mount, meta.id_base)
+                disks.give_uppers(mount, meta.id_base)
             except BaseException:
                 os.close(mount)
                 raise
@@ -273,20 +365,27 @@ class NamespaceDriver:
             return None
         return await disks.mounted(path)
 
-    async def _fail(self, sandbox_id: str, running: _Running, error: BaseException) -> None:
+    async def _fail(self, sandbox_id: str, launched: Launched, error: BaseException) -> None:
         """Clean up after a start that failed; tells the launcher's own reason if there is one."""
-        await running.stop()
-        await self._cgroups.remove(sandbox_id)
-        line = running.process.error_line()
+        await launched.stop()
+        await self._cgroups.remove(launched.leaf)
+        line = launched.process.error_line()
         if line and isinstance(error, HandiworkError):
             raise SandboxUnavailableError(
                 f"sandbox {sandbox_id} did not start: {line}; `handiwork doctor` tells what is missing"
             ) from error
 
     def _argv(
-        self, spec: SandboxSpec, meta: Meta, image: Image, mount: int | None, disk: int | None
+        self,
+        spec: SandboxSpec,
+        meta: Meta,
+        image: Image,
+        state: Path,
+        mount: int | None,
+        disk: int | None,
+        *,
+        ahead: bool,
     ) -> list[str]:
-        state = self._states.path(spec.id)
         limits = spec.limits
         argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD)]
         argv += ["--host-usr"] if image.host_usr else []
@@ -300,25 +399,24 @@ class NamespaceDriver:
         if "pids" not in self._cgroups.limits:
             argv += ["--nproc", str(limits.pids)]
         if self._inside:
-            argv += self._inside.launch_options(spec, state, ranged=self._ranged)
+            argv += self._inside.launch_options(spec, state, ranged=self._ranged, ahead=ahead)
             limits = self._inside.around(limits)
         for directory in self._cgroups.make(spec.id, limits):
             argv += ["--cgroup", str(directory)]
         if spec.exit is not None:
-            bundle = state / "bundle.pem"
-            roots = image.roots.read_bytes()
-            bundle.write_bytes(roots.rstrip() + b"\n" + spec.exit.ca_certificate.encode())
-            bundle.chmod(0o644)
-            argv += ["--exit", spec.exit.socket_path, "--bundle", str(bundle)]
+            write_bundle(state / BUNDLE, image, spec.exit.ca_certificate)
+            argv += ["--exit", spec.exit.socket_path]
+        if spec.exit is not None or ahead:
+            argv += ["--bundle", str(state / BUNDLE)]
         return argv
 
     async def _stop(self, sandbox_id: str) -> None:
         running = self._running.get(sandbox_id)
         if running is not None:
-            self._cgroups.thaw(sandbox_id)
+            self._cgroups.thaw(running.launched.leaf)
             await running.stop()
             self._running.pop(sandbox_id, None)
-        await self._cgroups.remove(sandbox_id)
+        await self._cgroups.remove(running.launched.leaf if running else sandbox_id)
 
     async def _delete(self, sandbox_id: str) -> None:
         gone = self._states.forget(sandbox_id)
@@ -344,11 +442,12 @@ class NamespaceSandbox(GuestSandbox):
         env: Mapping[str, str],
         *,
         ranged: bool,
-        cgroups: Cgroups,
+        still: Callable[[], AbstractAsyncContextManager[None] | None],
     ) -> None:
+        """`still` gives the freezer of its control group, None where there is none."""
         super().__init__(sandbox_id, channel, env)
         self._ranged = ranged
-        self._cgroups = cgroups
+        self._freezer = still
 
     def check(self, request: ExecRequest) -> None:
         """Refuse another user than root where there is none: UnsupportedError."""
@@ -360,7 +459,7 @@ class NamespaceSandbox(GuestSandbox):
 
     def _still(self) -> AbstractAsyncContextManager[None]:
         """Return the freezer of its control group, where there is one, else the agent's means."""
-        freezer = self._cgroups.freezer(self.id)
+        freezer = self._freezer()
         return super()._still() if freezer is None else _without_clock(self._channel, freezer)
 
 

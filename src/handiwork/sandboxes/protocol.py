@@ -4,10 +4,12 @@
 raises UnsupportedError by name.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
+
+import msgspec
 
 from handiwork.model.sandbox import (
     ExecRequest,
@@ -135,6 +137,14 @@ class Sandbox(Protocol):
         ...
 
 
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What the next sandboxes will be like, and how many are to stand ready before they are wanted."""
+
+    image: str
+    limits: Limits
+    sandboxes: int = 0
+
+
 class Driver(Protocol):
     """The code of one tier."""
 
@@ -159,8 +169,11 @@ class Driver(Protocol):
         """End its processes and delete all it left on the host. No-op when there is nothing."""
         ...
 
-    async def prepare(self, limits: Limits | None) -> None:
-        """Make ready ahead of time what sandboxes with these limits need; None: let go of all that is."""
+    async def prepare(self, wishes: Sequence[Wish]) -> None:
+        """Make ready ahead of time what is wished, as far as this tier can; let go of what else is.
+
+        Called again whenever a sandbox was made, and with no wish at the end.
+        """
         ...
 
     async def leftovers(self) -> list[str]:
@@ -180,10 +193,13 @@ class Inside(Protocol):
         """Prove once that it works, where `attempt` makes and ends a sandbox; else UnsupportedError."""
         ...
 
-    def launch_options(self, spec: SandboxSpec, state: Path, *, ranged: bool) -> list[str]:
+    def launch_options(
+        self, spec: SandboxSpec, state: Path, *, ranged: bool, ahead: bool
+    ) -> list[str]:
         """Return what the launcher is told besides; may write files into the state's directory.
 
-        `ranged`: the sandbox has 65,536 ids, else one.
+        `ranged`: the sandbox has 65,536 ids, else one. `ahead`: it waits for a claim before it
+        hardens and serves.
         """
         ...
 

@@ -25,7 +25,7 @@ from handiwork.sandboxes.trees import exchange, flush_filesystem, remove_tree
 
 IDS = 65_536
 LAST_BASE = 0xFFFFFFFF - IDS
-_GONE = re.compile(r"\.(gone|staged)-.+")
+_GONE = re.compile(r"\.(gone|staged|pool)-.+")
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +44,11 @@ class Staged(msgspec.Struct, frozen=True):
     meta: Meta
 
 
+def disk_of(state: Path) -> Path:
+    """Return where the disk of the state in a directory lies."""
+    return state / "disk.img"
+
+
 class States:
     """The states below one directory, and the id ranges they hold. Every call blocks, briefly."""
 
@@ -52,6 +57,7 @@ class States:
         self._ranged = ranged
         self._first_id = first_id
         self._bases: dict[str, int] = {}
+        self._numbers = itertools.count()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
         for name in self.ids():
@@ -65,7 +71,7 @@ class States:
 
     def disk(self, sandbox_id: str) -> Path:
         """Return where a state's disk lies; there is none where its files lie in `upper` itself."""
-        return self.path(sandbox_id) / "disk.img"
+        return disk_of(self.path(sandbox_id))
 
     def ids(self) -> list[str]:
         """Return the id of every state, sorted."""
@@ -127,6 +133,29 @@ class States:
         """Take back what was staged and not installed; the directory remains to be deleted."""
         if not self.path(staged.meta.id).exists():
             self._bases.pop(staged.meta.id, None)
+
+    def ahead(self, image: str, now: datetime) -> Staged:
+        """Make an empty state beside, with an id range of its own, that is nobody's until `settle`."""
+        path = self._directory / f".pool-{next(self._numbers)}"
+        path.mkdir(mode=0o700)
+        base = self._bases[path.name] = self._next_base()
+        self._furnish(path, base)
+        return Staged(path, Meta(id=path.name, id_base=base, image=image, created=now))
+
+    def settle(self, ahead: Staged, sandbox_id: str, now: datetime) -> Meta:
+        """Make a state that was made ahead a sandbox's own, in one step; ConflictError as `make`."""
+        path = self.path(sandbox_id)
+        if path.exists():
+            raise ConflictError(
+                f"sandbox {sandbox_id} has state on this host: restore or destroy it"
+            )
+        ahead.path.rename(path)
+        self._bases[sandbox_id] = self._bases.pop(ahead.meta.id)
+        return msgspec.structs.replace(ahead.meta, id=sandbox_id, created=now)
+
+    def abandon(self, ahead: Staged) -> None:
+        """Forget one that was made ahead and nobody wants; its directory remains to be deleted."""
+        self._bases.pop(ahead.meta.id, None)
 
     def _furnish(self, path: Path, base: int) -> None:
         if base:

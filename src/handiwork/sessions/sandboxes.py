@@ -35,6 +35,7 @@ from handiwork.model.sandbox import (
     is_weaker,
 )
 from handiwork.observe import log
+from handiwork.sandboxes.pool import wishes_of
 from handiwork.sandboxes.protocol import Driver, Sandbox
 from handiwork.sessions.credentials import Credentials
 from handiwork.sessions.policies import NOTHING, Layers, PolicyResolver
@@ -42,6 +43,9 @@ from handiwork.store.protocol import Store
 
 _RUNNING = (SandboxState.STARTING, SandboxState.RUNNING)
 _HAS_FILES = (*_RUNNING, SandboxState.SLEEPING)
+
+PREPARE_PAUSE_SECONDS = 0.05
+"""Who has got a sandbox works in it first; then the next ones are made ready."""
 
 
 class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +120,7 @@ class LiveSandboxes:
                 self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(failed))
         await self._group.__aexit__(kind, error, trace)
         for driver in self._drivers.values():
-            await driver.prepare(None)
+            await driver.prepare(())
 
     async def _prepare(self) -> None:
         """Have ready what the next sandboxes need, at the start and whenever one was made."""
@@ -124,10 +128,11 @@ class LiveSandboxes:
             self._made.clear()
             for driver in self._drivers.values():
                 try:
-                    await driver.prepare(self._settings.limits)
+                    await driver.prepare(wishes_of(self._settings, driver.tier))
                 except HandiworkError as error:
                     self._log.warning("nothing made ready", tier=driver.tier, reason=str(error))
             await self._made.wait()
+            await asyncio.sleep(PREPARE_PAUSE_SECONDS)
 
     @property
     def free(self) -> int:

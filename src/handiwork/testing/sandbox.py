@@ -7,7 +7,7 @@ shell and no isolation, and it streams a command only when the command is over.
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -23,11 +23,10 @@ from handiwork.model.sandbox import (
     ExecResult,
     FileInfo,
     FileKind,
-    Limits,
     SandboxSpec,
     TerminalSize,
 )
-from handiwork.sandboxes.protocol import Stream
+from handiwork.sandboxes.protocol import Stream, Wish
 
 Command = Callable[[ExecRequest], ExecResult]
 ENV = {
@@ -288,7 +287,7 @@ class FakeDriver:
         self._stop(sandbox_id)
         self.states.pop(sandbox_id, None)
 
-    async def prepare(self, limits: Limits | None) -> None:
+    async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Make ready nothing: there is nothing to make."""
 
     async def leftovers(self) -> list[str]:

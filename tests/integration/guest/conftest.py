@@ -218,6 +218,19 @@ class Box(Channel):
         )
         theirs.close()
         super().__init__(ours)
+        if "--await-claim" not in options:
+            self.greeted()
+
+    def claim(self, name="claimed", exit_path=None, magic=b"HWC1"):
+        """Give one that waits for a claim its name and its exit."""
+        assert self.sock.recv(1) == b"\1"
+        way_out = [os.open(exit_path, os.O_PATH)] if exit_path else []
+        socket.send_fds(self.sock, [magic + name.encode().ljust(64, b"\0")], way_out)
+        for one in way_out:
+            os.close(one)
+
+    def greeted(self):
+        """Wait until it serves."""
         try:
             kind, request_id, payload = self.frame()
         except Ended:

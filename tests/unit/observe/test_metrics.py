@@ -70,6 +70,17 @@ def test_work_is_counted() -> None:
     assert value(metrics, "tool_stragglers") == 3
 
 
+def test_pools_are_told() -> None:
+    metrics = Metrics()
+    metrics.pooled("namespace", 3)
+    metrics.wanted("namespace", stood_ready=True)
+    metrics.wanted("namespace", stood_ready=False)
+    metrics.wanted("namespace", stood_ready=False)
+    assert value(metrics, "pool_sandboxes", tier="namespace") == 3
+    assert value(metrics, "pool_wanted_total", tier="namespace", outcome="ready") == 1
+    assert value(metrics, "pool_wanted_total", tier="namespace", outcome="missed") == 2
+
+
 def test_waits_are_told_by_kind_with_the_age_of_the_oldest_until_they_are_over() -> None:
     metrics = Metrics()
     for session, minutes in (("a", 2), ("b", 5)):

@@ -12,7 +12,7 @@ import pytest
 
 from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
 from handiwork.sandboxes import disks
-from handiwork.sandboxes.disks import Disks, make_uppers, mount_disk
+from handiwork.sandboxes.disks import Disks, give_uppers, make_uppers, mount_disk
 
 pytestmark = [
     pytest.mark.root,
@@ -89,7 +89,7 @@ async def test_what_is_deleted_inside_is_the_hosts_again(place):
 async def test_files_are_there_when_it_is_mounted_again(place):
     path = place / "disk.img"
     mount = await Disks(place / "disks", ready=0).take(path, MIB)
-    make_uppers(mount, 4711)
+    give_uppers(mount, 4711)
     write(mount, "upper/file", 1)
     os.close(mount)
     again = mount_disk(path)  # waits until the kernel has let it go
@@ -189,3 +189,16 @@ def test_nothing_is_left_of_one_that_was_killed(place):
         child.kill()
     assert until(lambda: not loop_devices_of(place))
     os.close(mount_disk(place / "disk.img"))
+
+
+@pytest.mark.parametrize("ready", [0, 1])
+async def test_uppers_are_there_and_given_to_their_owner(place, ready):
+    made = Disks(place / "disks", ready=ready)
+    await made.prepare(MIB)
+    mount = await made.take(place / "disk.img", MIB)
+    try:
+        give_uppers(mount, 4711)
+        assert [os.stat(name, dir_fd=mount).st_uid for name in ("upper", "work")] == [4711, 4711]
+    finally:
+        os.close(mount)
+    made.close()

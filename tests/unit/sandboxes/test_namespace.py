@@ -11,8 +11,9 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import ExecRequest, SandboxExit, SandboxSpec
+from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpec
 from handiwork.sandboxes.namespace import NamespaceDriver, NamespaceSandbox
+from handiwork.sandboxes.protocol import Wish
 
 SPEC = SandboxSpec(id="sbx_aaaaaaaa")
 
@@ -62,6 +63,31 @@ async def test_a_failed_restore_keeps_the_state(driver_of, tmp_path):
         await driver.restore(SPEC)
     assert (state / "file").read_text() == "kept"
     assert await driver.leftovers() == [SPEC.id]
+
+
+WISH = Wish(image="host", limits=Limits(), sandboxes=1)
+
+
+async def test_one_that_cannot_be_made_ahead_is_told_and_leaves_nothing(driver_of, tmp_path):
+    driver = driver_of("echo 'handiwork-guest: overlay: No such device' >&2; exit 125")
+    with pytest.raises(SandboxUnavailableError, match=r"overlay: No such device.*doctor"):
+        await driver.prepare([WISH])
+    assert left(tmp_path) == []
+
+
+async def test_no_room_for_one_is_told_as_a_fault_of_ours(driver_of, tmp_path):
+    driver = driver_of("exit 125")
+    (tmp_path / "data/sandboxes").rmdir()
+    with pytest.raises(SandboxUnavailableError, match="nothing could be made ready"):
+        await driver.prepare([WISH])
+
+
+async def test_a_silent_one_is_not_kept_ready(driver_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("handiwork.sandboxes.namespace.HELLO_SECONDS", 0.05)
+    monkeypatch.setattr("handiwork.sandboxes.host.STOP_SECONDS", 0.05)
+    with pytest.raises(SandboxUnavailableError, match="did not stand"):
+        await driver_of("exec sleep 60").prepare([WISH])
+    assert left(tmp_path) == []
 
 
 async def test_a_missing_program_is_told(tmp_path):

@@ -60,6 +60,38 @@ def test_ranges_run_out(tmp_path):
         states.make("sbx_bbbbbbbb", "d", NOW)
 
 
+def test_one_that_is_made_ahead_is_nobodys_until_it_is_settled(tmp_path):
+    states = open_states(tmp_path)
+    ahead, other = states.ahead("digest", NOW), states.ahead("digest", NOW)
+    assert states.ids() == []
+    assert (ahead.path.name, other.path.name) == (".pool-0", ".pool-1")
+    (ahead.path / "upper/file").write_text("kept")
+    meta = states.settle(ahead, "sbx_aaaaaaaa", NOW)
+    states.save(meta)
+    assert open_states(tmp_path).load("sbx_aaaaaaaa", "") == meta
+    assert (states.path("sbx_aaaaaaaa") / "upper/file").read_text() == "kept"
+    bases = {meta.id_base, states.make("sbx_bbbbbbbb", "digest", NOW).id_base}
+    assert len(bases) == (2 if ROOT else 1)
+
+
+def test_one_that_is_made_ahead_replaces_nothing(tmp_path):
+    states = open_states(tmp_path)
+    states.make("sbx_aaaaaaaa", "d", NOW)
+    ahead = states.ahead("digest", NOW)
+    with pytest.raises(ConflictError):
+        states.settle(ahead, "sbx_aaaaaaaa", NOW)
+    states.abandon(ahead)
+    if ROOT:
+        assert states.ahead("digest", NOW).meta.id_base == ahead.meta.id_base
+
+
+def test_what_a_former_run_made_ahead_is_removed(tmp_path):
+    ahead = open_states(tmp_path).ahead("digest", NOW)
+    assert ahead.path.is_dir()
+    open_states(tmp_path)
+    assert not ahead.path.exists()
+
+
 @pytest.mark.parametrize("left", [None, b"", b"{", b'{"id": 3}'])
 def test_a_lost_meta_file_loses_nothing(tmp_path, left):
     states = open_states(tmp_path)

@@ -17,6 +17,7 @@ from handiwork.model.errors import (
 )
 from handiwork.model.policy import AllowRule, Match, Policy
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxRecord, SandboxState
+from handiwork.sandboxes.protocol import Wish
 from handiwork.sessions.policies import NOTHING
 from handiwork.sessions.sandboxes import SandboxRequest
 from session_world import World, until
@@ -63,6 +64,17 @@ async def test_create_use_sleep_wake_close(world: World) -> None:
             await boxes.use(record.id)
         with pytest.raises(NotFoundError):
             await boxes.use("sbx_none")
+
+
+async def test_what_is_to_stand_ready_is_wished_again_after_each_and_given_up_at_the_end(
+    world: World,
+) -> None:
+    async with world:
+        await until(lambda: len(world.driver.wished) == 1)
+        await world.sandboxes.create(SandboxRequest())
+        await until(lambda: len(world.driver.wished) == 2)
+    wish = Wish(image="host", limits=Limits(), sandboxes=2)
+    assert world.driver.wished == [[wish], [wish], []]
 
 
 async def test_a_sleeping_one_is_closed_without_waking(world: World) -> None:

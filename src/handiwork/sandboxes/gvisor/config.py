@@ -38,11 +38,11 @@ def runsc_flags(platform: str, known: Collection[str]) -> list[str]:
     return [f"--{name}={value}" for name, value in wanted]
 
 
-def oci_config(spec: SandboxSpec, *, ranged: bool) -> bytes:
+def oci_config(spec: SandboxSpec, *, ranged: bool, ahead: bool = False) -> bytes:
     """Return the configuration of one sandbox, as JSON.
 
     With a range of ids gVisor runs as that range's nobody, its file server as its root; with one id
-    (`ranged` False) all of it is that one.
+    (`ranged` False) all of it is that one. One that is made `ahead` waits for a claim before it serves.
     """
     limits = spec.limits
     document = {
@@ -50,7 +50,12 @@ def oci_config(spec: SandboxSpec, *, ranged: bool) -> bytes:
         "hostname": spec.hostname,
         "process": {
             "user": {"uid": 0, "gid": 0},
-            "args": [AGENT, "serve", *_agent_limits(limits)],
+            "args": [
+                AGENT,
+                "serve",
+                *(("--await-claim",) if ahead else ()),
+                *_agent_limits(limits),
+            ],
             "env": [],
             "cwd": "/",
             "noNewPrivileges": True,

@@ -60,10 +60,12 @@ class Gvisor:
                     return
             raise UnsupportedError(f"{self._runsc} runs no sandbox here: {' / '.join(reasons)}")
 
-    def launch_options(self, spec: SandboxSpec, state: Path, *, ranged: bool) -> list[str]:
+    def launch_options(
+        self, spec: SandboxSpec, state: Path, *, ranged: bool, ahead: bool
+    ) -> list[str]:
         """Write the OCI configuration beside the state and return what names it."""
         config = state / CONFIG
-        config.write_bytes(oci_config(spec, ranged=ranged))
+        config.write_bytes(oci_config(spec, ranged=ranged, ahead=ahead))
         config.chmod(0o644)
         options = ["--runsc", str(self._runsc), "--runsc-config", str(config)]
         for flag in [*self._flags, *([] if ranged else ["--rootless=true"])]:

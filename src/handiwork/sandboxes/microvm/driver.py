@@ -8,7 +8,7 @@ milliseconds and processes live on.
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +24,7 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import Limits, SandboxSpec
+from handiwork.model.sandbox import SandboxSpec
 from handiwork.observe import log
 from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
@@ -33,6 +33,7 @@ from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks, jail, kernel, machine, memory, orders, running
 from handiwork.sandboxes.microvm.running import Running
 from handiwork.sandboxes.microvm.states import DEVICES, DISK, MEMORY, Meta, States
+from handiwork.sandboxes.protocol import Wish
 from handiwork.sandboxes.trees import remove_tree
 
 _LOG = log.get("microvm")
@@ -156,7 +157,7 @@ class MicrovmDriver:
             await self._stop(sandbox_id)
             await self._delete(sandbox_id)
 
-    async def prepare(self, limits: Limits | None) -> None:
+    async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Make ready what the next machines need: nothing that a first one does not make."""
 
     async def leftovers(self) -> list[str]:

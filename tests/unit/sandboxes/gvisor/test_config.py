@@ -29,6 +29,11 @@ def test_limits_reach_the_agent_and_the_mounts():
     assert "ro" in places["/sys"]
 
 
+def test_one_that_is_made_ahead_waits():
+    told = json.loads(oci_config(SPEC, ranged=True, ahead=True))
+    assert told["process"]["args"][:3] == [AGENT, "serve", "--await-claim"]
+
+
 def test_nothing_of_the_host_is_mounted_but_the_agent():
     bound = [m["source"] for m in document()["mounts"] if m["type"] == "bind"]
     assert bound == ["/guest"]

@@ -29,7 +29,7 @@ async def test_the_first_platform_that_works_is_kept(runsc, tmp_path):
     gvisor, tried = Gvisor(runsc), []
 
     async def attempt():
-        tried.append(gvisor.launch_options(SPEC, tmp_path, ranged=True)[5])
+        tried.append(gvisor.launch_options(SPEC, tmp_path, ranged=True, ahead=False)[5])
         if len(tried) == 1:
             raise SandboxUnavailableError("no such platform")
 
@@ -37,7 +37,7 @@ async def test_the_first_platform_that_works_is_kept(runsc, tmp_path):
     await gvisor.ready(attempt)
     assert tried == ["--platform=systrap", "--platform=ptrace"]
     assert gvisor.platform == "ptrace"
-    told = gvisor.launch_options(SPEC, tmp_path, ranged=False)
+    told = gvisor.launch_options(SPEC, tmp_path, ranged=False, ahead=False)
     assert told[4:] == [
         *("--runsc-flag", "--platform=ptrace"),
         *("--runsc-flag", "--network=none"),
