@@ -1,5 +1,6 @@
 #include "agent.h"
 
+#include "connect.h"
 #include "events.h"
 #include "exec.h"
 #include "fatal.h"
@@ -116,6 +117,7 @@ static void begin(const struct message *message)
     case KIND_REALPATH: files_realpath(id, values); break;
     case KIND_PING: reply_ok(id); break;
     case KIND_FREEZE: freeze_begin(id); break;
+    case KIND_CONNECT: connect_begin(id, values); break;
     default: break;
     }
 }

@@ -37,6 +37,7 @@ static const struct layout layouts[] = {
     {KIND_FREEZE, true, false, "FREEZE", NO_FIELDS},
     {KIND_TERMINAL, true, false, "TERMINAL", FIELDS(EXEC_FIELDS, U32("columns"), U32("rows"))},
     {KIND_RESIZE, true, false, "RESIZE", FIELDS(U32("columns"), U32("rows"))},
+    {KIND_CONNECT, true, false, "CONNECT", FIELDS(U32("family"), U32("port"))},
 
     {KIND_HELLO, false, false, "HELLO", FIELDS(U32("version"), U32("pid"))},
     {KIND_STARTED, false, false, "STARTED", FIELDS(U32("pid"))},
@@ -53,6 +54,8 @@ static const struct layout layouts[] = {
     {KIND_OK, false, false, "OK", NO_FIELDS},
     {KIND_FAILED, false, false, "FAILED", FIELDS(U32("errno"), STR("what"))},
     {KIND_FROZEN, false, false, "FROZEN", FIELDS(U32("processes"))},
+    {KIND_CONNECTED, false, false, "CONNECTED", FIELDS(U32("family"))},
+    {KIND_FINISHED, false, false, "FINISHED", NO_FIELDS},
 };
 
 const struct layout *channel_layout(uint32_t kind, bool to_agent)

@@ -38,6 +38,7 @@ enum kind {
     KIND_FREEZE = 16,
     KIND_TERMINAL = 17,
     KIND_RESIZE = 18,
+    KIND_CONNECT = 19,
 
     KIND_HELLO = 64,
     KIND_STARTED = 65,
@@ -53,6 +54,8 @@ enum kind {
     KIND_OK = 75,
     KIND_FAILED = 76,
     KIND_FROZEN = 77,
+    KIND_CONNECTED = 78,
+    KIND_FINISHED = 79,
 };
 
 /* Positions of the fields of the frames that the agent reads. */
@@ -66,6 +69,7 @@ enum { LIST_LIMIT, LIST_PATH };
 enum { MKDIR_MODE, MKDIR_FLAGS, MKDIR_UID, MKDIR_GID, MKDIR_PATH };
 enum { REMOVE_FLAGS, REMOVE_PATH };
 enum { MOVE_FROM, MOVE_TO };
+enum { CONNECT_FAMILY, CONNECT_PORT };
 
 enum {
     EXEC_STDIN_OPEN = 1,

@@ -167,6 +167,35 @@ class PretendProcess:
         )
 
 
+class PretendConnection:
+    """Port 7 echoes, 8 resets at the first byte, 6 reads nothing."""
+
+    def __init__(self, sandbox: "PretendSandbox", port: int) -> None:
+        self._sandbox = sandbox
+        self._port = port
+        self._sent: asyncio.Queue[bytes] = asyncio.Queue()
+        self._broken = False
+        sandbox.open_ports += 1
+
+    async def read(self) -> bytes:
+        data = await self._sent.get()
+        if self._broken:
+            raise GuestError("connection reset", errno=errno.ECONNRESET)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        if self._port == 6:
+            await asyncio.Event().wait()
+        self._broken = self._port == 8
+        self._sent.put_nowait(data)
+
+    async def finish(self) -> None:
+        self._sent.put_nowait(b"")
+
+    def close(self) -> None:
+        self._sandbox.open_ports -= 1
+
+
 @dataclass
 class PretendSandbox:
     """One sandbox; `signals` is what its processes were sent, `requests` what was run."""
@@ -177,6 +206,8 @@ class PretendSandbox:
     requests: list[ExecRequest] = field(default_factory=list)
     sizes: list[TerminalSize] = field(default_factory=list)
     cancelled: int = 0
+    ports: list[int] = field(default_factory=list)
+    open_ports: int = 0
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         process = await self.start(
@@ -204,6 +235,12 @@ class PretendSandbox:
     async def terminal(self, request: ExecRequest, size: TerminalSize) -> PretendProcess:
         self.sizes.append(size)
         return await self.start(request)
+
+    async def connect(self, port: int) -> PretendConnection:
+        self.ports.append(port)
+        if port == 9:
+            raise GuestError("nobody listens", errno=errno.ECONNREFUSED)
+        return PretendConnection(self, port)
 
     async def closed(self) -> str:
         await asyncio.Event().wait()

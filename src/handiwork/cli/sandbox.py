@@ -1,5 +1,6 @@
 """`handiwork sandbox …`: sandboxes of your own, beside those of sessions."""
 
+import asyncio
 import sys
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say, show, show_one
 from handiwork.cli.terminal import run_here
 from handiwork.client.handiwork import Handiwork
+from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import ExecResult
 
 app = typer.Typer(help="Sandboxes of your own, beside those of sessions.", no_args_is_help=True)
@@ -94,6 +96,31 @@ def shell(
 
     invocation: Invocation = context.obj
     raise typer.Exit(invocation.call(verb).exit_code)
+
+
+@app.command()
+def forward(
+    context: typer.Context,
+    sandbox_id: str,
+    port: Annotated[int, typer.Argument(min=1, max=65535, help="Where it listens inside.")],
+    listen: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1 here; 0: a free one.")
+    ] = 0,
+) -> None:
+    """Lead a port of this machine's loopback into a sandbox, until interrupted."""
+
+    async def verb(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        async with box.forward(port, listen=listen, on_error=_complain) as ours:
+            say(f"127.0.0.1:{ours} leads to port {port} of {sandbox_id}")
+            await asyncio.Event().wait()
+
+    invocation: Invocation = context.obj
+    invocation.call(verb)
+
+
+def _complain(error: HandiworkError) -> None:
+    typer.echo(f"handiwork: {error}", err=True)
 
 
 def _each(name: str, verb: str, text: str) -> None:

@@ -1,7 +1,7 @@
 """Sandboxes as their user sees them."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -10,9 +10,10 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 import msgspec
 
 from handiwork.client.link import Link, Query, lines, part
+from handiwork.client.ports import Connection, forwarding
 from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
-from handiwork.model.errors import ConfigError, SandboxUnavailableError
+from handiwork.model.errors import ConfigError, HandiworkError, SandboxUnavailableError
 from handiwork.model.sandbox import ExecResult, FileInfo, Limits, SandboxRecord, TerminalSize
 from handiwork.model.wire import (
     MAX_LIST,
@@ -170,6 +171,26 @@ class Sandbox:
             terminal = Terminal(socket)
             await terminal.open(body)
             yield terminal
+
+    @asynccontextmanager
+    async def connect(self, port: int) -> AsyncGenerator[Connection, None]:
+        """Connect to who listens on a port inside; leaving the context resets what has not ended."""
+        async with self._link.websocket(f"{self._path}/ports/{port:d}") as socket:
+            connection = Connection(socket)
+            await connection.open()
+            yield connection
+
+    @asynccontextmanager
+    async def forward(
+        self,
+        port: int,
+        *,
+        listen: int = 0,
+        on_error: Callable[[HandiworkError], None] = lambda _: None,
+    ) -> AsyncGenerator[int, None]:
+        """Lead a port of this machine's 127.0.0.1 (`listen` 0: a free one, which is yielded) inside."""
+        async with forwarding(lambda: self.connect(port), listen, on_error) as ours:
+            yield ours
 
     async def sleep(self) -> None:
         """End its processes, keep its files."""

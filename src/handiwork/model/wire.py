@@ -82,6 +82,20 @@ class TerminalOrder(_Body, frozen=True, kw_only=True, omit_defaults=True):
     signal: Annotated[int, Meta(ge=1, le=64)] | None = None
 
 
+class PortOrder(_Body, frozen=True, kw_only=True, omit_defaults=True):
+    """What the caller of a port says beside bytes: it sends no more."""
+
+    finish: bool = False
+
+
+class PortFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is told of a connection beside its bytes: it stands, their side has ended, it broke."""
+
+    connected: bool = False
+    finished: bool = False
+    error: "ErrorBody | None" = None
+
+
 class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file that an agent left for its user; `path` is relative to the outputs directory."""
 

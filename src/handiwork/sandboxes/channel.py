@@ -93,7 +93,7 @@ class Request:
 
     def outgoing(self) -> bytes:
         """Return the next frames of the outbox, as far as the agent's credit goes."""
-        kind = frames.Data if self.closes is frames.Ok else frames.Stdin
+        kind = frames.Stdin if self.closes is frames.Exit else frames.Data
         parts = []
         while self.outbox and self._room > 0:
             size = min(len(self.outbox), self._room, frames.PAYLOAD_BYTES)

@@ -170,7 +170,7 @@ class Ping(Frame, frozen=True):
 
 
 class Cancel(Frame, frozen=True):
-    """End a Read, List, Write or Freeze."""
+    """End a Read, List, Write, Connect or Freeze."""
 
     KIND = 15
 
@@ -203,6 +203,14 @@ class Resize(Frame, frozen=True):
     KIND, FIXED = 18, "II"
     columns: int
     rows: int
+
+
+class Connect(Frame, frozen=True):
+    """Connect to a port inside; `family` 4, 6, or 0 for the first that answers."""
+
+    KIND, FIXED = 19, "II"
+    family: int
+    port: int
 
 
 class Hello(Frame, frozen=True):
@@ -253,7 +261,7 @@ class Grant(Frame, frozen=True):
 
 
 class Body(Frame, frozen=True):
-    """Bytes of a Read."""
+    """Bytes of a Read or Connect."""
 
     KIND, TAIL = 70, "r"
     data: bytes
@@ -325,13 +333,28 @@ class Frozen(Frame, frozen=True):
     processes: int
 
 
+class Connected(Frame, frozen=True):
+    """A connection stands, over this family."""
+
+    KIND, FIXED = 78, "I"
+    family: int
+
+
+class Finished(Frame, frozen=True):
+    """The side inside of a connection has ended."""
+
+    KIND = 79
+
+
 TO_AGENT: tuple[type[Frame], ...] = (
     *(Exec, Stdin, Signal, Credit, Read, Write, Data, Stat, List),
     *(Mkdir, Remove, Move, Realpath, Ping, Cancel, Freeze, Terminal, Resize),
+    *(Connect,),
 )
 TO_HOST: tuple[type[Frame], ...] = (
     *(Hello, Started, Stdout, Stderr, Exit, Grant, Body, End),
     *(Info, Entries, Name, Ok, Failed, Frozen),
+    *(Connected, Finished),
 )
 
 _ENTRY = struct.Struct("<IIQqII")

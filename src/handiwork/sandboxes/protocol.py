@@ -96,6 +96,26 @@ class Terminal(Process, Protocol):
         ...
 
 
+class Connection(Protocol):
+    """A connection to who listens on a port inside: bytes both ways, each side ends its own."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes, empty at the end of their side; GuestError when it broke."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send; waits while they do not read. GuestError when it broke."""
+        ...
+
+    async def finish(self) -> None:
+        """End our side; they may still send. No-op when it is ended."""
+        ...
+
+    def close(self) -> None:
+        """Let go: what has not ended on both sides is reset. No-op when it is gone."""
+        ...
+
+
 class Sandbox(Protocol):
     """One running sandbox."""
 
@@ -119,6 +139,13 @@ class Sandbox(Protocol):
 
     async def terminal(self, request: ExecRequest, size: TerminalSize) -> Terminal:
         """Start a command on a terminal of its own; as `start` else."""
+        ...
+
+    async def connect(self, port: int) -> Connection:
+        """Connect to loopback inside, and to nothing else; GuestError when nobody listens there.
+
+        At most 64 connections are open; one more is GuestError EAGAIN.
+        """
         ...
 
     def frozen(self) -> AbstractAsyncContextManager[None]:

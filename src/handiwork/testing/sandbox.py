@@ -27,7 +27,7 @@ from handiwork.model.sandbox import (
     SandboxSpec,
     TerminalSize,
 )
-from handiwork.sandboxes.protocol import Stream
+from handiwork.sandboxes.protocol import Connection, Stream
 
 Command = Callable[[ExecRequest], ExecResult]
 ENV = {
@@ -225,6 +225,11 @@ class FakeSandbox:
     async def terminal(self, request: ExecRequest, size: TerminalSize) -> FakeProcess:
         """Run one of its commands to its end; there is no terminal to be seen."""
         return FakeProcess(await self.exec(request))
+
+    async def connect(self, port: int) -> Connection:
+        """Find nobody who listens: no command of this tier does."""
+        self._refuse_when_gone()
+        raise _error(f"port {port}", errno.ECONNREFUSED)
 
     @contextlib.asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:

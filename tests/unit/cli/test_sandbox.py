@@ -36,6 +36,7 @@ def test_what_is_not_there(api, handiwork) -> None:
         ("show", "sbx_none"),
         ("exec", "sbx_none", "true"),
         ("delete", "sbx_none"),
+        ("forward", "sbx_none", "80"),
     ):
         done = handiwork("sandbox", *arguments)
         assert (done.code, done.out) == (2, "")
