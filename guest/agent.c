@@ -8,6 +8,7 @@
 #include "forward.h"
 #include "freeze.h"
 #include "link.h"
+#include "processes.h"
 #include "transfer.h"
 #include "walk.h"
 
@@ -118,6 +119,7 @@ static void begin(const struct message *message)
     case KIND_PING: reply_ok(id); break;
     case KIND_FREEZE: freeze_begin(id); break;
     case KIND_CONNECT: connect_begin(id, values); break;
+    case KIND_PROCESSES: processes_begin(id, values); break;
     default: break;
     }
 }

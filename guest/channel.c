@@ -38,6 +38,7 @@ static const struct layout layouts[] = {
     {KIND_TERMINAL, true, false, "TERMINAL", FIELDS(EXEC_FIELDS, U32("columns"), U32("rows"))},
     {KIND_RESIZE, true, false, "RESIZE", FIELDS(U32("columns"), U32("rows"))},
     {KIND_CONNECT, true, false, "CONNECT", FIELDS(U32("family"), U32("port"))},
+    {KIND_PROCESSES, true, false, "PROCESSES", FIELDS(U32("limit"))},
 
     {KIND_HELLO, false, false, "HELLO", FIELDS(U32("version"), U32("pid"))},
     {KIND_STARTED, false, false, "STARTED", FIELDS(U32("pid"))},
@@ -56,6 +57,11 @@ static const struct layout layouts[] = {
     {KIND_FROZEN, false, false, "FROZEN", FIELDS(U32("processes"))},
     {KIND_CONNECTED, false, false, "CONNECTED", FIELDS(U32("family"))},
     {KIND_FINISHED, false, false, "FINISHED", NO_FIELDS},
+    {KIND_PROCESS, false, true, "PROCESS",
+     FIELDS(U32("pid"), U32("parent"), U32("uid"), U32("threads"), U32("state"), U64("tree"), U64("cpu_us"),
+            U64("rss_kib"), U64("age_ms"), STR("command"))},
+    {KIND_LISTENER, false, true, "LISTENER",
+     FIELDS(U32("pid"), U32("uid"), U32("family"), U32("port"), STR("address"))},
 };
 
 const struct layout *channel_layout(uint32_t kind, bool to_agent)

@@ -39,6 +39,7 @@ enum kind {
     KIND_TERMINAL = 17,
     KIND_RESIZE = 18,
     KIND_CONNECT = 19,
+    KIND_PROCESSES = 20,
 
     KIND_HELLO = 64,
     KIND_STARTED = 65,
@@ -56,6 +57,8 @@ enum kind {
     KIND_FROZEN = 77,
     KIND_CONNECTED = 78,
     KIND_FINISHED = 79,
+    KIND_PROCESS = 80,
+    KIND_LISTENER = 81,
 };
 
 /* Positions of the fields of the frames that the agent reads. */

@@ -29,6 +29,9 @@ from handiwork.model.sandbox import (
     ExecResult,
     FileInfo,
     FileKind,
+    ListenerInfo,
+    ProcessInfo,
+    ProcessTable,
     SandboxRecord,
     SandboxState,
     TerminalSize,
@@ -241,6 +244,22 @@ class PretendSandbox:
         if port == 9:
             raise GuestError("nobody listens", errno=errno.ECONNREFUSED)
         return PretendConnection(self, port)
+
+    async def ps(self, *, limit: int = 4096) -> ProcessTable:
+        one = ProcessInfo(
+            pid=7,
+            parent=1,
+            uid=0,
+            state="S",
+            threads=1,
+            tree=1,
+            cpu_seconds=0.5,
+            memory_kib=99,
+            age_seconds=3,
+            command="serve",
+        )
+        listeners = [ListenerInfo(pid=pid, uid=0, address="127.0.0.1", port=80) for pid in (7, 0)]
+        return ProcessTable(processes=(one,), listeners=tuple(listeners))
 
     async def closed(self) -> str:
         await asyncio.Event().wait()

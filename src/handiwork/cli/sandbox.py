@@ -4,6 +4,7 @@ import asyncio
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 
 from handiwork.cli.invocation import Invocation
@@ -11,7 +12,7 @@ from handiwork.cli.output import say, show, show_one
 from handiwork.cli.terminal import run_here
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import HandiworkError
-from handiwork.model.sandbox import ExecResult
+from handiwork.model.sandbox import ExecResult, ProcessTable
 
 app = typer.Typer(help="Sandboxes of your own, beside those of sessions.", no_args_is_help=True)
 
@@ -96,6 +97,37 @@ def shell(
 
     invocation: Invocation = context.obj
     raise typer.Exit(invocation.call(verb).exit_code)
+
+
+PS_COLUMNS = ("pid", "parent", "uid", "state", "cpu_seconds", "memory_kib", "listens", "command")
+
+
+@app.command()
+def ps(
+    context: typer.Context,
+    sandbox_id: str,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List what runs in a sandbox, what it uses, and where it listens."""
+
+    async def verb(client: Handiwork) -> ProcessTable:
+        return await (await client.sandboxes.get(sandbox_id)).ps()
+
+    invocation: Invocation = context.obj
+    table = invocation.call(verb)
+    if as_json:
+        show_one(table, as_json=True)
+        return
+    listens: dict[int, list[str]] = {}
+    for one in table.listeners:
+        listens.setdefault(one.pid, []).append(f"{one.address}:{one.port}")
+    rows = [
+        {**msgspec.structs.asdict(one), "listens": listens.get(one.pid, ())}
+        for one in table.processes
+    ]
+    show(rows, PS_COLUMNS, as_json=False)
+    for place in listens.get(0, ()):
+        say(f"somebody listens on {place}")
 
 
 @app.command()

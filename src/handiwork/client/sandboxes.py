@@ -14,7 +14,14 @@ from handiwork.client.ports import Connection, forwarding
 from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
 from handiwork.model.errors import ConfigError, HandiworkError, SandboxUnavailableError
-from handiwork.model.sandbox import ExecResult, FileInfo, Limits, SandboxRecord, TerminalSize
+from handiwork.model.sandbox import (
+    ExecResult,
+    FileInfo,
+    Limits,
+    ProcessTable,
+    SandboxRecord,
+    TerminalSize,
+)
 from handiwork.model.wire import (
     MAX_LIST,
     DirectoryBody,
@@ -191,6 +198,10 @@ class Sandbox:
         """Lead a port of this machine's 127.0.0.1 (`listen` 0: a free one, which is yielded) inside."""
         async with forwarding(lambda: self.connect(port), listen, on_error) as ours:
             yield ours
+
+    async def ps(self) -> ProcessTable:
+        """Tell what runs inside, what it uses, and where it listens; ConflictError when it sleeps."""
+        return await self._link.get(f"{self._path}/ps", ProcessTable)
 
     async def sleep(self) -> None:
         """End its processes, keep its files."""

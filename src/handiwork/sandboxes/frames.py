@@ -42,6 +42,8 @@ class Frame(msgspec.Struct, frozen=True):
 
     `ENDING` packs the numbers, if any, that follow the tail.
 
+    A frame with an `ITEM` holds at least one of them, each packed as FIXED and a string.
+
     A letter of `TAIL` is a field: `s` a string, `l` a list of strings, `r` all remaining bytes.
     """
 
@@ -49,6 +51,7 @@ class Frame(msgspec.Struct, frozen=True):
     FIXED: ClassVar[str] = ""
     TAIL: ClassVar[str] = ""
     ENDING: ClassVar[str] = ""
+    ITEM: ClassVar[type[msgspec.Struct] | None] = None
 
 
 class Exec(Frame, frozen=True):
@@ -213,6 +216,13 @@ class Connect(Frame, frozen=True):
     port: int
 
 
+class Processes(Frame, frozen=True):
+    """Tell what runs; `limit` 0 for all."""
+
+    KIND, FIXED = 20, "I"
+    limit: int
+
+
 class Hello(Frame, frozen=True):
     """The agent serves; its first frame."""
 
@@ -301,8 +311,8 @@ class Entry(msgspec.Struct, frozen=True):
 class Entries(Frame, frozen=True):
     """At least one entry of a List."""
 
-    KIND = 73
-    entries: tuple[Entry, ...]
+    KIND, FIXED, ITEM = 73, "IIQqII", Entry
+    items: tuple[Entry, ...]
 
 
 class Name(Frame, frozen=True):
@@ -340,6 +350,45 @@ class Connected(Frame, frozen=True):
     family: int
 
 
+class Process(msgspec.Struct, frozen=True):
+    """One process; `command` is its arguments, each ended by NUL."""
+
+    pid: int
+    parent: int
+    uid: int
+    threads: int
+    state: int
+    tree: int
+    cpu_us: int
+    rss_kib: int
+    age_ms: int
+    command: bytes
+
+
+class Running(Frame, frozen=True):
+    """At least one process of Processes."""
+
+    KIND, FIXED, ITEM = 80, "IIIIIQQQQ", Process
+    items: tuple[Process, ...]
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A socket that listens; `pid` 0: whose it is may not be looked at."""
+
+    pid: int
+    uid: int
+    family: int
+    port: int
+    address: bytes
+
+
+class Listeners(Frame, frozen=True):
+    """At least one socket of Processes."""
+
+    KIND, FIXED, ITEM = 81, "IIII", Listener
+    items: tuple[Listener, ...]
+
+
 class Finished(Frame, frozen=True):
     """The side inside of a connection has ended."""
 
@@ -349,15 +398,14 @@ class Finished(Frame, frozen=True):
 TO_AGENT: tuple[type[Frame], ...] = (
     *(Exec, Stdin, Signal, Credit, Read, Write, Data, Stat, List),
     *(Mkdir, Remove, Move, Realpath, Ping, Cancel, Freeze, Terminal, Resize),
-    *(Connect,),
+    *(Connect, Processes),
 )
 TO_HOST: tuple[type[Frame], ...] = (
     *(Hello, Started, Stdout, Stderr, Exit, Grant, Body, End),
     *(Info, Entries, Name, Ok, Failed, Frozen),
-    *(Connected, Finished),
+    *(Connected, Finished, Running, Listeners),
 )
 
-_ENTRY = struct.Struct("<IIQqII")
 _FIXED = {kind: struct.Struct("<" + kind.FIXED) for kind in TO_AGENT + TO_HOST}
 _ENDING = {kind: struct.Struct("<" + kind.ENDING) for kind in TO_AGENT + TO_HOST if kind.ENDING}
 
@@ -370,11 +418,12 @@ _PUT = {"s": lambda value: _LENGTH.pack(len(value)) + value, "l": _strings, "r":
 
 
 def _payload(frame: Frame) -> bytes:
-    if isinstance(frame, Entries):
-        groups = [msgspec.structs.astuple(entry) for entry in frame.entries]
-        return b"".join(_ENTRY.pack(*g[:6]) + _PUT["s"](g[6]) for g in groups)
     values = msgspec.structs.astuple(frame)
     numbers = len(frame.FIXED)
+    if frame.ITEM is not None:
+        items = [msgspec.structs.astuple(item) for item in values[0]]
+        layout = _FIXED[type(frame)]
+        return b"".join(layout.pack(*i[:numbers]) + _PUT["s"](i[numbers]) for i in items)
     parts = [_FIXED[type(frame)].pack(*values[:numbers])]
     tail = values[numbers : numbers + len(frame.TAIL)]
     parts += [_PUT[code](value) for code, value in zip(frame.TAIL, tail, strict=True)]
@@ -437,18 +486,18 @@ class _Reader:
         return start
 
 
-def _entries(payload: bytes) -> Entries:
+def _items(kind: type[Frame], item: type[msgspec.Struct], payload: bytes) -> Frame:
     reader = _Reader(payload)
-    found: list[Entry] = []
+    found: list[msgspec.Struct] = []
     while not found or reader.at < len(payload):
-        values: tuple[Any, ...] = (*reader.numbers(_ENTRY), reader.string())
-        found.append(Entry(*values))
-    return Entries(tuple(found))
+        values: tuple[Any, ...] = (*reader.numbers(_FIXED[kind]), reader.string())
+        found.append(item(*values))
+    return kind(tuple(found))
 
 
 def _decode(kind: type[Frame], payload: bytes) -> Frame:
-    if kind is Entries:
-        return _entries(payload)
+    if kind.ITEM is not None:
+        return _items(kind, kind.ITEM, payload)
     if kind.TAIL == "r":
         return kind(payload)
     reader = _Reader(payload)

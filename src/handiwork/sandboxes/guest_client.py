@@ -11,13 +11,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
 from handiwork.model.errors import GuestError, UnsupportedError
-from handiwork.model.sandbox import ExecRequest, ExecResult, TerminalSize
+from handiwork.model.sandbox import ExecRequest, ExecResult, ProcessTable, TerminalSize
 from handiwork.sandboxes import frames
 from handiwork.sandboxes.channel import Channel, finish, guest_error
 from handiwork.sandboxes.commands import exec_frame, terminal_frame
 from handiwork.sandboxes.frames import Frame
 from handiwork.sandboxes.guest_connection import GuestConnection
 from handiwork.sandboxes.guest_files import GuestFiles
+from handiwork.sandboxes.guest_processes import survey
 from handiwork.sandboxes.protocol import Stream
 
 GRACE_SECONDS = 15.0
@@ -287,6 +288,10 @@ class GuestSandbox:
         connection = GuestConnection(self._channel, self._disconnected)
         await connection.open(port, 0)
         return connection
+
+    async def ps(self, *, limit: int = 4096) -> ProcessTable:
+        """Tell what runs inside, at most so many processes, and where it listens."""
+        return await survey(self._channel, limit)
 
     def _disconnected(self) -> None:
         self._connections -= 1

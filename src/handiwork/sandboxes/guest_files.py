@@ -71,7 +71,7 @@ class GuestFiles:
         most = max(1, limit)  # 0 would ask the agent for all
 
         def take(frame: Frame) -> None:
-            entries = cast("frames.Entries", frame).entries
+            entries = cast("frames.Entries", frame).items
             if len(found) + len(entries) > most:
                 raise FrameError("the guest sent more entries than were asked for")
             if not all(map(_is_name, entries)):

@@ -14,6 +14,7 @@ from handiwork.model.sandbox import (
     ExecResult,
     FileInfo,
     Limits,
+    ProcessTable,
     SandboxSpec,
     TerminalSize,
 )
@@ -146,6 +147,10 @@ class Sandbox(Protocol):
 
         At most 64 connections are open; one more is GuestError EAGAIN.
         """
+        ...
+
+    async def ps(self, *, limit: int = 4096) -> ProcessTable:
+        """Tell what runs inside, at most so many processes, and where it listens."""
         ...
 
     def frozen(self) -> AbstractAsyncContextManager[None]:

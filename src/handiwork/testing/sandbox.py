@@ -24,6 +24,7 @@ from handiwork.model.sandbox import (
     FileInfo,
     FileKind,
     Limits,
+    ProcessTable,
     SandboxSpec,
     TerminalSize,
 )
@@ -230,6 +231,11 @@ class FakeSandbox:
         """Find nobody who listens: no command of this tier does."""
         self._refuse_when_gone()
         raise _error(f"port {port}", errno.ECONNREFUSED)
+
+    async def ps(self, *, limit: int = 4096) -> ProcessTable:
+        """Tell of nothing: no command outlives its call."""
+        self._refuse_when_gone()
+        return ProcessTable(processes=(), listeners=())
 
     @contextlib.asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:

@@ -29,6 +29,21 @@ def test_exec(api, handiwork) -> None:
     assert (request.cwd, request.argv) == ("/tmp", ("echo", "--cwd"))
 
 
+def test_ps(api, handiwork) -> None:
+    sandbox_id = handiwork("sandbox", "create").out.strip()
+    told = handiwork("sandbox", "ps", sandbox_id)
+    assert told.code == 0
+    assert "serve" in told.out
+    assert "127.0.0.1:80" in told.out
+    assert "somebody listens on 127.0.0.1:80" in told.out
+    table = json.loads(handiwork("sandbox", "ps", sandbox_id, "--json").out)
+    assert [one["pid"] for one in table["listeners"]] == [7, 0]
+    handiwork("sandbox", "sleep", sandbox_id)
+    slept = handiwork("sandbox", "ps", sandbox_id)
+    assert (slept.code, slept.out) == (1, "")
+    assert "nothing runs until it wakes" in slept.err
+
+
 def test_what_is_not_there(api, handiwork) -> None:
     for arguments in (
         ("create", "--tier", "docker"),

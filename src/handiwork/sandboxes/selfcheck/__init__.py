@@ -12,6 +12,7 @@ from handiwork.sandboxes.selfcheck import (
     freezing,
     isolation,
     life,
+    processes,
     terminals,
 )
 from handiwork.sandboxes.selfcheck.table import (
@@ -26,7 +27,7 @@ from handiwork.sandboxes.selfcheck.table import (
 
 __all__ = ["AREAS", "Area", "Check", "names", "selfcheck"]
 
-_PARTS = (commands, connections, files, freezing, isolation, life, terminals)
+_PARTS = (commands, connections, files, freezing, isolation, life, processes, terminals)
 
 
 def names(areas: Collection[Area] = AREAS) -> list[str]:

@@ -19,10 +19,8 @@ _LISTEN = (
     "print(s.getsockname()[1], flush=True)\n"
     "c = s.accept()[0]\n"
 )
-_ECHO = _LISTEN + (
-    "got = b''\nwhile data := c.recv(65536): got += data\nc.sendall(got); c.close()\n"
-)
-_RESET = _LISTEN + (
+_ECHO = "got = b''\nwhile data := c.recv(65536): got += data\nc.sendall(got); c.close()\n"
+_RESET = (
     "c.recv(1); c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))\n"
     "c.close()\n"
 )
@@ -32,7 +30,7 @@ _RESET = _LISTEN + (
 async def _a_port_inside_is_reached(bench: Bench) -> None:
     data = bytes(range(256)) * 4096
     for address in ("127.0.0.1", "::1"):
-        async with _serving(bench, _ECHO, address) as (box, port):
+        async with serving(bench, _ECHO, address) as (box, port):
             connection = await box.connect(port)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await connection.write(data)
@@ -42,7 +40,7 @@ async def _a_port_inside_is_reached(bench: Bench) -> None:
 
 @check("shell")
 async def _a_connection_that_breaks_is_told(bench: Bench) -> None:
-    async with _serving(bench, _RESET, "127.0.0.1") as (box, port):
+    async with serving(bench, _RESET, "127.0.0.1") as (box, port):
         connection = await box.connect(port)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await connection.write(b"x")
@@ -72,10 +70,12 @@ async def _rest(connection: Connection) -> bytes:
 
 
 @asynccontextmanager
-async def _serving(bench: Bench, script: str, address: str) -> AsyncIterator[tuple[Sandbox, int]]:
-    """Yield the sandbox and the port where a program of it listens for one connection."""
+async def serving(bench: Bench, script: str, address: str) -> AsyncIterator[tuple[Sandbox, int]]:
+    """Yield the sandbox and the port where a program listens; a script has the connection as `c`."""
     box = await bench.box()
-    request = ExecRequest(argv=("python3", "-c", script, address), cwd="/", timeout_seconds=60)
+    request = ExecRequest(
+        argv=("python3", "-c", _LISTEN + script, address), cwd="/", timeout_seconds=60
+    )
     process = await box.start(request)
     try:
         said = b""
