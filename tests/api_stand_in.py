@@ -39,6 +39,7 @@ from handiwork.model.sandbox import (
 from handiwork.model.wire import OutputFile
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.protocol import Stream
+from handiwork.sessions.processes import Processes
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import SandboxRequest
 from handiwork.testing.store import MemoryStore
@@ -126,6 +127,10 @@ class PretendProcess:
         self._request = request
         self._input: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._killed = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        return 7
 
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         name, *words = self._request.argv
@@ -404,6 +409,7 @@ async def served_api(
         "environments": environments,
         "environment_ids": ("env_1",),
         "readiness": lambda: served.not_ready,
+        "processes": Processes(store=store, clock=lambda: NOW),
         "runs": Runs(store=store, talk=None, environment_id="", files=no_files, clock=lambda: NOW),
         "models_changed": models_changed,
         "wake": lambda: served.woken.append(1),
@@ -412,5 +418,5 @@ async def served_api(
         "settings": settings or Settings(),
     }
     api = create_api(Control(**(parts | control)))
-    async with serving(api, [tcp, unix], stop_seconds=1):
+    async with parts["processes"], serving(api, [tcp, unix], stop_seconds=1):
         yield served

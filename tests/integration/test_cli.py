@@ -286,6 +286,7 @@ def test_kill_9_leaves_no_process_of_ours_and_the_next_start_adopts(tmp_path: Pa
     verb = verb_of(plane, tmp_path)
     box = make(verb)
     ok(verb("sandbox", "exec", box, "--", "sh", "-c", "echo kept > file; sync"))
+    process = ok(verb("process", "start", box, "--", "sleep", "101")).strip()
     agent = asyncio.run(make_agent(plane, call("bash", command="setsid sleep 100 & sleep 100")))
     asyncio.run(begin(plane, agent, "wait"))
     wait_until(lambda: sleeping_commands(plane))
@@ -297,4 +298,8 @@ def test_kill_9_leaves_no_process_of_ours_and_the_next_start_adopts(tmp_path: Pa
     with running(tmp_path) as again:
         verb = verb_of(again, tmp_path)
         assert state(verb, box) == "sleeping"
+        (gone,) = json.loads(ok(verb("process", "list", box, "--json")))
+        assert (gone["id"], gone["state"]) == (process, "lost")
+        assert gone["reason"] == "it ended with the run of Handiwork that held it"
+        assert "not kept any more" in verb("process", "logs", box, process).stderr
         assert ok(verb("sandbox", "exec", box, "cat", "file")) == "kept\n"

@@ -1,7 +1,7 @@
 """Sandboxes as their user sees them."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +11,10 @@ import msgspec
 
 from handiwork.client.link import Link, Query, lines, part
 from handiwork.client.ports import Connection, forwarding
+from handiwork.client.processes import Command, Processes, argv_of
 from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
-from handiwork.model.errors import ConfigError, HandiworkError, SandboxUnavailableError
+from handiwork.model.errors import HandiworkError, SandboxUnavailableError
 from handiwork.model.sandbox import (
     ExecResult,
     FileInfo,
@@ -38,8 +39,6 @@ CREATE_SECONDS = 180.0
 FILE_SECONDS = 300.0
 MARGIN_SECONDS = 30.0
 """What a call may take beyond the time its command may take."""
-
-Command = str | Sequence[str]
 
 
 class ExecOptions(TypedDict, total=False):
@@ -110,6 +109,7 @@ class Sandbox:
         self._path = f"/api/sandboxes/{part(record.id)}"
         self.record = record
         self.files = Files(link, f"{self._path}/files")
+        self.processes = Processes(link, f"{self._path}/processes")
 
     def __repr__(self) -> str:
         return f"Sandbox({self.id}, {self.record.state.value})"
@@ -168,7 +168,7 @@ class Sandbox:
     ) -> AsyncGenerator[Terminal, None]:
         """Run a command on a terminal of its own; leaving the context kills it."""
         body = TerminalBody(
-            argv=_argv(command),
+            argv=argv_of(command),
             cwd=cwd,
             env=env or {},
             user=user,
@@ -312,16 +312,9 @@ class Files:
         return await Download(self).run(source, Path(target))
 
 
-def _argv(command: Command) -> tuple[str, ...]:
-    argv = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
-    if not argv or not all(isinstance(word, str) for word in argv):
-        raise ConfigError("the command must be a text or a list of texts")
-    return argv
-
-
 def _body(command: Command, options: ExecOptions) -> ExecBody:
     given: dict[str, Any] = {**options, "stdin": _bytes(options.get("stdin"))}
-    return ExecBody(argv=_argv(command), **given)
+    return ExecBody(argv=argv_of(command), **given)
 
 
 def _bytes(data: bytes | str | None) -> bytes | None:
