@@ -214,7 +214,10 @@ static void reap(struct watch *self, uint32_t events)
     while (read(self->fd, signals, sizeof signals) > 0)
         continue;
     while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0)
-        child_ended(pid, status, &usage);
+        if (WIFSTOPPED(status))
+            kill(pid, SIGKILL); /* it made its parent its tracer, which is nothing that we are */
+        else
+            child_ended(pid, status, &usage);
 }
 
 /* What our starter ignored, as nohup does hang-ups, would be ignored by every process inside too. */
