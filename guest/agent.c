@@ -8,6 +8,7 @@
 #include "forward.h"
 #include "freeze.h"
 #include "link.h"
+#include "notify.h"
 #include "processes.h"
 #include "transfer.h"
 #include "walk.h"
@@ -120,6 +121,7 @@ static void begin(const struct message *message)
     case KIND_FREEZE: freeze_begin(id); break;
     case KIND_CONNECT: connect_begin(id, values); break;
     case KIND_PROCESSES: processes_begin(id, values); break;
+    case KIND_WATCH: notify_begin(id, values); break;
     default: break;
     }
 }

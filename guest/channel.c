@@ -39,6 +39,7 @@ static const struct layout layouts[] = {
     {KIND_RESIZE, true, false, "RESIZE", FIELDS(U32("columns"), U32("rows"))},
     {KIND_CONNECT, true, false, "CONNECT", FIELDS(U32("family"), U32("port"))},
     {KIND_PROCESSES, true, false, "PROCESSES", FIELDS(U32("limit"))},
+    {KIND_WATCH, true, false, "WATCH", FIELDS(U32("flags"), STR("path"))},
 
     {KIND_HELLO, false, false, "HELLO", FIELDS(U32("version"), U32("pid"))},
     {KIND_STARTED, false, false, "STARTED", FIELDS(U32("pid"))},
@@ -62,6 +63,8 @@ static const struct layout layouts[] = {
             U64("rss_kib"), U64("age_ms"), STR("command"))},
     {KIND_LISTENER, false, true, "LISTENER",
      FIELDS(U32("pid"), U32("uid"), U32("family"), U32("port"), STR("address"))},
+    {KIND_WATCHED, false, false, "WATCHED", FIELDS(U32("directories"))},
+    {KIND_EVENT, false, true, "EVENT", FIELDS(U32("what"), U32("directory"), STR("path"))},
 };
 
 const struct layout *channel_layout(uint32_t kind, bool to_agent)

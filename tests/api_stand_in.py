@@ -27,6 +27,8 @@ from handiwork.model.errors import ConflictError, GuestError, NotFoundError
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
+    FileChange,
+    FileEvent,
     FileInfo,
     FileKind,
     ListenerInfo,
@@ -55,6 +57,7 @@ class PretendFiles:
     def __init__(self) -> None:
         self.content: dict[str, bytes | None] = {"/workspace": None}
         self.modes: dict[str, int] = {}
+        self.watches = 0
 
     def _check(self, path: str) -> None:
         if path not in self.content:
@@ -102,6 +105,11 @@ class PretendFiles:
     async def realpath(self, path: str) -> str:
         return path
 
+    async def watch(self, path: str, *, recursive: bool = True) -> "PretendWatch":
+        self._check(path)
+        self.watches += 1
+        return PretendWatch(self, recursive)
+
     def _info(self, path: str) -> FileInfo:
         data = self.content[path]
         kind = FileKind.DIRECTORY if data is None else FileKind.FILE
@@ -117,6 +125,25 @@ class PretendFiles:
             uid=0,
             gid=0,
         )
+
+
+class PretendWatch:
+    """Two changes, then the end; without `recursive` it waits after them instead."""
+
+    directories = 3
+
+    def __init__(self, files: PretendFiles, recursive: bool) -> None:
+        self._files = files
+        self._recursive = recursive
+
+    async def events(self) -> AsyncIterator[FileEvent]:
+        yield FileEvent(change=FileChange.CREATED, path="a\udcff", directory=True)
+        yield FileEvent(change=FileChange.OVERFLOW, path="")
+        if not self._recursive:
+            await asyncio.Event().wait()
+
+    def close(self) -> None:
+        self._files.watches -= 1
 
 
 class PretendProcess:

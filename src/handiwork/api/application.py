@@ -33,6 +33,7 @@ from handiwork.api import (
     secrets,
     sessions,
     terminal,
+    watching,
     webhooks,
 )
 from handiwork.api.control import Control
@@ -124,6 +125,7 @@ def create_api(control: Control) -> Api:
             ports.routes,
             processes.routes,
             files.routes,
+            watching.routes,
             agents.routes,
             sessions.routes,
             outputs.routes,

@@ -131,6 +131,25 @@ def ps(
 
 
 @app.command()
+def watch(
+    context: typer.Context,
+    sandbox_id: str,
+    path: Annotated[str, typer.Argument(help="A directory inside.")],
+    recursive: Annotated[bool, typer.Option(help="Those below it as well.")] = True,
+) -> None:
+    """Print what changes in a directory, a line each, until it is gone."""
+
+    async def verb(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        async with box.files.watch(path, recursive=recursive) as found:
+            async for event in found:
+                say(f"{event.change.value} {event.path}{'/' if event.directory else ''}")
+
+    invocation: Invocation = context.obj
+    invocation.call(verb)
+
+
+@app.command()
 def forward(
     context: typer.Context,
     sandbox_id: str,

@@ -10,7 +10,7 @@ from handiwork.model.process import ProcessDetail, ProcessRecord
 from handiwork.model.wire import Listing, LogFrame, ProcessBody, SignalBody, error_of
 
 QUIET_SECONDS = 7 * 24 * 3600.0
-"""How long a process that is followed may write nothing."""
+"""How long nothing may be told of what is followed or watched."""
 
 Command = str | Sequence[str]
 

@@ -11,9 +11,10 @@ import msgspec
 
 from handiwork.client.link import Link, Query, lines, part
 from handiwork.client.ports import Connection, forwarding
-from handiwork.client.processes import Command, Processes, argv_of
+from handiwork.client.processes import QUIET_SECONDS, Command, Processes, argv_of
 from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
+from handiwork.client.watching import Watch
 from handiwork.model.errors import HandiworkError, SandboxUnavailableError
 from handiwork.model.sandbox import (
     ExecResult,
@@ -302,6 +303,17 @@ class Files:
         """Rename within the sandbox."""
         body = MoveBody(source=source, target=target)
         await self._link.send("POST", f"{self._path}/move", type(None), body)
+
+    @asynccontextmanager
+    async def watch(self, path: str, *, recursive: bool = True) -> AsyncGenerator[Watch, None]:
+        """Watch a directory, and those below it; leaving the context ends it."""
+        query: Query = {"path": path, "recursive": recursive}
+        async with self._link.stream(
+            "GET", f"{self._path}/watch", query=query, seconds=QUIET_SECONDS
+        ) as chunks:
+            watch = Watch(chunks)
+            await watch.open()
+            yield watch
 
     async def upload_dir(self, source: str | os.PathLike[str], target: str) -> Transfer:
         """Copy a directory of this machine into the sandbox; links are left out and told."""

@@ -150,6 +150,30 @@ class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
     gid: int
 
 
+class FileChange(enum.Enum):
+    """What became of a path; of `OVERFLOW` it is not known: look again at all of it.
+
+    `UNWATCHED`: a directory too deep, or one too many, of which nothing will be told.
+    """
+
+    CREATED = "created"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    MOVED_AWAY = "moved_away"
+    MOVED_HERE = "moved_here"
+    ATTRIBUTES = "attributes"
+    OVERFLOW = "overflow"
+    UNWATCHED = "unwatched"
+
+
+class FileEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One change below a watched directory; `path` is relative to it, "" for itself."""
+
+    change: FileChange
+    path: str
+    directory: bool = False
+
+
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One process inside; `state` is the kernel's letter, `memory_kib` what is resident.
 

@@ -18,7 +18,7 @@ from handiwork.model.language_model import Dollars, ModelSettings, Tokens
 from handiwork.model.policy import Decision, Policy
 from handiwork.model.process import ProcessRecord
 from handiwork.model.redacted import shown_as_repr
-from handiwork.model.sandbox import ExecResult, Limits, TerminalSize
+from handiwork.model.sandbox import ExecResult, FileEvent, Limits, TerminalSize
 
 MAX_EXEC_SECONDS = 3600
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -105,6 +105,15 @@ class LogFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream: Literal["stdout", "stderr"] | None = None
     data: bytes = b""
     process: ProcessRecord | None = None
+    error: "ErrorBody | None" = None
+
+
+class WatchFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a watch: that it stands, a change, that what was watched is gone, or why it ended."""
+
+    directories: int | None = None
+    event: FileEvent | None = None
+    gone: bool = False
     error: "ErrorBody | None" = None
 
 

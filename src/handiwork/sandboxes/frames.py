@@ -23,6 +23,7 @@ WRITE_PARENTS = 1
 STAT_FOLLOW = 1
 MKDIR_PARENTS = 1
 REMOVE_RECURSIVE = 1
+WATCH_RECURSIVE = 1
 EXIT_TIMED_OUT = 1
 EXIT_STDOUT_CUT = 2
 EXIT_STDERR_CUT = 4
@@ -223,6 +224,14 @@ class Processes(Frame, frozen=True):
     limit: int
 
 
+class Watch(Frame, frozen=True):
+    """Tell what changes in a directory, or below it, until Cancel."""
+
+    KIND, FIXED, TAIL = 21, "I", "s"
+    flags: int
+    path: bytes
+
+
 class Hello(Frame, frozen=True):
     """The agent serves; its first frame."""
 
@@ -389,6 +398,28 @@ class Listeners(Frame, frozen=True):
     items: tuple[Listener, ...]
 
 
+class Watched(Frame, frozen=True):
+    """So many directories are watched: from now on every change is told."""
+
+    KIND, FIXED = 82, "I"
+    directories: int
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One change; `path` is below what is watched."""
+
+    what: int
+    directory: int
+    path: bytes
+
+
+class Events(Frame, frozen=True):
+    """At least one change of a Watch."""
+
+    KIND, FIXED, ITEM = 83, "II", Event
+    items: tuple[Event, ...]
+
+
 class Finished(Frame, frozen=True):
     """The side inside of a connection has ended."""
 
@@ -398,13 +429,28 @@ class Finished(Frame, frozen=True):
 TO_AGENT: tuple[type[Frame], ...] = (
     *(Exec, Stdin, Signal, Credit, Read, Write, Data, Stat, List),
     *(Mkdir, Remove, Move, Realpath, Ping, Cancel, Freeze, Terminal, Resize),
-    *(Connect, Processes),
+    *(Connect, Processes, Watch),
 )
 TO_HOST: tuple[type[Frame], ...] = (
     *(Hello, Started, Stdout, Stderr, Exit, Grant, Body, End),
     *(Info, Entries, Name, Ok, Failed, Frozen),
-    *(Connected, Finished, Running, Listeners),
+    *(Connected, Finished, Running, Listeners, Watched, Events),
 )
+
+STREAMS = (Stdout, Stderr, Body)
+
+
+def event_bytes(event: Event) -> int:
+    """Return what an event costs of its request's credit."""
+    return 12 + len(event.path)
+
+
+def streamed(frame: Frame) -> int | None:
+    """Return what a frame costs of its request's credit; None for one that is no part of a stream."""
+    if isinstance(frame, STREAMS):
+        return len(frame.data)
+    return sum(map(event_bytes, frame.items)) if isinstance(frame, Events) else None
+
 
 _FIXED = {kind: struct.Struct("<" + kind.FIXED) for kind in TO_AGENT + TO_HOST}
 _ENDING = {kind: struct.Struct("<" + kind.ENDING) for kind in TO_AGENT + TO_HOST if kind.ENDING}

@@ -13,6 +13,7 @@ from handiwork.sandboxes import frames
 from handiwork.sandboxes.channel import Channel, Request, finish
 from handiwork.sandboxes.commands import file_info, guest_text, path_bytes
 from handiwork.sandboxes.frames import Frame, FrameError
+from handiwork.sandboxes.guest_watch import GuestWatch
 
 READ_LIMIT_BYTES = 256 * 1024 * 1024
 CALL_SECONDS = 300.0
@@ -104,6 +105,12 @@ class GuestFiles:
     async def move(self, source: str, target: str) -> None:
         """Rename within the sandbox."""
         await self._call(frames.Move(path_bytes(source), path_bytes(target)), frames.Ok)
+
+    async def watch(self, path: str, *, recursive: bool = True) -> GuestWatch:
+        """Watch a directory, and with `recursive` those below it."""
+        watch = GuestWatch(self._channel)
+        await watch.open(path, recursive=recursive)
+        return watch
 
     async def realpath(self, path: str) -> str:
         """Return the path with every link resolved; the last part may be missing."""

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
+    FileEvent,
     FileInfo,
     Limits,
     ProcessTable,
@@ -20,6 +21,23 @@ from handiwork.model.sandbox import (
 )
 
 Stream = Literal["stdout", "stderr"]
+
+
+class Watch(Protocol):
+    """What changes in a directory, from the moment it was made."""
+
+    @property
+    def directories(self) -> int:
+        """How many directories were watched when it stood."""
+        ...
+
+    def events(self) -> AsyncIterator[FileEvent]:
+        """Yield what changes, until what is watched is gone. Unread events overflow, and that is told."""
+        ...
+
+    def close(self) -> None:
+        """Watch no more. No-op when it has ended."""
+        ...
 
 
 class Files(Protocol):
@@ -53,6 +71,13 @@ class Files(Protocol):
 
     async def move(self, source: str, target: str) -> None:
         """Rename within the sandbox."""
+        ...
+
+    async def watch(self, path: str, *, recursive: bool = True) -> Watch:
+        """Watch a directory, and with `recursive` those below it, at most 4,096 together.
+
+        At most 16 watches of a sandbox stand; one more is GuestError EAGAIN.
+        """
         ...
 
     async def realpath(self, path: str) -> str:

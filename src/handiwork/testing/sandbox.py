@@ -28,7 +28,7 @@ from handiwork.model.sandbox import (
     SandboxSpec,
     TerminalSize,
 )
-from handiwork.sandboxes.protocol import Connection, Stream
+from handiwork.sandboxes.protocol import Connection, Stream, Watch
 
 Command = Callable[[ExecRequest], ExecResult]
 ENV = {
@@ -118,6 +118,10 @@ class FakeFiles:
         old, new = _key(source), self._below(target, parents=False)
         for name in [name for name in self.tree if name == old or name.startswith(old + "/")]:
             self.tree[new + name[len(old) :]] = self.tree.pop(name)
+
+    async def watch(self, path: str, *, recursive: bool = True) -> Watch:
+        """Refuse: nothing changes but by these calls."""
+        raise UnsupportedError("the fake tier watches no files")
 
     async def realpath(self, path: str) -> str:
         """Return the path, normalised: there are no links."""

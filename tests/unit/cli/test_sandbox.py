@@ -44,6 +44,13 @@ def test_ps(api, handiwork) -> None:
     assert "nothing runs until it wakes" in slept.err
 
 
+def test_watch(api, handiwork) -> None:
+    sandbox_id = handiwork("sandbox", "create").out.strip()
+    told = handiwork("sandbox", "watch", sandbox_id, "/workspace")
+    assert (told.code, told.out, told.err) == (0, "created a\ufffd/\noverflow \n", "")
+    assert handiwork("sandbox", "watch", sandbox_id, "/none").code == 1
+
+
 def test_what_is_not_there(api, handiwork) -> None:
     for arguments in (
         ("create", "--tier", "docker"),

@@ -17,6 +17,7 @@ NAMES = {
     frames.Entries: "ENTRY",
     frames.Running: "PROCESS",
     frames.Listeners: "LISTENER",
+    frames.Events: "EVENT",
 }
 
 

@@ -14,6 +14,7 @@ from handiwork.sandboxes.selfcheck import (
     life,
     processes,
     terminals,
+    watching,
 )
 from handiwork.sandboxes.selfcheck.table import (
     AREAS,
@@ -27,7 +28,7 @@ from handiwork.sandboxes.selfcheck.table import (
 
 __all__ = ["AREAS", "Area", "Check", "names", "selfcheck"]
 
-_PARTS = (commands, connections, files, freezing, isolation, life, processes, terminals)
+_PARTS = (commands, connections, files, freezing, isolation, life, processes, terminals, watching)
 
 
 def names(areas: Collection[Area] = AREAS) -> list[str]:
