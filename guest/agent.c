@@ -1,5 +1,6 @@
 #include "agent.h"
 
+#include "connect.h"
 #include "events.h"
 #include "exec.h"
 #include "fatal.h"
@@ -7,6 +8,8 @@
 #include "forward.h"
 #include "freeze.h"
 #include "link.h"
+#include "notify.h"
+#include "processes.h"
 #include "transfer.h"
 #include "walk.h"
 
@@ -116,6 +119,9 @@ static void begin(const struct message *message)
     case KIND_REALPATH: files_realpath(id, values); break;
     case KIND_PING: reply_ok(id); break;
     case KIND_FREEZE: freeze_begin(id); break;
+    case KIND_CONNECT: connect_begin(id, values); break;
+    case KIND_PROCESSES: processes_begin(id, values); break;
+    case KIND_WATCH: notify_begin(id, values); break;
     default: break;
     }
 }
@@ -210,7 +216,10 @@ static void reap(struct watch *self, uint32_t events)
     while (read(self->fd, signals, sizeof signals) > 0)
         continue;
     while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0)
-        child_ended(pid, status, &usage);
+        if (WIFSTOPPED(status))
+            kill(pid, SIGKILL); /* it made its parent its tracer, which is nothing that we are */
+        else
+            child_ended(pid, status, &usage);
 }
 
 /* What our starter ignored, as nohup does hang-ups, would be ignored by every process inside too. */

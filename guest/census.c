@@ -1,58 +1,35 @@
 #define _GNU_SOURCE
 #include "census.h"
 
+#include "proc.h"
+
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-enum { TEXT_BYTES = 4096, STAT_STATE = 3, STAT_USER = 14, STAT_SYSTEM = 15, STAT_STARTED = 22 };
-
-static size_t read_text(const char *path, char *text, size_t size)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t got = read(fd, text, size - 1);
-    close(fd);
-    text[got > 0 ? got : 0] = 0;
-    return got > 0 ? (size_t)got : 0;
-}
-
-/* Field `number` of a stat line, from the state on: the name before it may hold anything. */
-static const char *stat_field(const char *text, int number)
-{
-    const char *at = strrchr(text, ')');
-    for (int i = STAT_STATE - 1; at && i < number; i++)
-        at = strchr(at + 1, ' ');
-    return at ? at + 1 : "";
-}
 
 /* Kernels without scheduling statistics, and gVisor: the processor time it had. */
 static uint64_t count_runs(const char *path, const char *stat)
 {
     char text[128];
     unsigned long long runs;
-    if (read_text(path, text, sizeof text) && sscanf(text, "%*u %*u %llu", &runs) == 1)
+    if (proc_read(path, text, sizeof text) && sscanf(text, "%*u %*u %llu", &runs) == 1)
         return runs;
-    return strtoull(stat_field(stat, STAT_USER), NULL, 10) + strtoull(stat_field(stat, STAT_SYSTEM), NULL, 10);
+    return proc_stat_number(stat, STAT_USER) + proc_stat_number(stat, STAT_SYSTEM);
 }
 
 static bool read_thread(pid_t process, pid_t id, struct thread *thread)
 {
-    char path[64], stat[TEXT_BYTES];
+    char path[64], stat[PROC_TEXT_BYTES];
     snprintf(path, sizeof path, "/proc/%d/task/%d/stat", process, id);
-    if (!read_text(path, stat, sizeof stat))
+    if (!proc_read(path, stat, sizeof stat))
         return false;
     snprintf(path, sizeof path, "/proc/%d/task/%d/schedstat", process, id);
     *thread = (struct thread){
         .process = process,
         .id = id,
-        .state = *stat_field(stat, STAT_STATE),
-        .started = strtoull(stat_field(stat, STAT_STARTED), NULL, 10),
+        .state = *proc_stat_field(stat, STAT_STATE),
+        .started = proc_stat_number(stat, STAT_STARTED),
         .runs = count_runs(path, stat),
     };
     return true;
@@ -136,9 +113,7 @@ const struct thread *census_find(const struct census *census, const struct threa
 
 pid_t census_tracer(pid_t process)
 {
-    static const char label[] = "\nTracerPid:";
-    char path[32], text[TEXT_BYTES];
+    char path[32], text[PROC_TEXT_BYTES];
     snprintf(path, sizeof path, "/proc/%d/status", process);
-    const char *line = read_text(path, text, sizeof text) ? strstr(text, label) : NULL;
-    return line ? (pid_t)strtol(line + sizeof label - 1, NULL, 10) : 0;
+    return proc_read(path, text, sizeof text) ? (pid_t)proc_status_number(text, "\nTracerPid:") : 0;
 }

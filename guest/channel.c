@@ -37,6 +37,9 @@ static const struct layout layouts[] = {
     {KIND_FREEZE, true, false, "FREEZE", NO_FIELDS},
     {KIND_TERMINAL, true, false, "TERMINAL", FIELDS(EXEC_FIELDS, U32("columns"), U32("rows"))},
     {KIND_RESIZE, true, false, "RESIZE", FIELDS(U32("columns"), U32("rows"))},
+    {KIND_CONNECT, true, false, "CONNECT", FIELDS(U32("family"), U32("port"))},
+    {KIND_PROCESSES, true, false, "PROCESSES", FIELDS(U32("limit"))},
+    {KIND_WATCH, true, false, "WATCH", FIELDS(U32("flags"), STR("path"))},
 
     {KIND_HELLO, false, false, "HELLO", FIELDS(U32("version"), U32("pid"))},
     {KIND_STARTED, false, false, "STARTED", FIELDS(U32("pid"))},
@@ -53,6 +56,15 @@ static const struct layout layouts[] = {
     {KIND_OK, false, false, "OK", NO_FIELDS},
     {KIND_FAILED, false, false, "FAILED", FIELDS(U32("errno"), STR("what"))},
     {KIND_FROZEN, false, false, "FROZEN", FIELDS(U32("processes"))},
+    {KIND_CONNECTED, false, false, "CONNECTED", FIELDS(U32("family"))},
+    {KIND_FINISHED, false, false, "FINISHED", NO_FIELDS},
+    {KIND_PROCESS, false, true, "PROCESS",
+     FIELDS(U32("pid"), U32("parent"), U32("uid"), U32("threads"), U32("state"), U64("tree"), U64("cpu_us"),
+            U64("rss_kib"), U64("age_ms"), STR("command"))},
+    {KIND_LISTENER, false, true, "LISTENER",
+     FIELDS(U32("pid"), U32("uid"), U32("family"), U32("port"), STR("address"))},
+    {KIND_WATCHED, false, false, "WATCHED", FIELDS(U32("directories"))},
+    {KIND_EVENT, false, true, "EVENT", FIELDS(U32("what"), U32("directory"), STR("path"))},
 };
 
 const struct layout *channel_layout(uint32_t kind, bool to_agent)

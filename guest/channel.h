@@ -38,6 +38,9 @@ enum kind {
     KIND_FREEZE = 16,
     KIND_TERMINAL = 17,
     KIND_RESIZE = 18,
+    KIND_CONNECT = 19,
+    KIND_PROCESSES = 20,
+    KIND_WATCH = 21,
 
     KIND_HELLO = 64,
     KIND_STARTED = 65,
@@ -53,6 +56,12 @@ enum kind {
     KIND_OK = 75,
     KIND_FAILED = 76,
     KIND_FROZEN = 77,
+    KIND_CONNECTED = 78,
+    KIND_FINISHED = 79,
+    KIND_PROCESS = 80,
+    KIND_LISTENER = 81,
+    KIND_WATCHED = 82,
+    KIND_EVENT = 83,
 };
 
 /* Positions of the fields of the frames that the agent reads. */
@@ -66,6 +75,8 @@ enum { LIST_LIMIT, LIST_PATH };
 enum { MKDIR_MODE, MKDIR_FLAGS, MKDIR_UID, MKDIR_GID, MKDIR_PATH };
 enum { REMOVE_FLAGS, REMOVE_PATH };
 enum { MOVE_FROM, MOVE_TO };
+enum { CONNECT_FAMILY, CONNECT_PORT };
+enum { WATCH_FLAGS, WATCH_PATH };
 
 enum {
     EXEC_STDIN_OPEN = 1,
@@ -78,11 +89,23 @@ enum {
     STAT_FOLLOW = 1,
     MKDIR_PARENTS = 1,
     REMOVE_RECURSIVE = 1,
+    WATCH_RECURSIVE = 1,
 
     EXIT_TIMED_OUT = 1,
     EXIT_STDOUT_CUT = 2,
     EXIT_STDERR_CUT = 4,
     EXIT_OUT_OF_MEMORY = 8,
+};
+
+enum {
+    EVENT_CREATED = 1,
+    EVENT_CHANGED = 2,
+    EVENT_REMOVED = 3,
+    EVENT_MOVED_AWAY = 4,
+    EVENT_MOVED_HERE = 5,
+    EVENT_ATTRIBUTES = 6,
+    EVENT_OVERFLOW = 7,  /* some were lost */
+    EVENT_UNWATCHED = 8, /* a directory that nothing will be told of */
 };
 
 enum field_type {

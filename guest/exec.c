@@ -2,6 +2,7 @@
 #include "exec.h"
 
 #include "agent.h"
+#include "census.h"
 #include "events.h"
 #include "freeze.h"
 #include "link.h"
@@ -22,6 +23,7 @@
 enum {
     LINGER_MS = 500, /* how long EXIT waits for descendants that hold the pipes */
     READS_A_TURN = 8,
+    KILL_AGAIN_MS = 100,
     NO_BOUND = -1,
 };
 
@@ -285,11 +287,27 @@ static void exec_input(struct request *request, enum kind kind, const struct val
 
 /* Life and death. */
 
+static void exec_kill(struct exec *exec);
+
+static void kill_again(struct timer *timer)
+{
+    exec_kill(container_of(timer, struct exec, deadline));
+}
+
+/*
+ * Until it is seen to have ended: of whom somebody else traces, the death is told to that one first, and to us
+ * when he cares to look. So he ends with it.
+ */
 static void exec_kill(struct exec *exec)
 {
+    pid_t tracer = exec->ended ? 0 : census_tracer(exec->pid);
     tree_kill(exec->mark);
-    if (!exec->ended)
-        kill(exec->pid, SIGKILL); /* it may not have reached the mark yet */
+    if (exec->ended)
+        return;
+    kill(exec->pid, SIGKILL); /* it may not have reached the mark yet */
+    if (tracer > 1)
+        kill(tracer, SIGKILL);
+    timer_arm(&exec->deadline, KILL_AGAIN_MS, kill_again);
 }
 
 static void timed_out(struct timer *timer)

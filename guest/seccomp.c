@@ -9,6 +9,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
+#include <linux/ptrace.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -253,6 +254,29 @@ static void judge_signals(void)
     }
 }
 
+/*
+ * Linux judges a call after its tracer has had a hand in it, gVisor before: there a tracer may not stop anybody
+ * on the way into a call, which is what strace does. All else that debuggers do is let through.
+ */
+static void judge_tracing(void)
+{
+    static const uint32_t stops[] = {PTRACE_SYSCALL, PTRACE_SYSEMU, PTRACE_SYSEMU_SINGLESTEP};
+    unsigned start = begin(SYS_ptrace);
+    load_argument_high(0);
+    unless_equal_skip(0, LENGTH(stops) * 2 + 7);
+    load_argument(0);
+    for (size_t i = 0; i < LENGTH(stops); i++)
+        give_if_equal(stops[i], REFUSE(EPERM));
+    emit(BPF_JMP | BPF_JEQ | BPF_K, PTRACE_SETOPTIONS, 2, 0);
+    emit(BPF_JMP | BPF_JEQ | BPF_K, PTRACE_SEIZE, 1, 0);
+    give(ALLOW);
+    load_argument(3);
+    emit(BPF_JMP | BPF_JSET | BPF_K, PTRACE_O_TRACESECCOMP, 1, 0);
+    give(ALLOW);
+    give(REFUSE(EPERM));
+    end(start);
+}
+
 static void judge_personality(void)
 {
     static const uint32_t harmless[] = {PER_LINUX, PER_LINUX32, 0xffffffff /* asks */};
@@ -341,6 +365,7 @@ void seccomp_prepare(void)
     judge_personality();
     if (in_gvisor) {
         judge_signals();
+        judge_tracing();
         judge_device_nodes(SYS_mknodat, 2);
 #ifdef SYS_mknod
         judge_device_nodes(SYS_mknod, 1);

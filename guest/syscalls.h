@@ -58,6 +58,9 @@ static const int allowed_calls[] = {
     SYS_getrusage, SYS_getcpu, SYS_landlock_create_ruleset, SYS_landlock_add_rule,
     SYS_landlock_restrict_self,
 
+    /* debuggers and profilers; of whom, the kernel decides: never of the agent, which is not dumpable */
+    SYS_ptrace, SYS_process_vm_readv,
+
     /* users */
     SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups, SYS_setuid,
     SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid,
@@ -97,7 +100,7 @@ static const int refused_calls[] = {
     SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_mount_setattr, SYS_setns, SYS_unshare, SYS_bpf,
     SYS_perf_event_open, SYS_keyctl, SYS_add_key, SYS_request_key, SYS_userfaultfd, SYS_kexec_load,
     SYS_kexec_file_load, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_open_by_handle_at,
-    SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp, SYS_reboot,
+    SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp, SYS_reboot,
     SYS_swapon, SYS_swapoff, SYS_acct, SYS_quotactl, SYS_quotactl_fd, SYS_settimeofday, SYS_clock_settime,
     SYS_clock_adjtime, SYS_adjtimex, SYS_vhangup, SYS_syslog, SYS_move_pages, SYS_migrate_pages,
     SYS_fanotify_init, SYS_fanotify_mark, SYS_lookup_dcookie, SYS_sethostname, SYS_setdomainname,

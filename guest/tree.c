@@ -18,7 +18,8 @@
 enum { PASSES_MAX = 16, FROZEN_PASSES_MAX = 64, LIMITS_BYTES = 4096 };
 
 /* Marks count down: limits can be lowered only, so no mark could be turned into that of an older EXEC. */
-static uint64_t next_mark = (uint64_t)1 << 62;
+#define FIRST_MARK ((uint64_t)1 << 62)
+static uint64_t next_mark = FIRST_MARK;
 
 static int resource = RLIMIT_LOCKS;
 
@@ -103,6 +104,17 @@ static uint64_t mark_of(int proc, const char *pid)
     char *hard = NULL;
     strtoull(line + sizeof label - 1, &hard, 10);
     return strtoull(hard, NULL, 10);
+}
+
+uint64_t tree_of(pid_t pid)
+{
+    char name[16];
+    int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snprintf(name, sizeof name, "%d", pid);
+    uint64_t mark = proc < 0 ? 0 : mark_of(proc, name);
+    if (proc >= 0)
+        close(proc);
+    return mark && mark < FIRST_MARK ? FIRST_MARK - mark : 0;
 }
 
 /* Returns how many there were. */

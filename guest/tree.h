@@ -31,6 +31,9 @@ uint64_t tree_new_mark(void);
 /* Marks the calling process; its descendants inherit it. */
 bool tree_mark_self(uint64_t mark);
 
+/* A small number for the mark that a process bears; 0 when it has none of ours, or is gone. */
+uint64_t tree_of(pid_t pid);
+
 /* Sends a signal to every process that bears the mark. */
 void tree_signal(uint64_t mark, int number);
 

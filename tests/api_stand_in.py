@@ -27,8 +27,13 @@ from handiwork.model.errors import ConflictError, GuestError, NotFoundError
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
+    FileChange,
+    FileEvent,
     FileInfo,
     FileKind,
+    ListenerInfo,
+    ProcessInfo,
+    ProcessTable,
     SandboxRecord,
     SandboxState,
     TerminalSize,
@@ -36,6 +41,7 @@ from handiwork.model.sandbox import (
 from handiwork.model.wire import OutputFile
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.protocol import Stream
+from handiwork.sessions.processes import Processes
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import SandboxRequest
 from handiwork.testing.store import MemoryStore
@@ -51,6 +57,7 @@ class PretendFiles:
     def __init__(self) -> None:
         self.content: dict[str, bytes | None] = {"/workspace": None}
         self.modes: dict[str, int] = {}
+        self.watches = 0
 
     def _check(self, path: str) -> None:
         if path not in self.content:
@@ -98,6 +105,11 @@ class PretendFiles:
     async def realpath(self, path: str) -> str:
         return path
 
+    async def watch(self, path: str, *, recursive: bool = True) -> "PretendWatch":
+        self._check(path)
+        self.watches += 1
+        return PretendWatch(self, recursive)
+
     def _info(self, path: str) -> FileInfo:
         data = self.content[path]
         kind = FileKind.DIRECTORY if data is None else FileKind.FILE
@@ -115,6 +127,25 @@ class PretendFiles:
         )
 
 
+class PretendWatch:
+    """Two changes, then the end; without `recursive` it waits after them instead."""
+
+    directories = 3
+
+    def __init__(self, files: PretendFiles, recursive: bool) -> None:
+        self._files = files
+        self._recursive = recursive
+
+    async def events(self) -> AsyncIterator[FileEvent]:
+        yield FileEvent(change=FileChange.CREATED, path="a\udcff", directory=True)
+        yield FileEvent(change=FileChange.OVERFLOW, path="")
+        if not self._recursive:
+            await asyncio.Event().wait()
+
+    def close(self) -> None:
+        self._files.watches -= 1
+
+
 class PretendProcess:
     """`echo` writes its words, `cat` its input, `type` too up to ^D, `false` fails, `sleep` lasts until it is killed."""
 
@@ -123,6 +154,10 @@ class PretendProcess:
         self._request = request
         self._input: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._killed = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        return 7
 
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         name, *words = self._request.argv
@@ -167,6 +202,35 @@ class PretendProcess:
         )
 
 
+class PretendConnection:
+    """Port 7 echoes, 8 resets at the first byte, 6 reads nothing."""
+
+    def __init__(self, sandbox: "PretendSandbox", port: int) -> None:
+        self._sandbox = sandbox
+        self._port = port
+        self._sent: asyncio.Queue[bytes] = asyncio.Queue()
+        self._broken = False
+        sandbox.open_ports += 1
+
+    async def read(self) -> bytes:
+        data = await self._sent.get()
+        if self._broken:
+            raise GuestError("connection reset", errno=errno.ECONNRESET)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        if self._port == 6:
+            await asyncio.Event().wait()
+        self._broken = self._port == 8
+        self._sent.put_nowait(data)
+
+    async def finish(self) -> None:
+        self._sent.put_nowait(b"")
+
+    def close(self) -> None:
+        self._sandbox.open_ports -= 1
+
+
 @dataclass
 class PretendSandbox:
     """One sandbox; `signals` is what its processes were sent, `requests` what was run."""
@@ -177,6 +241,8 @@ class PretendSandbox:
     requests: list[ExecRequest] = field(default_factory=list)
     sizes: list[TerminalSize] = field(default_factory=list)
     cancelled: int = 0
+    ports: list[int] = field(default_factory=list)
+    open_ports: int = 0
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         process = await self.start(
@@ -204,6 +270,28 @@ class PretendSandbox:
     async def terminal(self, request: ExecRequest, size: TerminalSize) -> PretendProcess:
         self.sizes.append(size)
         return await self.start(request)
+
+    async def connect(self, port: int) -> PretendConnection:
+        self.ports.append(port)
+        if port == 9:
+            raise GuestError("nobody listens", errno=errno.ECONNREFUSED)
+        return PretendConnection(self, port)
+
+    async def ps(self, *, limit: int = 4096) -> ProcessTable:
+        one = ProcessInfo(
+            pid=7,
+            parent=1,
+            uid=0,
+            state="S",
+            threads=1,
+            tree=1,
+            cpu_seconds=0.5,
+            memory_kib=99,
+            age_seconds=3,
+            command="serve",
+        )
+        listeners = [ListenerInfo(pid=pid, uid=0, address="127.0.0.1", port=80) for pid in (7, 0)]
+        return ProcessTable(processes=(one,), listeners=tuple(listeners))
 
     async def closed(self) -> str:
         await asyncio.Event().wait()
@@ -348,6 +436,7 @@ async def served_api(
         "environments": environments,
         "environment_ids": ("env_1",),
         "readiness": lambda: served.not_ready,
+        "processes": Processes(store=store, clock=lambda: NOW),
         "runs": Runs(store=store, talk=None, environment_id="", files=no_files, clock=lambda: NOW),
         "models_changed": models_changed,
         "wake": lambda: served.woken.append(1),
@@ -356,5 +445,5 @@ async def served_api(
         "settings": settings or Settings(),
     }
     api = create_api(Control(**(parts | control)))
-    async with serving(api, [tcp, unix], stop_seconds=1):
+    async with parts["processes"], serving(api, [tcp, unix], stop_seconds=1):
         yield served

@@ -52,6 +52,7 @@ from handiwork.sessions.environments import Environments, Served
 from handiwork.sessions.outputs import outputs_of
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.polling import PollBudget
+from handiwork.sessions.processes import Processes
 from handiwork.sessions.reaper import adopt_sessions, reap
 from handiwork.sessions.room import Room
 from handiwork.sessions.runner import Hands
@@ -242,6 +243,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         stop_session=lambda session_id: _stop(parts.store, served, session_id),
         index_audit=index.refresh,
         runs=runs,
+        processes=await _processes(parts, stack),
         readiness=lambda: _readiness(registry, dispatchers),
         wake=lambda: _wake(dispatchers),
         environments=engine.environments.status,
@@ -328,6 +330,13 @@ async def _engine(
         environments=Environments(served, parts.store.leases, clock=now, now=time.monotonic),
         grace_seconds=settings.drain_seconds,
     )
+
+
+async def _processes(parts: _Parts, stack: AsyncExitStack) -> Processes:
+    """After the sandboxes, so that its processes are told to end before those do."""
+    processes = await stack.enter_async_context(Processes(store=parts.store, clock=now))
+    await processes.adopt()
+    return processes
 
 
 async def _runs(parts: _Parts, live: LiveSandboxes, stack: AsyncExitStack) -> Runs:

@@ -18,6 +18,7 @@ from handiwork.model.errors import (
     NotFoundError,
     UnauthorizedError,
 )
+from handiwork.model.process import ProcessState
 from handiwork.model.sandbox import FileKind, SandboxState
 from uppers import kept_bytes
 
@@ -114,6 +115,42 @@ async def test_sleep_keeps_files_and_ends_processes(box: Sandbox) -> None:
     assert not await running(box, "1000")
     await box.exec("(sleep 1000 >/dev/null 2>&1 &)")
     assert await running(box, "1000")
+
+
+SERVE = (
+    "import http.server, sys\n"
+    "s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)\n"
+    "print('serving', flush=True); s.serve_forever()\n"
+)
+
+
+async def test_a_server_is_started_in_one_call_and_used_in_the_next(
+    hw: Handiwork, box: Sandbox, shared_plane: ControlPlane
+) -> None:
+    other = {"base_url": shared_plane.addresses["api"], "api_key": shared_plane.admin_key}
+    async with Handiwork(**other) as caller:
+        mine = (await caller.sandboxes.get(box.id)).processes
+        started = await mine.start(["python3", "-c", SERVE], cwd="/usr/share")
+        async for frame in mine.logs(started.id, follow=True):
+            assert frame.data == b"serving\n"
+            break
+    detail = await box.processes.get(started.id)
+    (place,) = detail.listeners
+    assert (detail.process.state, place.address) == (ProcessState.RUNNING, "127.0.0.1")
+    async with box.connect(place.port) as connection:
+        await connection.write(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b""
+        while data := await connection.read():
+            answer += data
+    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert b"Directory listing" in answer
+    log = [frame async for frame in box.processes.logs(started.id, after=8)]
+    assert b"GET / HTTP/1.0" in b"".join(frame.data for frame in log)
+    assert [one.pid for one in (await box.ps()).processes] == [started.pid]
+    await box.sleep()
+    (gone,) = await box.processes.list()
+    assert (gone.state, gone.exit_code) == (ProcessState.LOST, None)
+    assert "ended with its sandbox" in gone.reason
 
 
 async def test_a_closed_one_is_gone(hw: Handiwork) -> None:

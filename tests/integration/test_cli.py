@@ -1,9 +1,16 @@
 """Every verb against a control plane that runs; how that one stops, dies and starts again."""
 
 import asyncio
+import contextlib
 import json
+import os
+import re
+import signal
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import urlsplit
@@ -81,6 +88,44 @@ def test_a_sandbox_from_its_making_to_its_end(verb: Verb, shared_plane: ControlP
     assert box not in ok(verb("sandbox", "list"))
     assert not sandboxes(shared_plane, box)
     assert not list((shared_plane.data / "sandboxes").rglob(f"*{box}*"))
+
+
+@contextlib.contextmanager
+def forwarding(plane: ControlPlane, cwd: Path, box: str, port: str) -> Iterator[int]:
+    """Run `sandbox forward` and give the port that it says."""
+    process = subprocess.Popen(
+        [sys.executable, "-um", "handiwork", "sandbox", "forward", box, port],
+        cwd=cwd,
+        env={**os.environ, "HANDIWORK_DATA_DIR": str(plane.data)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = process.stdout.readline()
+        found = re.match(rf"127\.0\.0\.1:(\d+) leads to port {port} of {box}\n", said)
+        assert found is not None, said
+        yield int(found[1])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        process.stdout.close()
+
+
+def test_a_server_inside_is_reached_here(
+    verb: Verb, shared_plane: ControlPlane, tmp_path: Path
+) -> None:
+    box = make(verb)
+    serve = "cd /usr/share; (python3 -m http.server --bind 127.0.0.1 8123 >/dev/null 2>&1 &)"
+    ready = "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8123))'; do :; done"
+    ok(verb("sandbox", "exec", box, "--", "sh", "-c", f"{serve}; {ready} 2>/dev/null"))
+    with forwarding(shared_plane, tmp_path, box, "8123") as port:
+        for _ in range(3):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+                assert b"Directory listing" in answer.read()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), 5)
+    ok(verb("sandbox", "delete", box))
 
 
 def test_a_secret_a_policy_and_what_it_decides(
@@ -241,6 +286,7 @@ def test_kill_9_leaves_no_process_of_ours_and_the_next_start_adopts(tmp_path: Pa
     verb = verb_of(plane, tmp_path)
     box = make(verb)
     ok(verb("sandbox", "exec", box, "--", "sh", "-c", "echo kept > file; sync"))
+    process = ok(verb("process", "start", box, "--", "sleep", "101")).strip()
     agent = asyncio.run(make_agent(plane, call("bash", command="setsid sleep 100 & sleep 100")))
     asyncio.run(begin(plane, agent, "wait"))
     wait_until(lambda: sleeping_commands(plane))
@@ -252,4 +298,8 @@ def test_kill_9_leaves_no_process_of_ours_and_the_next_start_adopts(tmp_path: Pa
     with running(tmp_path) as again:
         verb = verb_of(again, tmp_path)
         assert state(verb, box) == "sleeping"
+        (gone,) = json.loads(ok(verb("process", "list", box, "--json")))
+        assert (gone["id"], gone["state"]) == (process, "lost")
+        assert gone["reason"] == "it ended with the run of Handiwork that held it"
+        assert "not kept any more" in verb("process", "logs", box, process).stderr
         assert ok(verb("sandbox", "exec", box, "cat", "file")) == "kept\n"

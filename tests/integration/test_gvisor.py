@@ -189,3 +189,47 @@ async def test_those_who_fork_and_hide_are_killed_at_the_timeout(driver):
     count = "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -c 'os[.]fork'"
     late = await box.exec(shell(f"for i in $(seq 20); do {count}; done | sort -n | tail -1"))
     assert late.stdout == b"0\n", late
+
+
+TRACE = """
+import ctypes, errno, os, signal, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.restype, libc.ptrace.argtypes = ctypes.c_long, [ctypes.c_long] * 4
+def ptrace(*words):
+    failed = libc.ptrace(*words) < 0
+    return errno.errorcode[ctypes.get_errno()] if failed else "ok"
+"""
+OPTIONS = """
+child = os.fork()
+if not child: time.sleep(600)
+print(ptrace(0x4206, child, 0, 0x80), ptrace(0x4206, child, 0, 1), ptrace(0x4207, child, 0, 0))
+os.waitpid(child, 0)
+print(ptrace(0x4200, child, 0, 0x81), ptrace(0x4200, child, 0, 1), flush=True)
+print(*(ptrace(request, child, 0, 0) for request in (24, 31, 32, 24 | 1 << 32)))
+print(ptrace(7, child, 0, 0))
+os.kill(child, 9)
+"""
+ASKS_ITS_PARENT = """
+print(ptrace(0, 0, 0, 0), flush=True); os.kill(os.getpid(), signal.SIGSTOP); print("on")
+"""
+
+
+async def test_tracing_does_not_undo_its_filter(driver):
+    """There the filter judges first: who could stop a call would change it after. The rest of gdb works."""
+    box = await driver.create(SandboxSpec(id="sbx_tracedaaaa"))
+
+    async def run(*argv):
+        return await box.exec(ExecRequest(argv=argv, cwd="/", timeout_seconds=60))
+
+    told = (await run("python3", "-c", TRACE + OPTIONS)).stdout.decode().splitlines()
+    assert told[:2] == ["EPERM ok ok", "EPERM ok"]
+    assert told[2].split() == ["EPERM"] * 4
+    assert told[3] == "ok"
+    asked = await run("python3", "-c", TRACE + ASKS_ITS_PARENT)
+    assert (asked.exit_code, asked.stdout) == (137, b"ok\n")
+    gdb = await run("gdb", "-batch", "-nx", "-ex", "run", "-ex", "print 6*7", "/usr/bin/true")
+    assert b"exited normally" in gdb.stdout, gdb
+    assert b"= 42" in gdb.stdout
+    strace = await run("strace", "true")
+    assert b"Operation not permitted" in strace.stderr
+    await driver.destroy("sbx_tracedaaaa")

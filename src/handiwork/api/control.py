@@ -14,6 +14,7 @@ from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.images.store import Images
+from handiwork.sessions.processes import Processes
 from handiwork.sessions.runs import Runs
 from handiwork.store.protocol import Store
 
@@ -36,6 +37,7 @@ class Control:
     stop_session: Callable[[str], Awaitable[None]]
     index_audit: Callable[[], Awaitable[object]]
     runs: Runs
+    processes: Processes
     readiness: Callable[[], Mapping[str, str]]
     wake: Callable[[], None]
     environments: Callable[[], Awaitable[Sequence[EnvironmentStatus]]]

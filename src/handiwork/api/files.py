@@ -98,8 +98,12 @@ async def move_file(control: Injected, sandbox_id: FromPath[str], data: JSONBody
 
 def _sendable(entry: FileInfo) -> FileInfo:
     """Return the entry with a name that JSON can carry: one file must not hide all others."""
-    name = entry.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return msgspec.structs.replace(entry, name=name)
+    return msgspec.structs.replace(entry, name=sendable(entry.name))
+
+
+def sendable(name: str) -> str:
+    """Return a guest's name as JSON can carry it: bytes that are no UTF-8 become U+FFFD."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 routes = Router(

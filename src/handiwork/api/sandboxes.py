@@ -7,8 +7,8 @@ from litestar import Router, delete, get, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from handiwork.api.control import Injected
-from handiwork.model.errors import ConfigError
-from handiwork.model.sandbox import TIERS, SandboxRecord, limits_of
+from handiwork.model.errors import ConfigError, ConflictError
+from handiwork.model.sandbox import TIERS, ProcessTable, SandboxRecord, SandboxState, limits_of
 from handiwork.model.wire import Listing, SandboxBody
 from handiwork.sessions.sandboxes import SandboxRequest
 
@@ -51,6 +51,15 @@ async def get_sandbox(control: Injected, sandbox_id: FromPath[str]) -> SandboxRe
     return await control.store.sandboxes.get(sandbox_id)
 
 
+@get("/{sandbox_id:str}/ps")
+async def list_running(control: Injected, sandbox_id: FromPath[str]) -> ProcessTable:
+    """Tell what runs inside, what it uses, and where it listens; one that sleeps is not woken."""
+    record = await control.store.sandboxes.get(sandbox_id)
+    if record.state is SandboxState.SLEEPING:
+        raise ConflictError(f"the sandbox {sandbox_id} sleeps: nothing runs until it wakes")
+    return await (await control.sandboxes.use(sandbox_id)).ps()
+
+
 @delete("/{sandbox_id:str}", status_code=204)
 async def close_sandbox(control: Injected, sandbox_id: FromPath[str]) -> None:
     """End a sandbox and delete its files."""
@@ -89,5 +98,6 @@ routes = Router(
         close_sandbox,
         sleep_sandbox,
         wake_sandbox,
+        list_running,
     ],
 )

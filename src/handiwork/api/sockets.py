@@ -6,15 +6,17 @@ read. The last message tells how it ended, as a line of a streamed command does.
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar.connection import WebSocket
 
 from handiwork.api.errors import told
 from handiwork.api.streams import CallerLeft, Stopped, first, stopped
-from handiwork.model.errors import HandiworkError
+from handiwork.model.errors import ConfigError, HandiworkError
 from handiwork.model.wire import ExecFrame
+
+T = TypeVar("T")
 
 AnySocket = WebSocket[Any, Any, Any]
 
@@ -38,7 +40,7 @@ class LiveSocket:
         """Send bytes; waits while the caller does not read."""
         await self._send({"type": "websocket.send", "bytes": data, "text": None})
 
-    async def tell(self, frame: ExecFrame) -> None:
+    async def tell(self, frame: msgspec.Struct) -> None:
         """Send a frame as text."""
         text = msgspec.json.encode(frame).decode()
         await self._send({"type": "websocket.send", "bytes": None, "text": text})
@@ -48,6 +50,16 @@ class LiveSocket:
             await self._socket.send(message)
         except OSError:  # how the server tells that the connection is gone
             raise CallerLeft from None
+
+
+def decoded(message: bytes | str, kind: type[T]) -> T:
+    """Return what a text says; ConfigError when it is bytes, or not valid."""
+    if isinstance(message, bytes):
+        raise ConfigError("this message must be a text, of JSON")
+    try:
+        return msgspec.json.decode(message, type=kind)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"a message is not valid: {error}") from None
 
 
 async def serve(socket: AnySocket, body: Callable[[LiveSocket], Awaitable[None]]) -> None:

@@ -6,23 +6,19 @@ of the caller's, or how it ended. The command ends with the connection.
 
 import asyncio
 import errno
-from typing import TypeVar
 
-import msgspec
 from litestar import Router, websocket
 from litestar.params import FromPath
 
 from handiwork.api.control import Injected
 from handiwork.api.exec import check_texts, kill
 from handiwork.api.sandboxes import check_entries
-from handiwork.api.sockets import AnySocket, LiveSocket, serve
+from handiwork.api.sockets import AnySocket, LiveSocket, decoded, serve
 from handiwork.api.streams import first
 from handiwork.model.errors import ConfigError, GuestError
 from handiwork.model.sandbox import ExecRequest, TerminalSize
 from handiwork.model.wire import ExecFrame, TerminalBody, TerminalOrder
 from handiwork.sandboxes.protocol import Terminal
-
-T = TypeVar("T")
 
 FIRST_SECONDS = 30.0
 """How long the caller may take to say what to run."""
@@ -54,7 +50,7 @@ async def open_terminal(control: Injected, socket: AnySocket, sandbox_id: FromPa
 async def _asked(live: LiveSocket) -> tuple[ExecRequest, TerminalSize]:
     try:
         async with asyncio.timeout(FIRST_SECONDS):
-            asked = _decoded(await live.receive(), TerminalBody)
+            asked = decoded(await live.receive(), TerminalBody)
     except TimeoutError:
         raise ConfigError("the first message, which says what to run, did not come") from None
     check_texts(asked.argv, asked.cwd, asked.user)
@@ -81,7 +77,7 @@ async def _obey(terminal: Terminal, live: LiveSocket) -> None:
         if isinstance(message, bytes):
             await _type(terminal, message)
             continue
-        order = _decoded(message, TerminalOrder)
+        order = decoded(message, TerminalOrder)
         if order.resize is not None:
             await terminal.resize(order.resize)
         if order.signal is not None:
@@ -98,15 +94,6 @@ async def _type(terminal: Terminal, data: bytes) -> None:
         ) from None
     except GuestError:
         return  # it has ended; its result is on the way
-
-
-def _decoded(message: bytes | str, kind: type[T]) -> T:
-    if isinstance(message, bytes):
-        raise ConfigError("the first message must be a text: what to run, as JSON")
-    try:
-        return msgspec.json.decode(message, type=kind)
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"a message is not valid: {error}") from None
 
 
 routes = Router("/api/sandboxes", route_handlers=[open_terminal])

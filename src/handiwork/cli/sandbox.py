@@ -1,15 +1,18 @@
 """`handiwork sandbox …`: sandboxes of your own, beside those of sessions."""
 
+import asyncio
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say, show, show_one
 from handiwork.cli.terminal import run_here
 from handiwork.client.handiwork import Handiwork
-from handiwork.model.sandbox import ExecResult
+from handiwork.model.errors import HandiworkError
+from handiwork.model.sandbox import ExecResult, ProcessTable
 
 app = typer.Typer(help="Sandboxes of your own, beside those of sessions.", no_args_is_help=True)
 
@@ -94,6 +97,81 @@ def shell(
 
     invocation: Invocation = context.obj
     raise typer.Exit(invocation.call(verb).exit_code)
+
+
+PS_COLUMNS = ("pid", "parent", "uid", "state", "cpu_seconds", "memory_kib", "listens", "command")
+
+
+@app.command()
+def ps(
+    context: typer.Context,
+    sandbox_id: str,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List what runs in a sandbox, what it uses, and where it listens."""
+
+    async def verb(client: Handiwork) -> ProcessTable:
+        return await (await client.sandboxes.get(sandbox_id)).ps()
+
+    invocation: Invocation = context.obj
+    table = invocation.call(verb)
+    if as_json:
+        show_one(table, as_json=True)
+        return
+    listens: dict[int, list[str]] = {}
+    for one in table.listeners:
+        listens.setdefault(one.pid, []).append(f"{one.address}:{one.port}")
+    rows = [
+        {**msgspec.structs.asdict(one), "listens": listens.get(one.pid, ())}
+        for one in table.processes
+    ]
+    show(rows, PS_COLUMNS, as_json=False)
+    for place in listens.get(0, ()):
+        say(f"somebody listens on {place}")
+
+
+@app.command()
+def watch(
+    context: typer.Context,
+    sandbox_id: str,
+    path: Annotated[str, typer.Argument(help="A directory inside.")],
+    recursive: Annotated[bool, typer.Option(help="Those below it as well.")] = True,
+) -> None:
+    """Print what changes in a directory, a line each, until it is gone."""
+
+    async def verb(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        async with box.files.watch(path, recursive=recursive) as found:
+            async for event in found:
+                say(f"{event.change.value} {event.path}{'/' if event.directory else ''}")
+
+    invocation: Invocation = context.obj
+    invocation.call(verb)
+
+
+@app.command()
+def forward(
+    context: typer.Context,
+    sandbox_id: str,
+    port: Annotated[int, typer.Argument(min=1, max=65535, help="Where it listens inside.")],
+    listen: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1 here; 0: a free one.")
+    ] = 0,
+) -> None:
+    """Lead a port of this machine's loopback into a sandbox, until interrupted."""
+
+    async def verb(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        async with box.forward(port, listen=listen, on_error=_complain) as ours:
+            say(f"127.0.0.1:{ours} leads to port {port} of {sandbox_id}")
+            await asyncio.Event().wait()
+
+    invocation: Invocation = context.obj
+    invocation.call(verb)
+
+
+def _complain(error: HandiworkError) -> None:
+    typer.echo(f"handiwork: {error}", err=True)
 
 
 def _each(name: str, verb: str, text: str) -> None:

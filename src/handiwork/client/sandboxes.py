@@ -1,7 +1,7 @@
 """Sandboxes as their user sees them."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -10,10 +10,20 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 import msgspec
 
 from handiwork.client.link import Link, Query, lines, part
+from handiwork.client.ports import Connection, forwarding
+from handiwork.client.processes import QUIET_SECONDS, Command, Processes, argv_of
 from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
-from handiwork.model.errors import ConfigError, SandboxUnavailableError
-from handiwork.model.sandbox import ExecResult, FileInfo, Limits, SandboxRecord, TerminalSize
+from handiwork.client.watching import Watch
+from handiwork.model.errors import HandiworkError, SandboxUnavailableError
+from handiwork.model.sandbox import (
+    ExecResult,
+    FileInfo,
+    Limits,
+    ProcessTable,
+    SandboxRecord,
+    TerminalSize,
+)
 from handiwork.model.wire import (
     MAX_LIST,
     DirectoryBody,
@@ -30,8 +40,6 @@ CREATE_SECONDS = 180.0
 FILE_SECONDS = 300.0
 MARGIN_SECONDS = 30.0
 """What a call may take beyond the time its command may take."""
-
-Command = str | Sequence[str]
 
 
 class ExecOptions(TypedDict, total=False):
@@ -102,6 +110,7 @@ class Sandbox:
         self._path = f"/api/sandboxes/{part(record.id)}"
         self.record = record
         self.files = Files(link, f"{self._path}/files")
+        self.processes = Processes(link, f"{self._path}/processes")
 
     def __repr__(self) -> str:
         return f"Sandbox({self.id}, {self.record.state.value})"
@@ -160,7 +169,7 @@ class Sandbox:
     ) -> AsyncGenerator[Terminal, None]:
         """Run a command on a terminal of its own; leaving the context kills it."""
         body = TerminalBody(
-            argv=_argv(command),
+            argv=argv_of(command),
             cwd=cwd,
             env=env or {},
             user=user,
@@ -170,6 +179,30 @@ class Sandbox:
             terminal = Terminal(socket)
             await terminal.open(body)
             yield terminal
+
+    @asynccontextmanager
+    async def connect(self, port: int) -> AsyncGenerator[Connection, None]:
+        """Connect to who listens on a port inside; leaving the context resets what has not ended."""
+        async with self._link.websocket(f"{self._path}/ports/{port:d}") as socket:
+            connection = Connection(socket)
+            await connection.open()
+            yield connection
+
+    @asynccontextmanager
+    async def forward(
+        self,
+        port: int,
+        *,
+        listen: int = 0,
+        on_error: Callable[[HandiworkError], None] = lambda _: None,
+    ) -> AsyncGenerator[int, None]:
+        """Lead a port of this machine's 127.0.0.1 (`listen` 0: a free one, which is yielded) inside."""
+        async with forwarding(lambda: self.connect(port), listen, on_error) as ours:
+            yield ours
+
+    async def ps(self) -> ProcessTable:
+        """Tell what runs inside, what it uses, and where it listens; ConflictError when it sleeps."""
+        return await self._link.get(f"{self._path}/ps", ProcessTable)
 
     async def sleep(self) -> None:
         """End its processes, keep its files."""
@@ -271,6 +304,17 @@ class Files:
         body = MoveBody(source=source, target=target)
         await self._link.send("POST", f"{self._path}/move", type(None), body)
 
+    @asynccontextmanager
+    async def watch(self, path: str, *, recursive: bool = True) -> AsyncGenerator[Watch, None]:
+        """Watch a directory, and those below it; leaving the context ends it."""
+        query: Query = {"path": path, "recursive": recursive}
+        async with self._link.stream(
+            "GET", f"{self._path}/watch", query=query, seconds=QUIET_SECONDS
+        ) as chunks:
+            watch = Watch(chunks)
+            await watch.open()
+            yield watch
+
     async def upload_dir(self, source: str | os.PathLike[str], target: str) -> Transfer:
         """Copy a directory of this machine into the sandbox; links are left out and told."""
         return await upload(self, Path(source), target)
@@ -280,16 +324,9 @@ class Files:
         return await Download(self).run(source, Path(target))
 
 
-def _argv(command: Command) -> tuple[str, ...]:
-    argv = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
-    if not argv or not all(isinstance(word, str) for word in argv):
-        raise ConfigError("the command must be a text or a list of texts")
-    return argv
-
-
 def _body(command: Command, options: ExecOptions) -> ExecBody:
     given: dict[str, Any] = {**options, "stdin": _bytes(options.get("stdin"))}
-    return ExecBody(argv=_argv(command), **given)
+    return ExecBody(argv=argv_of(command), **given)
 
 
 def _bytes(data: bytes | str | None) -> bytes | None:

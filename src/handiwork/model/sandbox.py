@@ -150,6 +150,64 @@ class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
     gid: int
 
 
+class FileChange(enum.Enum):
+    """What became of a path; of `OVERFLOW` it is not known: look again at all of it.
+
+    `UNWATCHED`: a directory too deep, or one too many, of which nothing will be told.
+    """
+
+    CREATED = "created"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    MOVED_AWAY = "moved_away"
+    MOVED_HERE = "moved_here"
+    ATTRIBUTES = "attributes"
+    OVERFLOW = "overflow"
+    UNWATCHED = "unwatched"
+
+
+class FileEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One change below a watched directory; `path` is relative to it, "" for itself."""
+
+    change: FileChange
+    path: str
+    directory: bool = False
+
+
+class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One process inside; `state` is the kernel's letter, `memory_kib` what is resident.
+
+    All processes that one command started bear one `tree`; 0 is none of ours.
+    """
+
+    pid: int
+    parent: int
+    uid: int
+    state: str
+    threads: int
+    tree: int
+    cpu_seconds: float
+    memory_kib: int
+    age_seconds: float
+    command: str
+
+
+class ListenerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A socket inside that listens for TCP; `pid` 0 where whose it is cannot be told."""
+
+    pid: int
+    uid: int
+    address: str
+    port: int
+
+
+class ProcessTable(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs in a sandbox, by pid, and where it listens."""
+
+    processes: tuple[ProcessInfo, ...]
+    listeners: tuple[ListenerInfo, ...]
+
+
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store keeps of a sandbox; `session_id` is empty for one made over the API.
 

@@ -16,8 +16,9 @@ from handiwork.model.errors import GuestError, HandiworkError, PolicyDeniedError
 from handiwork.model.image import ImageInfo, ImageProgress
 from handiwork.model.language_model import Dollars, ModelSettings, Tokens
 from handiwork.model.policy import Decision, Policy
+from handiwork.model.process import ProcessRecord
 from handiwork.model.redacted import shown_as_repr
-from handiwork.model.sandbox import ExecResult, Limits, TerminalSize
+from handiwork.model.sandbox import ExecResult, FileEvent, Limits, TerminalSize
 
 MAX_EXEC_SECONDS = 3600
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -80,6 +81,54 @@ class TerminalOrder(_Body, frozen=True, kw_only=True, omit_defaults=True):
 
     resize: TerminalSize | None = None
     signal: Annotated[int, Meta(ge=1, le=64)] | None = None
+
+
+class ProcessBody(_Body, frozen=True, kw_only=True):
+    """A process that outlives this call; it reads nothing, and its time has no limit."""
+
+    argv: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4096)]
+    cwd: Path = "/workspace"
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    user: Annotated[str, Meta(min_length=1, max_length=64)] = "root"
+
+
+class SignalBody(_Body, frozen=True, kw_only=True):
+    """A signal for a process and all it started."""
+
+    signal: Annotated[int, Meta(ge=1, le=64)]
+
+
+class LogFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a log: output (base64) and its position, or last how the process stands."""
+
+    at: int = 0
+    stream: Literal["stdout", "stderr"] | None = None
+    data: bytes = b""
+    process: ProcessRecord | None = None
+    error: "ErrorBody | None" = None
+
+
+class WatchFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a watch: that it stands, a change, that what was watched is gone, or why it ended."""
+
+    directories: int | None = None
+    event: FileEvent | None = None
+    gone: bool = False
+    error: "ErrorBody | None" = None
+
+
+class PortOrder(_Body, frozen=True, kw_only=True, omit_defaults=True):
+    """What the caller of a port says beside bytes: it sends no more."""
+
+    finish: bool = False
+
+
+class PortFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is told of a connection beside its bytes: it stands, their side has ended, it broke."""
+
+    connected: bool = False
+    finished: bool = False
+    error: "ErrorBody | None" = None
 
 
 class OutputFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,6 @@ from handiwork.sandboxes import frames
 from handiwork.sandboxes.deadlines import Deadlines
 from handiwork.sandboxes.frames import WINDOW_BYTES, Frame, FrameError
 
-STREAMS = (frames.Stdout, frames.Stderr, frames.Body)
 ABANDONED_SECONDS = 30.0
 """How long the agent may take to close a request that was given up."""
 
@@ -74,9 +73,10 @@ class Request:
             self._room += frame.amount
             self._channel.send(self.outgoing())
             return False
-        if isinstance(frame, STREAMS):
-            self._window -= len(frame.data)
-            if not frame.data:  # costs no credit, so that there could be any number
+        size = frames.streamed(frame)
+        if size is not None:
+            self._window -= size
+            if not size:  # costs no credit, so that there could be any number
                 raise FrameError("an empty piece of a stream")
             if self._window < 0:
                 raise FrameError("the guest sent more than its credit")
@@ -93,7 +93,7 @@ class Request:
 
     def outgoing(self) -> bytes:
         """Return the next frames of the outbox, as far as the agent's credit goes."""
-        kind = frames.Data if self.closes is frames.Ok else frames.Stdin
+        kind = frames.Stdin if self.closes is frames.Exit else frames.Data
         parts = []
         while self.outbox and self._room > 0:
             size = min(len(self.outbox), self._room, frames.PAYLOAD_BYTES)
@@ -119,8 +119,7 @@ class Request:
         self.consumed(WINDOW_BYTES - self._window - self._owed)
 
     def _discard(self, frame: Frame) -> None:
-        if isinstance(frame, STREAMS):
-            self.consumed(len(frame.data))
+        self.consumed(frames.streamed(frame) or 0)
 
 
 class Channel(asyncio.Protocol):

@@ -23,6 +23,7 @@ WRITE_PARENTS = 1
 STAT_FOLLOW = 1
 MKDIR_PARENTS = 1
 REMOVE_RECURSIVE = 1
+WATCH_RECURSIVE = 1
 EXIT_TIMED_OUT = 1
 EXIT_STDOUT_CUT = 2
 EXIT_STDERR_CUT = 4
@@ -42,6 +43,8 @@ class Frame(msgspec.Struct, frozen=True):
 
     `ENDING` packs the numbers, if any, that follow the tail.
 
+    A frame with an `ITEM` holds at least one of them, each packed as FIXED and a string.
+
     A letter of `TAIL` is a field: `s` a string, `l` a list of strings, `r` all remaining bytes.
     """
 
@@ -49,6 +52,7 @@ class Frame(msgspec.Struct, frozen=True):
     FIXED: ClassVar[str] = ""
     TAIL: ClassVar[str] = ""
     ENDING: ClassVar[str] = ""
+    ITEM: ClassVar[type[msgspec.Struct] | None] = None
 
 
 class Exec(Frame, frozen=True):
@@ -170,7 +174,7 @@ class Ping(Frame, frozen=True):
 
 
 class Cancel(Frame, frozen=True):
-    """End a Read, List, Write or Freeze."""
+    """End a Read, List, Write, Connect or Freeze."""
 
     KIND = 15
 
@@ -203,6 +207,29 @@ class Resize(Frame, frozen=True):
     KIND, FIXED = 18, "II"
     columns: int
     rows: int
+
+
+class Connect(Frame, frozen=True):
+    """Connect to a port inside; `family` 4, 6, or 0 for the first that answers."""
+
+    KIND, FIXED = 19, "II"
+    family: int
+    port: int
+
+
+class Processes(Frame, frozen=True):
+    """Tell what runs; `limit` 0 for all."""
+
+    KIND, FIXED = 20, "I"
+    limit: int
+
+
+class Watch(Frame, frozen=True):
+    """Tell what changes in a directory, or below it, until Cancel."""
+
+    KIND, FIXED, TAIL = 21, "I", "s"
+    flags: int
+    path: bytes
 
 
 class Hello(Frame, frozen=True):
@@ -253,7 +280,7 @@ class Grant(Frame, frozen=True):
 
 
 class Body(Frame, frozen=True):
-    """Bytes of a Read."""
+    """Bytes of a Read or Connect."""
 
     KIND, TAIL = 70, "r"
     data: bytes
@@ -293,8 +320,8 @@ class Entry(msgspec.Struct, frozen=True):
 class Entries(Frame, frozen=True):
     """At least one entry of a List."""
 
-    KIND = 73
-    entries: tuple[Entry, ...]
+    KIND, FIXED, ITEM = 73, "IIQqII", Entry
+    items: tuple[Entry, ...]
 
 
 class Name(Frame, frozen=True):
@@ -325,16 +352,106 @@ class Frozen(Frame, frozen=True):
     processes: int
 
 
+class Connected(Frame, frozen=True):
+    """A connection stands, over this family."""
+
+    KIND, FIXED = 78, "I"
+    family: int
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One process; `command` is its arguments, each ended by NUL."""
+
+    pid: int
+    parent: int
+    uid: int
+    threads: int
+    state: int
+    tree: int
+    cpu_us: int
+    rss_kib: int
+    age_ms: int
+    command: bytes
+
+
+class Running(Frame, frozen=True):
+    """At least one process of Processes."""
+
+    KIND, FIXED, ITEM = 80, "IIIIIQQQQ", Process
+    items: tuple[Process, ...]
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A socket that listens; `pid` 0: whose it is may not be looked at."""
+
+    pid: int
+    uid: int
+    family: int
+    port: int
+    address: bytes
+
+
+class Listeners(Frame, frozen=True):
+    """At least one socket of Processes."""
+
+    KIND, FIXED, ITEM = 81, "IIII", Listener
+    items: tuple[Listener, ...]
+
+
+class Watched(Frame, frozen=True):
+    """So many directories are watched: from now on every change is told."""
+
+    KIND, FIXED = 82, "I"
+    directories: int
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One change; `path` is below what is watched."""
+
+    what: int
+    directory: int
+    path: bytes
+
+
+class Events(Frame, frozen=True):
+    """At least one change of a Watch."""
+
+    KIND, FIXED, ITEM = 83, "II", Event
+    items: tuple[Event, ...]
+
+
+class Finished(Frame, frozen=True):
+    """The side inside of a connection has ended."""
+
+    KIND = 79
+
+
 TO_AGENT: tuple[type[Frame], ...] = (
     *(Exec, Stdin, Signal, Credit, Read, Write, Data, Stat, List),
     *(Mkdir, Remove, Move, Realpath, Ping, Cancel, Freeze, Terminal, Resize),
+    *(Connect, Processes, Watch),
 )
 TO_HOST: tuple[type[Frame], ...] = (
     *(Hello, Started, Stdout, Stderr, Exit, Grant, Body, End),
     *(Info, Entries, Name, Ok, Failed, Frozen),
+    *(Connected, Finished, Running, Listeners, Watched, Events),
 )
 
-_ENTRY = struct.Struct("<IIQqII")
+STREAMS = (Stdout, Stderr, Body)
+
+
+def event_bytes(event: Event) -> int:
+    """Return what an event costs of its request's credit."""
+    return 12 + len(event.path)
+
+
+def streamed(frame: Frame) -> int | None:
+    """Return what a frame costs of its request's credit; None for one that is no part of a stream."""
+    if isinstance(frame, STREAMS):
+        return len(frame.data)
+    return sum(map(event_bytes, frame.items)) if isinstance(frame, Events) else None
+
+
 _FIXED = {kind: struct.Struct("<" + kind.FIXED) for kind in TO_AGENT + TO_HOST}
 _ENDING = {kind: struct.Struct("<" + kind.ENDING) for kind in TO_AGENT + TO_HOST if kind.ENDING}
 
@@ -347,11 +464,12 @@ _PUT = {"s": lambda value: _LENGTH.pack(len(value)) + value, "l": _strings, "r":
 
 
 def _payload(frame: Frame) -> bytes:
-    if isinstance(frame, Entries):
-        groups = [msgspec.structs.astuple(entry) for entry in frame.entries]
-        return b"".join(_ENTRY.pack(*g[:6]) + _PUT["s"](g[6]) for g in groups)
     values = msgspec.structs.astuple(frame)
     numbers = len(frame.FIXED)
+    if frame.ITEM is not None:
+        items = [msgspec.structs.astuple(item) for item in values[0]]
+        layout = _FIXED[type(frame)]
+        return b"".join(layout.pack(*i[:numbers]) + _PUT["s"](i[numbers]) for i in items)
     parts = [_FIXED[type(frame)].pack(*values[:numbers])]
     tail = values[numbers : numbers + len(frame.TAIL)]
     parts += [_PUT[code](value) for code, value in zip(frame.TAIL, tail, strict=True)]
@@ -414,18 +532,18 @@ class _Reader:
         return start
 
 
-def _entries(payload: bytes) -> Entries:
+def _items(kind: type[Frame], item: type[msgspec.Struct], payload: bytes) -> Frame:
     reader = _Reader(payload)
-    found: list[Entry] = []
+    found: list[msgspec.Struct] = []
     while not found or reader.at < len(payload):
-        values: tuple[Any, ...] = (*reader.numbers(_ENTRY), reader.string())
-        found.append(Entry(*values))
-    return Entries(tuple(found))
+        values: tuple[Any, ...] = (*reader.numbers(_FIXED[kind]), reader.string())
+        found.append(item(*values))
+    return kind(tuple(found))
 
 
 def _decode(kind: type[Frame], payload: bytes) -> Frame:
-    if kind is Entries:
-        return _entries(payload)
+    if kind.ITEM is not None:
+        return _items(kind, kind.ITEM, payload)
     if kind.TAIL == "r":
         return kind(payload)
     reader = _Reader(payload)

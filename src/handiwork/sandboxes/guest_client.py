@@ -11,12 +11,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
 from handiwork.model.errors import GuestError, UnsupportedError
-from handiwork.model.sandbox import ExecRequest, ExecResult, TerminalSize
+from handiwork.model.sandbox import ExecRequest, ExecResult, ProcessTable, TerminalSize
 from handiwork.sandboxes import frames
 from handiwork.sandboxes.channel import Channel, finish, guest_error
 from handiwork.sandboxes.commands import exec_frame, terminal_frame
 from handiwork.sandboxes.frames import Frame
+from handiwork.sandboxes.guest_connection import GuestConnection
 from handiwork.sandboxes.guest_files import GuestFiles
+from handiwork.sandboxes.guest_processes import survey
 from handiwork.sandboxes.protocol import Stream
 
 GRACE_SECONDS = 15.0
@@ -24,6 +26,11 @@ GRACE_SECONDS = 15.0
 
 FREEZE_SECONDS = 30.0
 """How long the agent may take to stop everybody, or to let them go."""
+
+MAX_CONNECTIONS = 64
+"""Of one sandbox at once: the rest of its channel's requests are for commands and files."""
+
+LAST_PORT = 65_535
 
 EXEC_FRAMES = (frames.Started, frames.Stdout, frames.Stderr, frames.Grant)
 KILL = frames.Signal(9)
@@ -200,6 +207,7 @@ class GuestSandbox:
         self._env = env
         self._files = GuestFiles(channel)
         self._freezing = asyncio.Lock()
+        self._connections = 0
 
     @property
     def id(self) -> str:
@@ -266,6 +274,27 @@ class GuestSandbox:
                 " run commands without a terminal"
             ) from error
         return process
+
+    async def connect(self, port: int) -> GuestConnection:
+        """Connect to loopback inside; GuestError when nobody listens there, or 64 are open."""
+        if not 1 <= port <= LAST_PORT:
+            raise GuestError(f"no port {port}: use 1 to {LAST_PORT}", errno=errno.EINVAL)
+        if self._connections >= MAX_CONNECTIONS:
+            raise GuestError(
+                f"{MAX_CONNECTIONS} connections into the sandbox are open; close one first",
+                errno=errno.EAGAIN,
+            )
+        self._connections += 1
+        connection = GuestConnection(self._channel, self._disconnected)
+        await connection.open(port, 0)
+        return connection
+
+    async def ps(self, *, limit: int = 4096) -> ProcessTable:
+        """Tell what runs inside, at most so many processes, and where it listens."""
+        return await survey(self._channel, limit)
+
+    def _disconnected(self) -> None:
+        self._connections -= 1
 
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:

@@ -13,6 +13,7 @@ from handiwork.sandboxes import frames
 from handiwork.sandboxes.channel import Channel, Request, finish
 from handiwork.sandboxes.commands import file_info, guest_text, path_bytes
 from handiwork.sandboxes.frames import Frame, FrameError
+from handiwork.sandboxes.guest_watch import GuestWatch
 
 READ_LIMIT_BYTES = 256 * 1024 * 1024
 CALL_SECONDS = 300.0
@@ -71,7 +72,7 @@ class GuestFiles:
         most = max(1, limit)  # 0 would ask the agent for all
 
         def take(frame: Frame) -> None:
-            entries = cast("frames.Entries", frame).entries
+            entries = cast("frames.Entries", frame).items
             if len(found) + len(entries) > most:
                 raise FrameError("the guest sent more entries than were asked for")
             if not all(map(_is_name, entries)):
@@ -104,6 +105,12 @@ class GuestFiles:
     async def move(self, source: str, target: str) -> None:
         """Rename within the sandbox."""
         await self._call(frames.Move(path_bytes(source), path_bytes(target)), frames.Ok)
+
+    async def watch(self, path: str, *, recursive: bool = True) -> GuestWatch:
+        """Watch a directory, and with `recursive` those below it."""
+        watch = GuestWatch(self._channel)
+        await watch.open(path, recursive=recursive)
+        return watch
 
     async def realpath(self, path: str) -> str:
         """Return the path with every link resolved; the last part may be missing."""

@@ -14,13 +14,32 @@ import msgspec
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
+    FileEvent,
     FileInfo,
     Limits,
+    ProcessTable,
     SandboxSpec,
     TerminalSize,
 )
 
 Stream = Literal["stdout", "stderr"]
+
+
+class Watch(Protocol):
+    """What changes in a directory, from the moment it was made."""
+
+    @property
+    def directories(self) -> int:
+        """How many directories were watched when it stood."""
+        ...
+
+    def events(self) -> AsyncIterator[FileEvent]:
+        """Yield what changes, until what is watched is gone. Unread events overflow, and that is told."""
+        ...
+
+    def close(self) -> None:
+        """Watch no more. No-op when it has ended."""
+        ...
 
 
 class Files(Protocol):
@@ -54,6 +73,13 @@ class Files(Protocol):
 
     async def move(self, source: str, target: str) -> None:
         """Rename within the sandbox."""
+        ...
+
+    async def watch(self, path: str, *, recursive: bool = True) -> Watch:
+        """Watch a directory, and with `recursive` those below it, at most 4,096 together.
+
+        At most 16 watches of a sandbox stand; one more is GuestError EAGAIN.
+        """
         ...
 
     async def realpath(self, path: str) -> str:
@@ -98,6 +124,26 @@ class Terminal(Process, Protocol):
         ...
 
 
+class Connection(Protocol):
+    """A connection to who listens on a port inside: bytes both ways, each side ends its own."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes, empty at the end of their side; GuestError when it broke."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send; waits while they do not read. GuestError when it broke."""
+        ...
+
+    async def finish(self) -> None:
+        """End our side; they may still send. No-op when it is ended."""
+        ...
+
+    def close(self) -> None:
+        """Let go: what has not ended on both sides is reset. No-op when it is gone."""
+        ...
+
+
 class Sandbox(Protocol):
     """One running sandbox."""
 
@@ -121,6 +167,17 @@ class Sandbox(Protocol):
 
     async def terminal(self, request: ExecRequest, size: TerminalSize) -> Terminal:
         """Start a command on a terminal of its own; as `start` else."""
+        ...
+
+    async def connect(self, port: int) -> Connection:
+        """Connect to loopback inside, and to nothing else; GuestError when nobody listens there.
+
+        At most 64 connections are open; one more is GuestError EAGAIN.
+        """
+        ...
+
+    async def ps(self, *, limit: int = 4096) -> ProcessTable:
+        """Tell what runs inside, at most so many processes, and where it listens."""
         ...
 
     def frozen(self) -> AbstractAsyncContextManager[None]:

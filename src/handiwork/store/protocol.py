@@ -13,6 +13,7 @@ from handiwork.model.environment import KeptLease
 from handiwork.model.language_model import ModelSettings
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
+from handiwork.model.process import ProcessRecord
 from handiwork.model.run import Run
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.secret import SealedSecret, SecretInfo
@@ -285,6 +286,30 @@ class Leases(Protocol):
         ...
 
 
+class Processes(Protocol):
+    """Processes that outlive their call, by id."""
+
+    async def save(self, record: ProcessRecord) -> None:
+        """Insert or replace."""
+        ...
+
+    async def get(self, process_id: str) -> ProcessRecord:
+        """Return it, or raise NotFoundError."""
+        ...
+
+    async def running(self) -> list[ProcessRecord]:
+        """Return all that are kept as running, by id."""
+        ...
+
+    async def list(self, sandbox_id: str, *, limit: int = 100) -> list[ProcessRecord]:
+        """Return those of a sandbox, newest first."""
+        ...
+
+    async def delete(self, process_id: str) -> None:
+        """Forget one. No-op when there is none."""
+        ...
+
+
 class Store(Protocol):
     """All of it."""
 
@@ -346,6 +371,11 @@ class Store(Protocol):
     @property
     def runs(self) -> Runs:
         """Runs."""
+        ...
+
+    @property
+    def processes(self) -> Processes:
+        """Processes that outlive their call."""
         ...
 
     @property

@@ -10,6 +10,7 @@ from handiwork.store.sqlite_leases import SqliteLeases
 from handiwork.store.sqlite_ledger import SqliteLedger
 from handiwork.store.sqlite_models import SqliteModels
 from handiwork.store.sqlite_placeholders import SqlitePlaceholders
+from handiwork.store.sqlite_processes import SqliteProcesses
 from handiwork.store.sqlite_runs import SqliteRuns
 from handiwork.store.sqlite_sandboxes import SqliteSandboxes
 from handiwork.store.sqlite_sessions import SqliteSessions
@@ -36,6 +37,7 @@ class SqliteStore:
         self.placeholders = SqlitePlaceholders(database, tenant)
         self.webhooks = SqliteWebhooks(database, tenant)
         self.runs = SqliteRuns(database, tenant)
+        self.processes = SqliteProcesses(database, tenant)
         self.models = SqliteModels(database, tenant)
         self.control_secrets = control_secrets
         self.leases = SqliteLeases(database, tenant, control_secrets)

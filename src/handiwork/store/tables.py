@@ -181,6 +181,18 @@ runs = Table(
     Index("runs_newest", "tenant", "created_us"),
 )
 
+processes = Table(
+    "processes",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    Column("sandbox_id", String, nullable=False),
+    Column("state", String, nullable=False),
+    _us("started_us"),
+    Column("body", Text, nullable=False),
+    Index("processes_of_sandbox", "tenant", "sandbox_id", "started_us"),
+)
+
 placeholders = Table(
     "placeholders",
     metadata,

@@ -23,10 +23,11 @@ from handiwork.model.sandbox import (
     ExecResult,
     FileInfo,
     FileKind,
+    ProcessTable,
     SandboxSpec,
     TerminalSize,
 )
-from handiwork.sandboxes.protocol import Stream, Wish
+from handiwork.sandboxes.protocol import Connection, Stream, Watch, Wish
 
 Command = Callable[[ExecRequest], ExecResult]
 ENV = {
@@ -116,6 +117,10 @@ class FakeFiles:
         old, new = _key(source), self._below(target, parents=False)
         for name in [name for name in self.tree if name == old or name.startswith(old + "/")]:
             self.tree[new + name[len(old) :]] = self.tree.pop(name)
+
+    async def watch(self, path: str, *, recursive: bool = True) -> Watch:
+        """Refuse: nothing changes but by these calls."""
+        raise UnsupportedError("the fake tier watches no files")
 
     async def realpath(self, path: str) -> str:
         """Return the path, normalised: there are no links."""
@@ -224,6 +229,16 @@ class FakeSandbox:
     async def terminal(self, request: ExecRequest, size: TerminalSize) -> FakeProcess:
         """Run one of its commands to its end; there is no terminal to be seen."""
         return FakeProcess(await self.exec(request))
+
+    async def connect(self, port: int) -> Connection:
+        """Find nobody who listens: no command of this tier does."""
+        self._refuse_when_gone()
+        raise _error(f"port {port}", errno.ECONNREFUSED)
+
+    async def ps(self, *, limit: int = 4096) -> ProcessTable:
+        """Tell of nothing: no command outlives its call."""
+        self._refuse_when_gone()
+        return ProcessTable(processes=(), listeners=())
 
     @contextlib.asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:

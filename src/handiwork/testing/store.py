@@ -17,6 +17,7 @@ from handiwork.model.errors import ConflictError, NotFoundError
 from handiwork.model.language_model import ModelSettings
 from handiwork.model.placeholder import KeptPlaceholder
 from handiwork.model.policy import Policy
+from handiwork.model.process import ProcessRecord, ProcessState
 from handiwork.model.run import Run
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret, SecretInfo
@@ -406,6 +407,37 @@ class MemoryRuns:
         return found[:limit]
 
 
+class MemoryProcesses:
+    """Processes that outlive their call."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, ProcessRecord] = {}
+
+    async def save(self, record: ProcessRecord) -> None:
+        """Insert or replace."""
+        self._kept[record.id] = record
+
+    async def get(self, process_id: str) -> ProcessRecord:
+        """Return it, or raise NotFoundError."""
+        if process_id not in self._kept:
+            raise NotFoundError(f"there is no process {process_id!r}")
+        return self._kept[process_id]
+
+    async def running(self) -> list[ProcessRecord]:
+        """Return all that are kept as running, by id."""
+        found = [one for one in self._kept.values() if one.state is ProcessState.RUNNING]
+        return sorted(found, key=lambda one: one.id)
+
+    async def list(self, sandbox_id: str, *, limit: int = 100) -> list[ProcessRecord]:
+        """Return those of a sandbox, newest first."""
+        found = [one for one in self._kept.values() if one.sandbox_id == sandbox_id]
+        return sorted(found, key=lambda one: (one.started_at, one.id), reverse=True)[:limit]
+
+    async def delete(self, process_id: str) -> None:
+        """Forget one."""
+        self._kept.pop(process_id, None)
+
+
 class MemoryLeases:
     """Leases, their secrets in clear: only for tests."""
 
@@ -439,6 +471,7 @@ class MemoryStore:
         self.placeholders = MemoryPlaceholders()
         self.webhooks = MemoryWebhooks()
         self.runs = MemoryRuns()
+        self.processes = MemoryProcesses()
         self.models = MemoryModels()
         self.control_secrets = MemoryControlSecrets()
         self.leases = MemoryLeases()

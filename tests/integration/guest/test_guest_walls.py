@@ -33,7 +33,7 @@ REFUSED = {
     "keyctl": ("250, 0, 0", "EPERM"),
     "userfaultfd": ("323, 0", "EPERM"),
     "ptrace_pid_1": ("101, 16, 1, 0, 0", "EPERM"),
-    "ptrace_me": ("101, 0, 0, 0, 0", "EPERM"),
+    "ptrace_seize_pid_1": ("101, 0x4206, 1, 0, 0", "EPERM"),
     "vm_write": ("311, 1, 0, 0, 0, 0, 0", "EPERM"),
     "open_by_handle": ("304, 0, 0, 0", "EPERM"),
     "module": ("313, 0, 0, 0", "EPERM"),

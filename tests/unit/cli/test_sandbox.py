@@ -29,6 +29,28 @@ def test_exec(api, handiwork) -> None:
     assert (request.cwd, request.argv) == ("/tmp", ("echo", "--cwd"))
 
 
+def test_ps(api, handiwork) -> None:
+    sandbox_id = handiwork("sandbox", "create").out.strip()
+    told = handiwork("sandbox", "ps", sandbox_id)
+    assert told.code == 0
+    assert "serve" in told.out
+    assert "127.0.0.1:80" in told.out
+    assert "somebody listens on 127.0.0.1:80" in told.out
+    table = json.loads(handiwork("sandbox", "ps", sandbox_id, "--json").out)
+    assert [one["pid"] for one in table["listeners"]] == [7, 0]
+    handiwork("sandbox", "sleep", sandbox_id)
+    slept = handiwork("sandbox", "ps", sandbox_id)
+    assert (slept.code, slept.out) == (1, "")
+    assert "nothing runs until it wakes" in slept.err
+
+
+def test_watch(api, handiwork) -> None:
+    sandbox_id = handiwork("sandbox", "create").out.strip()
+    told = handiwork("sandbox", "watch", sandbox_id, "/workspace")
+    assert (told.code, told.out, told.err) == (0, "created a\ufffd/\noverflow \n", "")
+    assert handiwork("sandbox", "watch", sandbox_id, "/none").code == 1
+
+
 def test_what_is_not_there(api, handiwork) -> None:
     for arguments in (
         ("create", "--tier", "docker"),
@@ -36,6 +58,7 @@ def test_what_is_not_there(api, handiwork) -> None:
         ("show", "sbx_none"),
         ("exec", "sbx_none", "true"),
         ("delete", "sbx_none"),
+        ("forward", "sbx_none", "80"),
     ):
         done = handiwork("sandbox", *arguments)
         assert (done.code, done.out) == (2, "")

@@ -7,11 +7,18 @@ import msgspec
 import pytest
 
 from handiwork.sandboxes import frames
-from handiwork.sandboxes.frames import Decoder, Entries, FrameError
+from handiwork.sandboxes.frames import Decoder, FrameError
 
 CORPUS = Path(__file__).parents[3] / "guest" / "corpus"
 CASES = sorted(path.stem for path in CORPUS.glob("*.json"))
-NAMES = {frames.Grant: "CREDIT", frames.Body: "DATA", frames.Entries: "ENTRY"}
+NAMES = {
+    frames.Grant: "CREDIT",
+    frames.Body: "DATA",
+    frames.Entries: "ENTRY",
+    frames.Running: "PROCESS",
+    frames.Listeners: "LISTENER",
+    frames.Events: "EVENT",
+}
 
 
 def latin(value):
@@ -21,7 +28,7 @@ def latin(value):
 
 
 def described(request_id, frame):
-    groups = frame.entries if isinstance(frame, Entries) else [frame]
+    groups = [frame] if frame.ITEM is None else frame.items
     return {
         "id": request_id,
         "kind": NAMES.get(type(frame), type(frame).__name__.upper()),

@@ -5,7 +5,17 @@ from collections.abc import AsyncIterator, Callable, Collection
 
 from handiwork.model.errors import HandiworkError
 from handiwork.sandboxes.protocol import Driver
-from handiwork.sandboxes.selfcheck import commands, files, freezing, isolation, life, terminals
+from handiwork.sandboxes.selfcheck import (
+    commands,
+    connections,
+    files,
+    freezing,
+    isolation,
+    life,
+    processes,
+    terminals,
+    watching,
+)
 from handiwork.sandboxes.selfcheck.table import (
     AREAS,
     CHECKS,
@@ -18,7 +28,7 @@ from handiwork.sandboxes.selfcheck.table import (
 
 __all__ = ["AREAS", "Area", "Check", "names", "selfcheck"]
 
-_PARTS = (commands, files, freezing, isolation, life, terminals)
+_PARTS = (commands, connections, files, freezing, isolation, life, processes, terminals, watching)
 
 
 def names(areas: Collection[Area] = AREAS) -> list[str]:

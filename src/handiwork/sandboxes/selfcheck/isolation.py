@@ -113,6 +113,29 @@ async def _the_kernel_is_not_written_to(bench: Bench) -> None:
 
 
 @check("isolation")
+async def _own_processes_are_debugged_and_never_the_agent(bench: Bench) -> None:
+    script = (
+        "import ctypes, errno, os, time\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "def trace(request, pid):\n"
+        "    failed = libc.ptrace(request, pid, None, None) < 0\n"
+        "    return errno.errorcode[ctypes.get_errno()] if failed else 'ok'\n"
+        "told = ctypes.create_string_buffer(b'of child')\n"
+        "def peek(pid):\n"
+        "    libc.ptrace.restype = ctypes.c_long\n"
+        "    found = libc.ptrace(2, pid, ctypes.c_long(ctypes.addressof(told)), None)\n"
+        "    return found.to_bytes(8, 'little', signed=True)\n"
+        "child = os.fork()\n"
+        "if not child: time.sleep(60)\n"
+        "print(trace(16, child), os.waitpid(child, 0)[0] == child, peek(child).decode())\n"
+        "os.kill(child, 9)\n"
+        "print(trace(16, 1), trace(0x4206, 1))\n"
+    )
+    result = await bench.run("python3", "-c", script)
+    expect(result.stdout, b"ok True of child\nEPERM EPERM\n", "tracing a child, and pid 1")
+
+
+@check("isolation")
 async def _open_descriptors_are_three(bench: Bench) -> None:
     result = await bench.run("ls", "/proc/self/fd")
     expect(result.stdout, b"0\n1\n2\n3\n", "descriptors (3 is the directory being read)")
