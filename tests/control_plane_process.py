@@ -55,7 +55,7 @@ def start(
     *,
     config: str = SLEEPLESS,
     python_path: Path | None = None,
-    seconds: float = 30.0,
+    seconds: float = 90.0,
 ) -> ControlPlane:
     """Start one on `directory/data` and return when it serves; a former run's files are adopted."""
     directory.mkdir(parents=True, exist_ok=True)

@@ -79,9 +79,10 @@ from handiwork.supervisor import (
 from handiwork.tiers import GUEST_AGENT, tier_drivers
 from handiwork.tools.toolset import check_timeouts, stock
 
-KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 21, 24, 27, 31)
-"""chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_admin
-(mounts, id maps), sys_resource (limits), mknod, setfcap (the launcher's map of inside root)."""
+KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 21, 24, 27, 31)
+"""chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_chroot
+(what builds images works in their trees), sys_admin (mounts, id maps), sys_resource (limits), mknod,
+setfcap (the launcher's map of inside root)."""
 
 NEEDED = ("userns", "pidns", "overlay", "nftables", "seccomp")
 """Findings of the probe without which no sandbox of the namespace tier starts."""

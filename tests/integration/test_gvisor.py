@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from egress_world import HOST, SECRET
+from egress_world import world as proxy_world
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpec
 from handiwork.sandboxes.disks import READY, can_limit_disks
@@ -94,6 +96,25 @@ async def test_what_sockets_show(driver, tmp_path):
         **dict.fromkeys(("raw", "ping", "packet", "vsock"), "refused"),
         **dict.fromkeys(("15001", "15053"), "ConnectionResetError"),
     }
+
+
+async def test_a_real_proxy_lets_out_what_policy_allows(driver, tmp_path):
+    """curl in gVisor, through the proxy's own process: 200 and the secret injected, or 403."""
+    curl = "curl -sS -m 60 -o /dev/null -w '%{http_code}\\n'"
+    async with proxy_world(tmp_path) as here:
+        way = await here.open(await here.injecting(methods=("GET",), paths=("/ok",)))
+        way_out = SandboxExit(socket_path=way.path, ca_certificate=way.ca_certificate)
+        box = await driver.create(SandboxSpec(id="sbx_proxyaaaaa", exit=way_out))
+        told = await box.exec(shell(f"{curl} https://{HOST}/ok; {curl} https://{HOST}/admin"))
+        assert told.stdout == b"200\n403\n", told
+        for url in (f"http://{HOST}/ok", "https://unlisted.example.org/ok"):
+            refused = await box.exec(shell(f"{curl} {url}"))
+            assert refused.stdout == b"000\n", refused
+        [seen] = here.upstream.seen
+        assert seen.target == "/ok"
+        assert seen.values("authorization") == [f"Bearer {SECRET}"]
+        [past] = await here.records(1, allowed=True)
+        assert (past.host, past.path) == (HOST, "/ok")
 
 
 WRITER = "(exec 3>/workspace/open; echo held >&3; sleep 3600) >/dev/null 2>&1 & echo done >/workspace/closed"

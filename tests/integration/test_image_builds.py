@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from control_plane_process import ControlPlane
+from handiwork import Handiwork
 from handiwork.model.errors import UnsupportedError
 from handiwork.model.recipe import Recipe
 from handiwork.model.sandbox import ExecRequest, SandboxSpec
@@ -95,6 +97,21 @@ async def test_a_dockerfile(tmp_path):
     done = await box.exec(ExecRequest(argv=("sh", "-c", "echo $LEVEL; cat /opt/x")))
     assert done.stdout == b"3\ncopied", done
     await driver.destroy("sbx_aaaaaaaa")
+
+
+@pytest.mark.skipif(shutil.which("buildah") is None, reason="needs buildah")
+async def test_a_control_plane_has_the_rights_to_build_one(
+    shared_plane: ControlPlane, tmp_path: Path
+) -> None:
+    archive, context = tmp_path / "base.tar", tmp_path / "context"
+    archive.write_bytes(userland())
+    context.mkdir()
+    (context / "Dockerfile").write_bytes(DOCKERFILE)
+    (context / "x").write_text("copied")
+    async with Handiwork(socket=shared_plane.socket) as hw:
+        await hw.images.import_archive("base", archive)
+        info = await hw.images.build_dockerfile("built", context)
+    assert info.env["LEVEL"] == "3"
 
 
 @pytest.mark.skipif(shutil.which("buildah") is None, reason="needs buildah")

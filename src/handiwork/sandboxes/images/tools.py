@@ -9,7 +9,7 @@ from pathlib import Path
 from handiwork.model.errors import UnsupportedError
 from handiwork.sandboxes.host import start_tool
 
-KEPT_LINES = 12
+KEPT_LINES, KEPT_CHARS = 8, 200
 LINE_BYTES = 4096
 Told = Callable[[str], None]
 
@@ -93,11 +93,11 @@ class _Lines:
     def _take(self, line: bytes) -> None:
         text = line[:LINE_BYTES].decode("utf-8", "replace").strip()
         if text:
-            self._kept.append(text)
+            self._kept.append(text[:KEPT_CHARS])
             self._told(text)
 
     def last(self) -> str:
-        """Return what it said last, printable and short."""
+        """Return what it said last, printable and short: one long line hides no other."""
         self._take(self._rest)
-        text = "; ".join(list(self._kept)[-4:]) or "it said nothing"
-        return "".join(c if c.isprintable() else "?" for c in text[-600:])
+        text = "; ".join(self._kept) or "it said nothing"
+        return "".join(c if c.isprintable() else "?" for c in text)

@@ -18,6 +18,12 @@ async def test_lines_are_told_and_the_last_ones_explain_a_failure(tmp_path):
         await run_tool(["sh", "-c", r"echo a; printf '\033[31mb'; exit 3"], tmp_path)
 
 
+async def test_a_long_line_hides_no_other(tmp_path):
+    script = "echo the cause; head -c 5000 /dev/zero | tr '\\0' x; echo; echo done; exit 4"
+    with pytest.raises(UnsupportedError, match=r"failed with 4: the cause; x{200}; done$"):
+        await run_tool(["sh", "-c", script], tmp_path)
+
+
 async def test_it_works_in_its_directory_with_a_bare_environment(tmp_path):
     file = os.open(tmp_path / "out", os.O_CREAT | os.O_WRONLY, 0o600)
     await run_tool(["sh", "-c", "pwd; echo $HOME $TMPDIR $SHELL"], tmp_path, stdout=file)
