@@ -86,7 +86,7 @@ def inside(world, box):
     """Return how many processes of a sandbox the host counts."""
     if not world.tier.shares_kernel:
         return 0
-    launcher = world.driver._running[box.id].process.pid
+    launcher = world.driver._running[box.id].launched.process.pid
     agent = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()[0]
     space = Path(f"/proc/{agent}/ns/pid").stat().st_ino
     found = 0
