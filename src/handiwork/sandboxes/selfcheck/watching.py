@@ -16,8 +16,11 @@ PATIENCE_SECONDS = 30.0
 @check("shell")
 async def _changes_of_files_are_told(bench: Bench) -> None:
     async with _watching(bench, "/workspace/told") as seen:
-        await bench.shell(
-            "cd /workspace/told; echo x >a; chmod 600 a; mv a b; mkdir c; rm b; rmdir c"
+        await _do(
+            bench,
+            "/workspace/told",
+            "open('a', 'w').write('x'); os.chmod('a', 0o600); os.rename('a', 'b')",
+            "os.mkdir('c'); os.remove('b'); os.rmdir('c')",
         )
         await seen.until("removed c")
         for one in (
@@ -41,7 +44,12 @@ async def _directories_that_come_are_watched(bench: Bench) -> None:
         )
         await seen.until("created old/deep/file")
         await seen.until("created new/below/file")
-        await bench.shell("cd /workspace/tree; mv new moved; echo x >moved/below/more; rm -r old")
+        await _do(
+            bench,
+            "/workspace/tree",
+            "os.rename('new', 'moved'); open('moved/below/more', 'w')",
+            "os.remove('old/deep/file'); os.rmdir('old/deep'); os.rmdir('old')",
+        )
         await seen.until("created moved/below/more")
         await seen.until("removed old")
 
@@ -79,6 +87,12 @@ async def _events_that_nobody_takes_overflow(bench: Bench) -> None:
         whole = "overflow " in seen.lines or len(seen.found) > count
         hold(whole, f"{len(seen.found)} events of {count} were told, and no loss")
     expect((await bench.shell("echo on")).stdout, b"on\n", "the sandbox afterwards")
+
+
+async def _do(bench: Bench, where: str, *lines: str) -> None:
+    script = "\n".join(("import os", *lines))
+    done = await (await bench.box()).exec(_python(script, where))
+    expect((done.exit_code, done.stderr), (0, b""), "how the changes went")
 
 
 def _python(script: str, cwd: str) -> ExecRequest:
