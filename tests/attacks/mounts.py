@@ -1,6 +1,6 @@
 """Mounts, roots and namespaces: whoever makes one of these chooses what the kernel shows."""
 
-from attacks.table import ABSENT, READ_ONLY, REFUSED, UNKNOWN, Attack, call
+from attacks.table import ABSENT, DONE, READ_ONLY, REFUSED, UNKNOWN, Attack, call
 
 MOUNTS = [
     call("a tmpfs", 'kernel("mount", b"none", b"/mnt", b"tmpfs", 0, None)'),
@@ -85,6 +85,7 @@ FILES = [
         "a host's program replaced",
         "opened('/usr/bin/env', os.O_WRONLY)",
         inside=READ_ONLY | REFUSED,
+        outside=DONE | {"ETXTBSY"},  # while somebody runs it
     ),
     call(
         "a device planted",

@@ -74,7 +74,8 @@ def test_an_attack_that_could_not_fail_is_no_attack():
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_attack_that_goes_through_is_seen(world):
     """The sabotage: a thing that the guest may do is taken for an attack, and a control that fails."""
-    with pytest.raises(AssertionError, match="allowed: done"):
-        await world.withstands(call("allowed", "opened('/dev/null', os.O_WRONLY)"))
+    if world.tier.shares_kernel:  # else whatever it may do to its own
+        with pytest.raises(AssertionError, match="allowed: done"):
+            await world.withstands(call("allowed", "opened('/dev/null', os.O_WRONLY)"))
     with pytest.raises(AssertionError, match="control"):
         await world.withstands(call("never", "word(1)"))
