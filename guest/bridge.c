@@ -24,7 +24,7 @@ enum {
 /* One connection of the agent. */
 struct flow {
     struct watch watch;
-    uint32_t id;
+    uint32_t id;     /* 0 until it is opened to the host */
     uint32_t credit; /* bytes that the host will still take */
     uint32_t taken;  /* bytes that the agent took and the host was not yet told of */
     uint8_t *kept;   /* from the host, for the agent */
@@ -116,8 +116,12 @@ static void put_data(struct flow *flow)
 
 static void put_owed(struct flow *flow)
 {
-    if (flow->owes_open)
+    if (flow->owes_open) { /* numbered only now: numbers go up in the order of opening, turns do not */
+        if (last_id == UINT32_MAX)
+            init_end("exit", EOVERFLOW);
+        flow->id = ++last_id;
         put(flow->id, MUX_OPEN);
+    }
     if (flow->taken >= MUX_WINDOW / 4 || (flow->taken && flow->write_ended)) {
         mux_credit(out_end(), flow->id, flow->taken);
         out_length += MUX_HEAD + 4;
@@ -240,9 +244,8 @@ static void accepted(struct watch *watch, uint32_t events)
         if (fd < 0)
             break;
         struct flow *flow = calloc(1, sizeof *flow);
-        if (!flow || last_id == UINT32_MAX)
+        if (!flow)
             init_end("exit", ENOMEM);
-        flow->id = ++last_id;
         flow->credit = MUX_WINDOW;
         flow->owes_open = true;
         watch_open(&flow->watch, fd, flow_ready);

@@ -56,8 +56,12 @@ def start(
     config: str = SLEEPLESS,
     python_path: Path | None = None,
     seconds: float = 90.0,
+    through: tuple[str, ...] = (),
 ) -> ControlPlane:
-    """Start one on `directory/data` and return when it serves; a former run's files are adopted."""
+    """Start one on `directory/data` and return when it serves; a former run's files are adopted.
+
+    `through` is a program that becomes it, with its arguments.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "handiwork.toml").write_text(config)
     data, log = directory / "data", directory / "control-plane.log"
@@ -74,6 +78,7 @@ def start(
     with log.open("ab") as output:
         process = subprocess.Popen(
             [
+                *through,
                 sys.executable,
                 "-m",
                 "handiwork",

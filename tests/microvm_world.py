@@ -19,13 +19,14 @@ LIMITS = Limits(memory_mib=256, disk_mib=1024, cpu_percent=100, pids=96)
 FIRST_ID = 3 << 29
 
 
-def _kernel_dir() -> Path:
+def kernel_dir() -> Path:
+    """Return where the kernel of machines is: what `./run test` unpacked, or this host's own."""
     return KERNEL_DIR if KERNEL_DIR.is_dir() else Path("/")
 
 
 def _has_kernel() -> bool:
     try:
-        find_kernel(_kernel_dir())
+        find_kernel(kernel_dir())
     except HandiworkError:
         return False
     return True
@@ -41,7 +42,7 @@ def setup(acceleration: Acceleration = "tcg", kind: MachineKind = "pc") -> Setup
     return Setup(
         acceleration=acceleration,
         kind=kind,
-        kernel_dir=_kernel_dir(),
+        kernel_dir=kernel_dir(),
         first_id=FIRST_ID if os.geteuid() == 0 else 0,
     )
 
