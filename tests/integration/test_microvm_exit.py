@@ -32,6 +32,15 @@ LARGE = (
     "ts = [threading.Thread(target=one, args=(n,)) for n in range(4)]\n"
     "[t.start() for t in ts]; [t.join() for t in ts]\n"
 )
+BURSTS = (
+    "import socket\n"
+    "for n in range(12):\n"
+    "    cs = [socket.socket() for _ in range(9)]\n"
+    "    for c in cs: c.setblocking(False); c.connect_ex(('192.0.2.7', 8080))\n"
+    "    for c in cs: c.settimeout(60); assert c.recv(4)\n"
+    "    for c in cs[n % 3 :]: c.close()\n"
+    "print('well')\n"
+)
 
 
 class Exit:
@@ -113,6 +122,13 @@ async def test_many_bytes_both_ways_at_once(world):
     told = sorted(result.stdout.decode().split("\n")[:-1])
     assert told == [f"{n} 700004 700000" for n in range(4)], result.stderr
     assert len(found.seen) == 4
+
+
+async def test_flows_that_begin_at_once_break_nothing(world):
+    _, box, found, _ = world
+    result = await box.exec(python(BURSTS))
+    assert result.stdout == b"well\n", result
+    assert len(found.seen) == 12 * 9
 
 
 async def test_flows_end_with_sleep_and_can_be_made_after_it(world):
