@@ -14,6 +14,7 @@ from handiwork.store.sqlite_runs import SqliteRuns
 from handiwork.store.sqlite_sandboxes import SqliteSandboxes
 from handiwork.store.sqlite_sessions import SqliteSessions
 from handiwork.store.sqlite_settings import SqliteAgents, SqlitePolicies, SqliteSecrets
+from handiwork.store.sqlite_snapshots import SqliteNotices, SqliteSnapshots
 from handiwork.store.sqlite_webhooks import SqliteWebhooks
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -37,6 +38,8 @@ class SqliteStore:
         self.webhooks = SqliteWebhooks(database, tenant)
         self.runs = SqliteRuns(database, tenant)
         self.models = SqliteModels(database, tenant)
+        self.snapshots = SqliteSnapshots(database, tenant)
+        self.notices = SqliteNotices(database, tenant)
         self.control_secrets = control_secrets
         self.leases = SqliteLeases(database, tenant, control_secrets)
 
