@@ -36,6 +36,9 @@ from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.protocol import Inside
+from handiwork.sandboxes.remaking import Remaking
+from handiwork.sandboxes.snapshots.owners import Range
+from handiwork.sandboxes.snapshots.protocol import Make, Origin
 from handiwork.sandboxes.states import Meta, States
 from handiwork.sandboxes.trees import remove_tree
 
@@ -122,6 +125,7 @@ class NamespaceDriver:
         image = await self._images.resolve(spec.image)
         async with self._lock(spec.id):
             meta = self._states.make(spec.id, image.digest, self._clock())
+            meta = msgspec.structs.replace(meta, on_disk=self._disks is not None)
             try:
                 return await self._start(spec, meta, image, new=True)
             except BaseException:
@@ -141,6 +145,7 @@ class NamespaceDriver:
             if not meta.image:  # a crash left no meta file
                 current = await self._images.resolve(spec.image)
                 meta = msgspec.structs.replace(meta, image=current.digest)
+                self._states.save(meta)
             image = await self._images.find(meta.image)
             return await self._start(spec, meta, image, new=False)
 
@@ -178,6 +183,27 @@ class NamespaceDriver:
         finally:
             if lent is not None:
                 os.close(lent)
+
+    def origin(self, sandbox_id: str) -> Origin:
+        """Tell what a state is; NotFoundError when its files are not on this host."""
+        meta = self._states.load(sandbox_id, "")
+        tree = f"{meta.id}/{meta.created.isoformat()}"
+        return Origin(meta.image, Range(meta.id_base, os.geteuid()), tree)
+
+    async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
+        """Put a tree that `make` makes beside in the place of the sandbox's, in one step."""
+        await self._images.find(image)
+        async with self._lock(sandbox_id):
+            if sandbox_id in self._running:
+                raise ConflictError(f"sandbox {sandbox_id} is running")
+            await Remaking(
+                states=self._states,
+                disks=self._disks,
+                sandbox_id=sandbox_id,
+                image=image,
+                disk_mib=disk_mib,
+                now=self._clock(),
+            ).run(make)
 
     async def prepare(self, limits: Limits | None) -> None:
         """Make ready what the next sandboxes with these limits need: their disks.

@@ -46,15 +46,24 @@ class Wanted:
     excluded: frozenset[str] = frozenset()
 
 
+def _goes_on() -> None:
+    """Wait for nobody once the tree was read."""
+
+
 @dataclass
 class Capture:
-    """One taking, in a thread: `stop` from another ends it with an error and without a manifest."""
+    """One taking, in a thread: `stop` from another ends it with an error and without a manifest.
+
+    `walked` is called when all of the tree was read, before anything counts as kept; what it raises
+    ends the taking.
+    """
 
     blobs: Blobs
     keys: Keys
     clock: Callable[[], datetime]
     draw: Callable[[int], bytes]
     stop: threading.Event = field(default_factory=threading.Event)
+    walked: Callable[[], None] = _goes_on
 
     def take(self, wanted: Wanted, former: Manifest | None) -> Manifest:
         """Take a generation and return its manifest, kept durably.
@@ -66,6 +75,7 @@ class Capture:
         try:
             memory = _Memory(former, wanted.tree, contents)
             walk = self._walk(wanted, contents, memory)
+            self.walked()
             contents.finish()
         finally:
             contents.close()
