@@ -30,6 +30,7 @@ from handiwork.api import (
     sandboxes,
     secrets,
     sessions,
+    snapshots,
     terminal,
     webhooks,
 )
@@ -117,6 +118,7 @@ def create_api(control: Control) -> Api:
     api = Api(
         route_handlers=[
             sandboxes.routes,
+            snapshots.routes,
             exec.routes,
             terminal.routes,
             files.routes,
