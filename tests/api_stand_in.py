@@ -3,10 +3,11 @@
 import asyncio
 import errno
 import hashlib
+import os
 import posixpath
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from handiwork.model.sandbox import (
     SandboxState,
     TerminalSize,
 )
+from handiwork.model.snapshot import Snapshot, SnapshotChange, SnapshotDiff, SnapshotState
 from handiwork.model.wire import OutputFile
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.protocol import Stream
@@ -354,6 +356,81 @@ class PretendSandboxes:
         return moved
 
 
+class PretendSnapshots:
+    """Snapshots in the store alone; `asked` keeps what was asked for."""
+
+    def __init__(self, store: MemoryStore, sandboxes: PretendSandboxes) -> None:
+        self._store = store
+        self._sandboxes = sandboxes
+        self.asked: list[tuple[object, ...]] = []
+        self.cut_short = False
+
+    async def state(self, sandbox_id: str) -> SnapshotState:
+        await self._store.sandboxes.get(sandbox_id)
+        return SnapshotState(
+            status=await self._store.snapshots.status(sandbox_id),
+            snapshots=tuple(await self._store.snapshots.list(sandbox_id)),
+        )
+
+    async def take(self, sandbox_id: str) -> Snapshot:
+        there = await self.state(sandbox_id)
+        taken = Snapshot(
+            sandbox_id=sandbox_id,
+            number=len(there.snapshots) + 1,
+            created_at=NOW,
+            reason="request",
+            image="abc",
+            entries=3,
+            content_bytes=5 << 20,
+            new_bytes=1 << 20,
+            skipped=("/s is a socket",),
+            skipped_count=1,
+        )
+        await self._store.snapshots.put(taken)
+        return taken
+
+    async def rollback(self, sandbox_id: str, number: int, *, keep_present: bool) -> SandboxRecord:
+        self.asked.append(("rollback", number, keep_present))
+        return await self._known(sandbox_id, number)
+
+    async def diff(
+        self, sandbox_id: str, before: int, after: int, *, prefix: str, limit: int
+    ) -> SnapshotDiff:
+        self.asked.append(("diff", before, after, prefix, limit))
+        change = SnapshotChange(path="/a", change="added")
+        return SnapshotDiff(before=before, after=after, changes=(change,), truncated=limit == 1)
+
+    async def pin(self, sandbox_id: str, number: int, name: str) -> None:
+        await self._store.snapshots.pin(sandbox_id, name, number)
+
+    async def unpin(self, sandbox_id: str, name: str) -> None:
+        await self._store.snapshots.unpin(sandbox_id, name)
+
+    async def remove(self, sandbox_id: str, number: int) -> None:
+        await self._store.snapshots.remove(sandbox_id, number)
+
+    async def export(self, sandbox_id: str, number: int) -> AsyncGenerator[bytes, None]:
+        await self._known(sandbox_id, number)
+        for piece in (b"HWFILE1\n", b"content", b"" if self.cut_short else b"HWFILE.\n"):
+            yield piece
+
+    async def import_file(self, file: int, size: int, request: SandboxRequest) -> SandboxRecord:
+        self.asked.append(("import", os.pread(file, size, 0), request.policy, request.limits))
+        return await self._sandboxes.create(request)
+
+    async def fork(
+        self, sandbox_id: str, count: int, *, number: int | None, policy: str, wake: bool
+    ) -> list[SandboxRecord]:
+        self.asked.append(("fork", count, number, policy, wake))
+        await self._store.sandboxes.get(sandbox_id)
+        return [await self._sandboxes.create(SandboxRequest()) for _ in range(count)]
+
+    async def _known(self, sandbox_id: str, number: int) -> SandboxRecord:
+        if number > len(await self._store.snapshots.list(sandbox_id)):
+            raise NotFoundError(f"{sandbox_id} has no snapshot {number}")
+        return await self._store.sandboxes.get(sandbox_id)
+
+
 class PretendBoundary:
     """Knows the key that secrets are sealed to."""
 
@@ -378,6 +455,7 @@ class Served:
     socket_path: str
     store: MemoryStore
     sandboxes: PretendSandboxes
+    snapshots: PretendSnapshots
     stopped: list[str]
     not_ready: dict[str, str]
     indexed: list[int]
@@ -402,11 +480,13 @@ async def served_api(
     tcp = socket.create_server(("127.0.0.1", 0))
     unix = socket.socket(socket.AF_UNIX)
     unix.bind(str(folder / "api.sock"))
+    sandboxes = PretendSandboxes(store)
     served = Served(
         url=f"http://127.0.0.1:{tcp.getsockname()[1]}",
         socket_path=str(folder / "api.sock"),
         store=store,
-        sandboxes=PretendSandboxes(store),
+        sandboxes=sandboxes,
+        snapshots=PretendSnapshots(store, sandboxes),
         stopped=[],
         not_ready={"egress": ""},
         indexed=[],
@@ -430,6 +510,7 @@ async def served_api(
         "store": store,
         "images": Images(folder / "images"),
         "sandboxes": served.sandboxes,
+        "snapshots": served.snapshots,
         "boundary": PretendBoundary(),
         "stop_session": stop_session,
         "index_audit": index_audit,

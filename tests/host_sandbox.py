@@ -157,6 +157,7 @@ class HostSandbox:
         (root / "workspace").mkdir(parents=True, exist_ok=True)
         self.files = HostFiles(root)
         self.started: list[HostProcess] = []
+        self.is_frozen = False
         self._processes: list[asyncio.subprocess.Process] = []
         self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -187,6 +188,14 @@ class HostSandbox:
         process = HostProcess(await self._spawn(argv, request), outside, workspace)
         self.started.append(process)
         return process
+
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        self.is_frozen = True
+        try:
+            yield
+        finally:
+            self.is_frozen = False
 
     async def closed(self) -> str:
         return await asyncio.shield(self._gone)

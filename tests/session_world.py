@@ -14,6 +14,7 @@ from handiwork.model.tool import TextBlock, ToolCall, ToolResult
 from handiwork.observe.metrics import Metrics
 from handiwork.sessions.attachments import Sources
 from handiwork.sessions.dispatcher import Dispatcher
+from handiwork.sessions.keeping import Keeping
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.runner import Hands
 from handiwork.sessions.sandboxes import LiveSandboxes
@@ -55,6 +56,7 @@ class World:
         self.environment = ENVIRONMENT
         self.sources = Sources()
         self.metrics = Metrics()
+        self.keeping: Keeping | None = None
 
     async def __aenter__(self) -> "World":
         policies = PolicyResolver(
@@ -67,6 +69,7 @@ class World:
             policies=policies,
             settings=self.settings.sandbox,
             clock=clock,
+            keeping=self.keeping,
         )
         self.hands = Hands(
             brain=self.brain,

@@ -30,7 +30,7 @@ from handiwork.brains.conversation import conversation
 from handiwork.brains.holding import Records
 from handiwork.brains.model_settings import keyed_models
 from handiwork.brains.resources import AnthropicMemories, AnthropicSkills
-from handiwork.config import EnvironmentSettings, Settings, StagingSettings
+from handiwork.config import EnvironmentSettings, Settings, SnapshotSettings, StagingSettings
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.fleet.local import LocalFleet
@@ -55,16 +55,20 @@ from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.processes import Processes
 from handiwork.sessions.reaper import adopt_sessions, reap
 from handiwork.sessions.room import Room
-from handiwork.sessions.runner import Hands
+from handiwork.sessions.runner import Hands, nobody
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandboxes import LiveSandboxes
 from handiwork.sessions.skills import SkillShelf
+from handiwork.sessions.snapshots.background import Background
+from handiwork.sessions.snapshots.moves import Moves
+from handiwork.sessions.snapshots.opening import opened_shelf
 from handiwork.sessions.sweep import Sweep
 from handiwork.sessions.webhooks import WEBHOOK_KEYS, keys_of
 from handiwork.store.archive_cache import ArchiveCache
 from handiwork.store.envelope import load_control_key
 from handiwork.store.environment_keys import LocalKeys, environments_with_keys, local_keys
 from handiwork.store.layout import Layout, read_or_create, read_private
+from handiwork.store.object_blobs import ObjectBlobs, S3Place
 from handiwork.store.protocol import Store
 from handiwork.store.sqlite import open_sqlite_store
 from handiwork.supervisor import (
@@ -225,14 +229,21 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     await stack.enter_async_context(kept(supervisor, [proxy]))
     brain = await _local_brain(parts, registry, stack)
     await stack.enter_async_context(kept(supervisor, brain))
-    live, policies = await _sandboxes(parts, registry, stack)
-    engine = await _engine(parts, live, policies, stack)
+    keeping = await _snapshots(parts, stack)
+    live, policies = await _sandboxes(parts, registry, keeping, stack)
+    moves = Moves(keeping, live) if keeping else None
+    engine = await _engine(parts, live, policies, moves, stack)
     dispatchers = engine.dispatchers
     served = {one.id: by for (one, _), by in zip(parts.environments, dispatchers, strict=True)}
     index = AuditIndex(parts.layout.audit, parts.store.audit)
     await stack.enter_async_context(
         tasks(
-            [index.run(), *(by.run() for by in dispatchers), *(one.run() for one in engine.sweeps)]
+            [
+                index.run(),
+                *([keeping.upkeep(time.monotonic).run()] if keeping else []),
+                *(by.run() for by in dispatchers),
+                *(one.run() for one in engine.sweeps),
+            ]
         )
     )
     runs = await _runs(parts, live, stack)
@@ -242,6 +253,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         sandboxes=live,
         boundary=registry,
         stop_session=lambda session_id: _stop(parts.store, served, session_id),
+        snapshots=moves,
         index_audit=index.refresh,
         runs=runs,
         processes=await _processes(parts, stack),
@@ -270,8 +282,45 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     return result
 
 
+async def _snapshots(parts: _Parts, stack: AsyncExitStack) -> Background | None:
+    """Return who keeps the files of sandboxes elsewhere; None where the settings want nobody."""
+    if not parts.settings.snapshots.enabled:
+        return None
+    opened = opened_shelf(
+        parts.settings,
+        _blobs(parts.settings.snapshots, parts.layout),
+        parts.store,
+        parts.images,
+        clock=now,
+        draw=secrets.token_bytes,
+        metrics=parts.metrics,
+    )
+    return await stack.enter_async_context(opened)
+
+
+def _blobs(settings: SnapshotSettings, layout: Layout) -> ObjectBlobs:
+    place = settings.s3
+    if not place.bucket:
+        return ObjectBlobs.in_directory(
+            Path(settings.directory) if settings.directory else layout.snapshots
+        )
+    where = f"snapshots.s3.secret_key_file {place.secret_key_file}"
+    return ObjectBlobs.on_s3(
+        S3Place(
+            bucket=place.bucket,
+            prefix=place.prefix,
+            endpoint=place.endpoint,
+            region=place.region,
+            access_key_id=place.access_key_id,
+            secret_access_key=read_private(Path(place.secret_key_file), where),
+            timeout_seconds=place.timeout_seconds,
+            retry_seconds=place.timeout_seconds,
+        )
+    )
+
+
 async def _sandboxes(
-    parts: _Parts, registry: EgressRegistry, stack: AsyncExitStack
+    parts: _Parts, registry: EgressRegistry, keeping: Background | None, stack: AsyncExitStack
 ) -> tuple[LiveSandboxes, PolicyResolver]:
     environments = {one.id: one for one, _ in parts.environments}
     policies = PolicyResolver(parts.store, parts.settings, environments)
@@ -282,17 +331,22 @@ async def _sandboxes(
         policies=policies,
         settings=parts.settings.sandbox,
         clock=now,
+        keeping=keeping,
     )
     await stack.enter_async_context(live)
     await adopt_agents(parts.store.agents, environments.keys())
     await adopt_sessions(parts.store, now, environments.keys())
     await live.adopt()
-    await reap(parts.store, parts.drivers, now)
+    await reap(parts.store, parts.drivers, now, keeping)
     return live, policies
 
 
 async def _engine(
-    parts: _Parts, live: LiveSandboxes, policies: PolicyResolver, stack: AsyncExitStack
+    parts: _Parts,
+    live: LiveSandboxes,
+    policies: PolicyResolver,
+    moves: Moves | None,
+    stack: AsyncExitStack,
 ) -> _Engine:
     """Brains outlive the fleet: a session that is let go still has to tell its brain."""
     settings, registry, drain = parts.settings.sessions, stock(), Drain()
@@ -312,6 +366,7 @@ async def _engine(
             clock=now,
             metrics=parts.metrics,
             drain=drain,
+            written=moves.written if moves else nobody,
         )
         for brain in brains
     ]

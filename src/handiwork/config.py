@@ -20,6 +20,8 @@ PREFIX = "HANDIWORK_"
 POOLED_TIERS = ("namespace", "gvisor")
 MOST_POOLED = 256
 """Sandboxes that stand ready, all together."""
+MAX_GENERATIONS = 1000
+"""Of one sandbox's snapshots, beside pinned ones."""
 
 LONGEST_SECONDS = 7 * 86_400.0
 """No timeout of a tool is longer."""
@@ -146,6 +148,39 @@ class GvisorSettings(Section, frozen=True, kw_only=True):
     platform: Literal["", "systrap", "ptrace", "kvm"] = ""
 
 
+class SnapshotS3Settings(Section, frozen=True, kw_only=True):
+    """A bucket for snapshots. `endpoint` empty: Amazon's; `secret_key_file` holds the key alone."""
+
+    bucket: str = ""
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = "us-east-1"
+    access_key_id: str = ""
+    secret_key_file: str = ""
+    timeout_seconds: float = 60.0
+
+
+class SnapshotSettings(Section, frozen=True, kw_only=True):
+    """State of sandboxes kept beside them: where, when, and how much of it.
+
+    `directory` empty: `snapshots` in the data directory; it is not used where a bucket is named.
+    `keep` generations of each sandbox stay, beside pinned ones. `closed_seconds`: so long are they
+    kept after their sandbox was closed, and a last one is taken before; 0: they go with it.
+    `grace_seconds`: so long must a pack have been unused before it is deleted.
+    """
+
+    enabled: bool = True
+    directory: str = ""
+    s3: SnapshotS3Settings = msgspec.field(default_factory=SnapshotS3Settings)
+    on_idle: bool = True
+    after_calls: bool = False
+    keep: int = 8
+    closed_seconds: float = 0.0
+    grace_seconds: float = 3600.0
+    sweep_seconds: float = 900.0
+    stop_seconds: float = 20.0
+
+
 class SessionSettings(Section, frozen=True, kw_only=True):
     """How sessions are served. An idle session sleeps after `idle_seconds`.
 
@@ -243,6 +278,7 @@ class Settings(Section, frozen=True, kw_only=True):
     sandbox: SandboxSettings = msgspec.field(default_factory=SandboxSettings)
     images: ImageSettings = msgspec.field(default_factory=ImageSettings)
     gvisor: GvisorSettings = msgspec.field(default_factory=GvisorSettings)
+    snapshots: SnapshotSettings = msgspec.field(default_factory=SnapshotSettings)
     sessions: SessionSettings = msgspec.field(default_factory=SessionSettings)
     tools: ToolSettings = msgspec.field(default_factory=ToolSettings)
     staging: StagingSettings = msgspec.field(default_factory=StagingSettings)
@@ -371,7 +407,30 @@ def _checked(settings: Settings, where: str) -> Settings:
             f"{where}: log.level = {settings.log.level!r}; use debug, info, warning or error"
         )
     _check_tools(settings.tools, where)
+    _check_snapshots(settings.snapshots, where)
     return settings
+
+
+def _check_snapshots(snapshots: SnapshotSettings, where: str) -> None:
+    if not 1 <= snapshots.keep <= MAX_GENERATIONS:
+        raise ConfigError(
+            f"{where}: snapshots.keep = {snapshots.keep}; use 1-{MAX_GENERATIONS},"
+            " or snapshots.enabled = false"
+        )
+    for key in ("closed_seconds", "grace_seconds", "stop_seconds"):
+        if getattr(snapshots, key) < 0:
+            raise ConfigError(f"{where}: snapshots.{key} must not be negative")
+    for key, value in (
+        ("sweep_seconds", snapshots.sweep_seconds),
+        ("s3.timeout_seconds", snapshots.s3.timeout_seconds),
+    ):
+        if value <= 0:
+            raise ConfigError(f"{where}: snapshots.{key} = {value}; use more than 0")
+    place = snapshots.s3
+    if place.bucket and not (place.access_key_id and place.secret_key_file):
+        raise ConfigError(
+            f"{where}: snapshots.s3.bucket needs access_key_id and secret_key_file beside it"
+        )
 
 
 def _check_tools(tools: ToolSettings, where: str) -> None:

@@ -71,6 +71,24 @@ def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("keep = 0", "snapshots.keep"),
+        ("keep = 1001", "snapshots.keep"),
+        ("grace_seconds = -1", "snapshots.grace_seconds"),
+        ("closed_seconds = -1", "snapshots.closed_seconds"),
+        ("sweep_seconds = 0", "snapshots.sweep_seconds"),
+        ('s3 = {bucket = "b"}', "needs access_key_id and secret_key_file"),
+        ('s3 = {bucket = "b", access_key_id = "k"}', "needs access_key_id and secret_key_file"),
+        ("s3 = {timeout_seconds = 0}", "s3.timeout_seconds"),
+    ],
+)
+def test_snapshots_that_cannot_be_are_named(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(f"[snapshots]\n{text}", tmp_path)
+
+
+@pytest.mark.parametrize(
     ("name", "said"), [("HANDIWORK_NOPE_X", "NOPE_X"), ("HANDIWORK_API_PROT", "prot")]
 )
 def test_an_unknown_variable_is_an_error(name: str, said: str) -> None:

@@ -32,6 +32,7 @@ from handiwork.api import (
     sandboxes,
     secrets,
     sessions,
+    snapshots,
     terminal,
     watching,
     webhooks,
@@ -120,6 +121,7 @@ def create_api(control: Control) -> Api:
     api = Api(
         route_handlers=[
             sandboxes.routes,
+            snapshots.routes,
             exec.routes,
             terminal.routes,
             ports.routes,

@@ -7,7 +7,7 @@ from datetime import datetime
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from handiwork.api.protocol import LiveSandboxes
+from handiwork.api.protocol import LiveSandboxes, Snapshots
 from handiwork.config import Settings
 from handiwork.egress.protocol import Boundary
 from handiwork.model.environment import EnvironmentStatus
@@ -27,6 +27,7 @@ class Control:
     SHA-256 of the key that TCP callers must show. `wake` makes every dispatcher poll at once.
     `models_changed` tells the local brain what models the store holds.
     `environment_ids` are those whose work is claimed.
+    `snapshots` None: they are off.
     `webhook_keys` prove who sent a webhook; without one none is taken.
     """
 
@@ -46,6 +47,7 @@ class Control:
     now: Callable[[], datetime]
     admin_key_hash: bytes
     settings: Settings
+    snapshots: Snapshots | None = None
     webhook_keys: tuple[bytes, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     tenant: str = DEFAULT_TENANT

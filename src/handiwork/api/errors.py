@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Send
 
 from handiwork.model import errors
-from handiwork.model.wire import ErrorBody, ErrorEnvelope, error_body
+from handiwork.model.wire import ErrorBody, ErrorEnvelope, error_body, tree_class
 from handiwork.observe import log
 
 STATUS: dict[type[errors.HandiworkError], int] = {
@@ -56,7 +56,7 @@ async def answer(
 def told(error: Exception) -> tuple[int, ErrorBody]:
     """Return the status and what is told of an error; of one that is not ours, nothing."""
     if isinstance(error, errors.HandiworkError):
-        return STATUS[type(error)], error_body(error)
+        return STATUS[tree_class(error)], error_body(error)
     if isinstance(error, HTTPException):
         return error.status_code, _refusal(error)
     log.get("api").error("request failed", error=repr(error), exc_info=error)

@@ -20,6 +20,7 @@ from handiwork.cli import (
     secret,
     selfcheck,
     session,
+    snapshot,
     webhook,
 )
 from handiwork.cli.demo.command import demo
@@ -39,7 +40,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for noun in (sandbox, process, session, policy, secret, agent, audit, webhook, model, image):
+for noun in (
+    *(sandbox, process, session, policy, secret, agent, audit, webhook, model, image),
+    snapshot,
+):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 app.command("up")(up)
 app.command("init")(init)

@@ -1,5 +1,6 @@
 """Sandboxes as their user sees them."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,10 +13,11 @@ import msgspec
 from handiwork.client.link import Link, Query, lines, part
 from handiwork.client.ports import Connection, forwarding
 from handiwork.client.processes import QUIET_SECONDS, Command, Processes, argv_of
+from handiwork.client.snapshots import TAKE_SECONDS, Snapshots, pieces_of
 from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
 from handiwork.client.watching import Watch
-from handiwork.model.errors import HandiworkError, SandboxUnavailableError
+from handiwork.model.errors import ConfigError, HandiworkError, SandboxUnavailableError
 from handiwork.model.sandbox import (
     ExecResult,
     FileInfo,
@@ -24,11 +26,13 @@ from handiwork.model.sandbox import (
     SandboxRecord,
     TerminalSize,
 )
+from handiwork.model.snapshot import Snapshot
 from handiwork.model.wire import (
     MAX_LIST,
     DirectoryBody,
     ExecBody,
     ExecFrame,
+    ForkBody,
     Listing,
     MoveBody,
     SandboxBody,
@@ -90,6 +94,27 @@ class Sandboxes:
         )
         return Sandbox(self._link, record)
 
+    async def import_snapshot(
+        self, path: str | os.PathLike[str], *, tier: str = "", size: str = "", policy: str = ""
+    ) -> "Sandbox":
+        """Make a sandbox of a file that `box.snapshots.export` wrote; it sleeps."""
+        query: Query = {"tier": tier, "size": size, "policy": policy}
+        try:
+            file = await asyncio.to_thread(Path(path).open, "rb")
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        with file:
+            async with self._link.stream(
+                "POST",
+                "/api/sandboxes/import",
+                query=query,
+                content=pieces_of(file),
+                media_type="application/octet-stream",
+                seconds=TAKE_SECONDS,
+            ) as chunks:
+                body = b"".join([chunk async for chunk in chunks])
+        return Sandbox(self._link, msgspec.json.decode(body, type=SandboxRecord))
+
     async def get(self, sandbox_id: str) -> "Sandbox":
         """Find one by its id; NotFoundError."""
         record = await self._link.get(f"/api/sandboxes/{part(sandbox_id)}", SandboxRecord)
@@ -111,6 +136,7 @@ class Sandbox:
         self.record = record
         self.files = Files(link, f"{self._path}/files")
         self.processes = Processes(link, f"{self._path}/processes")
+        self.snapshots = Snapshots(link, self._path)
 
     def __repr__(self) -> str:
         return f"Sandbox({self.id}, {self.record.state.value})"
@@ -203,6 +229,20 @@ class Sandbox:
     async def ps(self) -> ProcessTable:
         """Tell what runs inside, what it uses, and where it listens; ConflictError when it sleeps."""
         return await self._link.get(f"{self._path}/ps", ProcessTable)
+
+    async def snapshot(self) -> Snapshot:
+        """Take a snapshot of what it wrote, now; a running one is frozen for a moment."""
+        return await self.snapshots.take()
+
+    async def fork(
+        self, count: int = 1, *, number: int | None = None, policy: str = "", wake: bool = True
+    ) -> "list[Sandbox]":
+        """Make sandboxes of it, as it is now or of a snapshot; `wake` False: they sleep."""
+        body = ForkBody(count=count, number=number, policy=policy, wake=wake)
+        made = await self._link.send(
+            "POST", f"{self._path}/fork", Listing[SandboxRecord], body, seconds=TAKE_SECONDS
+        )
+        return [Sandbox(self._link, record) for record in made.data]
 
     async def sleep(self) -> None:
         """End its processes, keep its files."""

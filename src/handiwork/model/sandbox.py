@@ -211,7 +211,8 @@ class ProcessTable(msgspec.Struct, frozen=True, kw_only=True):
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store keeps of a sandbox; `session_id` is empty for one made over the API.
 
-    `limits` absent: the operator's default of the day.
+    `limits` absent: the operator's default of the day. `attached` are the paths of what its session
+    brought along, which is in no snapshot. `origin`: the snapshot (`ID/NUMBER`) that it began as.
     """
 
     id: str
@@ -226,6 +227,8 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str] = msgspec.field(default_factory=dict)
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
     limits: Limits | None = None
+    attached: tuple[str, ...] = ()
+    origin: str = ""
     ca_generation: int = 1
     created_at: datetime
     updated_at: datetime

@@ -28,6 +28,7 @@ MAX_STDIN_BYTES = 8 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_LIST = 10_000
 MAX_TASK_CHARS = 200_000
+MAX_FORKS = 32
 MAX_RUN_SECONDS = 24 * 3600
 
 T = TypeVar("T")
@@ -229,6 +230,24 @@ class ModelBody(_Body, frozen=True, kw_only=True):
         return ModelSettings(name=name, **fields)
 
 
+class RollbackBody(_Body, frozen=True, kw_only=True):
+    """How to go back: `keep_present` takes what is there before, so that it can be undone."""
+
+    keep_present: bool = True
+
+
+class ForkBody(_Body, frozen=True, kw_only=True):
+    """Sandboxes to make of one: of a snapshot by its number, else as it is now.
+
+    `policy` empty: that of the sandbox, where it is no session's. `wake` False: they sleep.
+    """
+
+    count: Annotated[int, Meta(ge=1, le=MAX_FORKS)] = 1
+    number: Annotated[int, Meta(ge=1)] | None = None
+    policy: Annotated[str, Meta(max_length=128)] = ""
+    wake: bool = True
+
+
 class PullBody(_Body, frozen=True, kw_only=True):
     """An image of a registry: `HOST/PATH:TAG` or `HOST/PATH@sha256:DIGEST`."""
 
@@ -313,10 +332,16 @@ def error_type(kind: type[HandiworkError]) -> str:
     return "_".join(words).lower()
 
 
+def tree_class(error: HandiworkError) -> type[HandiworkError]:
+    """Return the class of the tree that an error is of; those elsewhere are subclasses."""
+    found = (kind for kind in type(error).__mro__ if kind in _ERRORS.values())
+    return next(found, HandiworkError)
+
+
 def error_body(error: HandiworkError) -> ErrorBody:
     """Return what is told of an error."""
     return ErrorBody(
-        type=error_type(type(error)),
+        type=error_type(tree_class(error)),
         message=str(error),
         errno=error.errno if isinstance(error, GuestError) else None,
         rule_id=error.rule_id if isinstance(error, PolicyDeniedError) else None,

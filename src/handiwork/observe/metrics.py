@@ -13,6 +13,7 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from handiwork.model.session import Waiting, WaitingKind
+from handiwork.model.snapshot import Reason
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 
@@ -28,6 +29,7 @@ Asked = Literal["goes_on", "over", "failed"]
 Posted = Literal["taken", "retried", "refused"]
 
 _CALL_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_SNAPSHOT_SECONDS = (0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _CLAIM_SECONDS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
@@ -88,6 +90,21 @@ class Metrics:
         )
         self._wanted = self._counter(
             "pool_wanted", "Sandboxes made new, by whether one stood ready.", "tier", "outcome"
+        )
+        self._snapshots = self._counter(
+            "snapshots",
+            "Snapshots of sandboxes, by why and by what came of them.",
+            "why",
+            "outcome",
+        )
+        self._snapshot_seconds = self._histogram(
+            "snapshot_seconds", "Time that a snapshot took.", _SNAPSHOT_SECONDS
+        )
+        self._snapshot_bytes = self._counter(
+            "snapshot_new_bytes", "Bytes that snapshots added to their store."
+        )
+        self._restores = self._counter(
+            "snapshot_restores", "Restores of snapshots, by what came of them.", "outcome"
         )
         self._tasks = self._gauge("tasks", "Tasks of the control plane's event loop.")
 
@@ -173,6 +190,21 @@ class Metrics:
     def wanted(self, tier: str, *, stood_ready: bool) -> None:
         """A new sandbox was wanted of a tier."""
         self._wanted.labels(tier, "ready" if stood_ready else "missed").inc()
+
+    # --- snapshots ---
+
+    def snapshot(
+        self, why: Reason, outcome: Literal["taken", "failed"], seconds: float | None, size: int
+    ) -> None:
+        """A snapshot was taken, which added so many bytes; or none was."""
+        self._snapshots.labels(why.replace(" ", "_"), outcome).inc()
+        if seconds is not None:
+            self._snapshot_seconds.observe(seconds)
+        self._snapshot_bytes.inc(size)
+
+    def restore(self, outcome: Literal["made", "damaged", "failed"]) -> None:
+        """Files were made again of a snapshot, or were not."""
+        self._restores.labels(outcome).inc()
 
     # --- reading ---
 

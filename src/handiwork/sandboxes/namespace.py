@@ -39,6 +39,9 @@ from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write_bundle
 from handiwork.sandboxes.pool import Pool
 from handiwork.sandboxes.protocol import Inside, Wish
+from handiwork.sandboxes.remaking import Remaking
+from handiwork.sandboxes.snapshots.owners import Range
+from handiwork.sandboxes.snapshots.protocol import Make, Origin
 from handiwork.sandboxes.states import Meta, Staged, States, disk_of
 from handiwork.sandboxes.trees import remove_tree
 
@@ -144,6 +147,7 @@ class NamespaceDriver:
             if not meta.image:  # a crash left no meta file
                 current = await self._images.resolve(spec.image)
                 meta = msgspec.structs.replace(meta, image=current.digest)
+                self._states.save(meta)
             image = await self._images.find(meta.image)
             return await self._start(spec, meta, image, new=False)
 
@@ -181,6 +185,27 @@ class NamespaceDriver:
         finally:
             if lent is not None:
                 os.close(lent)
+
+    def origin(self, sandbox_id: str) -> Origin:
+        """Tell what a state is; NotFoundError when its files are not on this host."""
+        meta = self._states.load(sandbox_id, "")
+        tree = f"{meta.id}/{meta.created.isoformat()}"
+        return Origin(meta.image, Range(meta.id_base, os.geteuid()), tree)
+
+    async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
+        """Put a tree that `make` makes beside in the place of the sandbox's, in one step."""
+        await self._images.find(image)
+        async with self._lock(sandbox_id):
+            if sandbox_id in self._running:
+                raise ConflictError(f"sandbox {sandbox_id} is running")
+            await Remaking(
+                states=self._states,
+                disks=self._disks,
+                sandbox_id=sandbox_id,
+                image=image,
+                disk_mib=disk_mib,
+                now=self._clock(),
+            ).run(make)
 
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Make ready sandboxes that wait for a claim, and disks for those that are made anew.
@@ -331,7 +356,8 @@ class NamespaceDriver:
             channel.cause = lambda: MEMORY if self._cgroups.killed_for_memory(leaf) else ""
         try:
             if new:
-                self._states.save(meta)  # while the launcher works
+                kept = msgspec.structs.replace(meta, on_disk=launched.disk is not None)
+                self._states.save(kept)  # while the launcher works
             await channel.loop.create_unix_connection(lambda: channel, sock=launched.end)
             await channel.hello(HELLO_SECONDS)
         except BaseException as error:

@@ -29,12 +29,16 @@ _GONE = re.compile(r"\.(gone|staged|pool)-.+")
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a state; `id_base` 0: its files are ours (rootless)."""
+    """What is known of a state; `id_base` 0: its files are ours (rootless).
+
+    `on_disk`: its files are on a disk of its own, without which the state is lost.
+    """
 
     id: str
     id_base: int
     image: str
     created: datetime
+    on_disk: bool = False
 
 
 class Staged(msgspec.Struct, frozen=True):
@@ -98,7 +102,7 @@ class States:
         self._furnish(path, base)
         return Meta(id=sandbox_id, id_base=base, image=image, created=now)
 
-    def stage(self, sandbox_id: str, image: str, now: datetime) -> Staged:
+    def stage(self, sandbox_id: str, image: str, now: datetime, *, on_disk: bool = False) -> Staged:
         """Begin a state beside, without an `upper`: it is nobody's until `install`.
 
         It has the id range of the state it may replace, or a new one.
@@ -111,7 +115,8 @@ class States:
         path.mkdir(mode=0o700)
         self._furnish(path, base)
         (path / "upper").rmdir()
-        return Staged(path, Meta(id=sandbox_id, id_base=base, image=image, created=now))
+        meta = Meta(id=sandbox_id, id_base=base, image=image, created=now, on_disk=on_disk)
+        return Staged(path, meta)
 
     def install(self, staged: Staged) -> Path | None:
         """Make a staged state, whose `upper` is whole, the sandbox's own, in one step.
@@ -184,6 +189,8 @@ class States:
         if not (path / "upper").is_dir():
             raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
         meta = self._meta(path, current_image)
+        if meta.on_disk and not self.disk(sandbox_id).exists():
+            raise NotFoundError(f"the disk of sandbox {sandbox_id} is gone from this host")
         if bool(meta.id_base) != self._ranged:
             raise SandboxUnavailableError(
                 f"sandbox {sandbox_id} has {'an' if meta.id_base else 'no'} id range of its own:"

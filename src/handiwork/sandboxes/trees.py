@@ -32,11 +32,20 @@ def exchange(one: Path, other: Path) -> None:
 
 def flush_filesystem(path: Path) -> None:
     """Make all that a filesystem was told durable; blocks."""
-    directory = os.open(path, _DIRECTORY)
+    _flush(os.open(path, _DIRECTORY))
+
+
+def flush_open(directory: int) -> None:
+    """Do so for the filesystem of a directory that is open, if only to look names up in it."""
+    _flush(os.open(".", _DIRECTORY, dir_fd=directory))
+
+
+def _flush(directory: int) -> None:
+    """Flush the filesystem of an open directory, and close that."""
     try:
         if _C.syncfs(directory):
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
+            raise OSError(number, os.strerror(number))
     finally:
         os.close(directory)
 

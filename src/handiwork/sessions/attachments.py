@@ -27,6 +27,7 @@ PAUSE_SECONDS = 1.0
 HASTY_SECONDS = 3.0
 
 T = TypeVar("T")
+Claim = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,10 @@ class Sources:
 
 
 class Attachments:
-    """The attachments of one work item's session. `use` returns its sandbox, awake."""
+    """The attachments of one work item's session. `use` returns its sandbox, awake.
+
+    `claim` is told each path before anything is written there.
+    """
 
     def __init__(
         self,
@@ -48,14 +52,15 @@ class Attachments:
         work: WorkItem,
         journal: Journal,
         use: Callable[[], Awaitable[Sandbox]],
+        claim: Claim,
     ) -> None:
         self._sources = sources
         self._journal = journal
         self._use = use
-        self._memories = SessionMemories(work, journal, use)
+        self._memories = SessionMemories(work, journal, use, claim)
         self._skills: SessionSkills | None = None
         if sources.skills is not None and sources.shelf is not None:
-            self._skills = SessionSkills(sources.shelf, sources.skills, work)
+            self._skills = SessionSkills(sources.shelf, sources.skills, work, claim)
 
     async def attach(self, view: BrainSession, *, fresh: bool) -> None:
         """Put everything in place; what refuses the session is told and raised.
@@ -77,6 +82,14 @@ class Attachments:
             )
         )
         await self._attach_skills(view, sandbox.files)
+
+    async def renew(self, view: BrainSession) -> None:
+        """Put everything in place again: the sandbox's files were replaced under the session."""
+        self._memories.touch()
+        if self._skills is not None:
+            self._skills.forget()
+        if view.skills:
+            await self._attach_skills(view, (await self._use()).files)
 
     async def follow(self) -> None:
         """Keep what changes in step, until cancelled."""

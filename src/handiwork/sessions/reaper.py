@@ -9,10 +9,12 @@ from handiwork.model.sandbox import SandboxState
 from handiwork.model.session import SessionState
 from handiwork.observe import log
 from handiwork.sandboxes.protocol import Driver
+from handiwork.sessions.keeping import Keeping
 from handiwork.sessions.lifecycle import Happening, step
 from handiwork.store.protocol import Store
 
 RESTARTED = "the host stopped while serving it; it goes on when the brain offers it again"
+GONE = "its files are gone from this host"
 _SERVED = (SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE)
 _OVER = (SandboxState.FAILED, SandboxState.GONE)
 
@@ -54,11 +56,15 @@ async def _leases_that_run(
 
 
 async def reap(
-    store: Store, drivers: Mapping[str, Driver], clock: Callable[[], datetime]
+    store: Store,
+    drivers: Mapping[str, Driver],
+    clock: Callable[[], datetime],
+    keeping: Keeping | None = None,
 ) -> list[str]:
     """Make records and disk agree; returns the ids whose state nobody has a record of.
 
-    State of a sandbox that is over is deleted; a sleeping one without state is told as failed.
+    State of a sandbox that is over is deleted; a sleeping one without state is told as failed, or
+    of what it wakes where its files are kept elsewhere.
     State without any record is left alone: it may be all that is left of a lost database.
     """
     records = {
@@ -77,10 +83,11 @@ async def reap(
         for record in records.values():
             asleep = record.tier == tier and record.state is SandboxState.SLEEPING
             if asleep and record.id not in kept:
+                source = await keeping.recoverable(record) if keeping else ""
                 lost = msgspec.structs.replace(
                     record,
-                    state=SandboxState.FAILED,
-                    reason="its files are gone from this host",
+                    state=SandboxState.SLEEPING if source else SandboxState.FAILED,
+                    reason=GONE + (f"; it wakes from {source}" if source else ""),
                     updated_at=clock(),
                 )
                 await store.sandboxes.save(lost)

@@ -48,6 +48,7 @@ from handiwork.sessions.calls import CallPath, Calls
 from handiwork.sessions.drain import Drain
 from handiwork.sessions.journal import Journal
 from handiwork.sessions.lifecycle import Command, Happening, step
+from handiwork.sessions.notices import NoticedToolset, SessionNotices, notify
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.sandboxes import LiveSandboxes, SandboxRequest
 from handiwork.sessions.stragglers import Stragglers
@@ -67,6 +68,9 @@ AWAY = "event stream"
 
 SERVED = (SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE)
 
+READ_ONLY = frozenset({"read", "glob", "grep"})
+"""Tools that change no file."""
+
 OPEN_TURN = "requires_action"
 """The one reason to rest that leaves a turn open."""
 
@@ -76,13 +80,18 @@ _WAITS_FOR_NOTHING = (SessionState.SLEEPING, SessionState.LOST, SessionState.END
 """A session that rests, is over, or is another's to tell about; a stopped one goes on waiting."""
 
 
+def nobody(_sandbox_id: str) -> None:
+    """Take that a call has written, where nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hands:
     """What sessions of one brain are served with.
 
     `stops` are sessions that the operator stopped in the middle of a turn: the brain offers them
     again, and what the rest of that turn asks for is answered, not run. `backoff` knows those that
-    failed and are left alone for a while.
+    failed and are left alone for a while. `written` is told a sandbox in which a call has ended that
+    may have written.
     """
 
     brain: Brain
@@ -99,6 +108,7 @@ class Hands:
     metrics: Metrics = field(default_factory=Metrics)
     drain: Drain = field(default_factory=Drain)
     backoff: BackOff = field(default_factory=BackOff)
+    written: Callable[[str], None] = nobody
 
 
 Aside = Callable[[], AbstractAsyncContextManager[None]]
@@ -128,10 +138,14 @@ class _Run:
         self._journal = Journal(
             hands.store.sessions, work.session_id, hands.clock, self._waiting_changed
         )
-        self._attachments = Attachments(hands.sources, work, self._journal, self._live_sandbox)
+        self._attachments = Attachments(
+            hands.sources, work, self._journal, self._live_sandbox, self._claim
+        )
+        self._notices = SessionNotices(hands.store, work.session_id)
         self._fresh = False
         self._unsaved = False
         self._open: dict[str, LedgerEntry] = {}
+        self._may_write: set[str] = set()
         self._turn_open = False
         self._turn_known = False
         self._idle: asyncio.Timeout | None = None
@@ -224,7 +238,9 @@ class _Run:
         if view.terminated:
             await self._rest(Happening.ENDED, "the brain had ended it before")
             return
-        toolset = await self._prepare(view)
+        toolset = NoticedToolset(await self._prepare(view), self._notices)
+        sandbox_id, renewals = self._known().sandbox_id, hands.sandboxes.renewals
+        renewals[sandbox_id] = lambda: self._attachments.renew(view)
         try:
             happening, reason = await self._follow(toolset)
             await self._attachments.finish()
@@ -233,6 +249,8 @@ class _Run:
             await self._attachments.save()
             await self._free_sandbox()
             raise
+        finally:
+            renewals.pop(sandbox_id, None)
 
     async def _learn_credentials(self, view: BrainSession) -> None:
         """Take in what the session brings along before its sandbox is made or woken."""
@@ -315,6 +333,9 @@ class _Run:
         await self._hands.sandboxes.close(sandbox_id)
         self._session = msgspec.structs.replace(self._known(), sandbox_id="")
 
+    async def _claim(self, path: str) -> None:
+        await self._hands.sandboxes.claim(self._known().sandbox_id, path)
+
     async def _live_sandbox(self) -> Sandbox:
         return await self._hands.sandboxes.use(self._known().sandbox_id)
 
@@ -343,9 +364,10 @@ class _Run:
                 await sandboxes.wake(record.id)
                 self._journal.note("sandbox.woken", sandbox_id=record.id)
                 return record.id
-            self._journal.note(
-                "sandbox.replaced", sandbox_id=record.id, reason=record.reason or record.state.value
-            )
+            reason = record.reason or record.state.value
+            self._journal.note("sandbox.replaced", sandbox_id=record.id, reason=reason)
+            text = f"this sandbox is new and empty; the former one is gone: {reason}"
+            await notify(self._hands.store, session.id, text, self._hands.clock)
         policies = self._hands.policies
         image, limits = await policies.machine(session.environment_id, view.agent_id)
         request = SandboxRequest(
@@ -417,11 +439,11 @@ class _Run:
     def _take(self, event: BrainEvent, calls: Calls) -> None:
         match event:
             case ToolCalled():
-                calls.called(event.call)
+                self._take_call(event.call, calls)
                 self._rearm(calls)
             case ToolSettled():
                 calls.settled(event.tool_use_id)
-                self._attachments.touch()
+                self._take_end(event.tool_use_id)
                 entry = self._open.pop(event.tool_use_id, None)
                 if entry is not None and not calls.took(event.tool_use_id):
                     self._journal.later(functools.partial(self._settle_former, entry))
@@ -441,6 +463,20 @@ class _Run:
                 self._journal.waits_no_more(WaitingKind.BRAIN, name=AWAY)
             case BrainSessionEnded():
                 pass
+
+    def _take_call(self, call: ToolCall, calls: Calls) -> None:
+        if call.name not in READ_ONLY:
+            self._may_write.add(call.id)
+        calls.called(call)
+
+    def _take_end(self, tool_use_id: str) -> None:
+        """Tell those who wait for the end of a call."""
+        self._attachments.touch()
+        if self._notices.went_with(tool_use_id):
+            self._journal.later(functools.partial(self._notices.settled, tool_use_id))
+        if tool_use_id in self._may_write:
+            self._may_write.discard(tool_use_id)
+            self._hands.written(self._known().sandbox_id)
 
     def _take_turn(self, event: TurnRunning | TurnIdle) -> None:
         self._turn_known = True

@@ -7,7 +7,7 @@ that says why; one that dies keeps its files and is told as sleeping, with the r
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -38,6 +38,7 @@ from handiwork.observe import log
 from handiwork.sandboxes.pool import wishes_of
 from handiwork.sandboxes.protocol import Driver, Sandbox
 from handiwork.sessions.credentials import Credentials
+from handiwork.sessions.keeping import Keeping, NoKeeping
 from handiwork.sessions.policies import NOTHING, Layers, PolicyResolver
 from handiwork.store.protocol import Store
 
@@ -61,6 +62,18 @@ class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     agent_id: str = ""
 
 
+class Held(msgspec.Struct, frozen=True):
+    """A sandbox that nobody starts, stops or deletes meanwhile. `sandbox` None: it does not run."""
+
+    record: SandboxRecord
+    driver: Driver
+    sandbox: Sandbox | None
+
+
+Change = Callable[[SandboxRecord, Driver], Awaitable[None]]
+"""Changes the files of a sandbox that does not run."""
+
+
 class _Live(msgspec.Struct):
     """A running sandbox, the policies it runs under, and the task that notices its death."""
 
@@ -82,7 +95,10 @@ class LiveSandboxes:
         policies: PolicyResolver,
         settings: SandboxSettings,
         clock: Callable[[], datetime],
+        keeping: Keeping | None = None,
     ) -> None:
+        self._keeping = keeping or NoKeeping()
+        self._stopping = False
         self._drivers = drivers
         self._boundary = boundary
         self._store = store
@@ -95,6 +111,8 @@ class LiveSandboxes:
         self._starting = 0
         self._expected: set[str] = set()
         self._loans: dict[str, int] = {}
+        self.renewals: dict[str, Callable[[], Awaitable[None]]] = {}
+        """What to do when a sandbox's files were replaced while its session is served."""
         self._made = asyncio.Event()
         self._preparing: asyncio.Task[None] | None = None
         self._group = asyncio.TaskGroup()
@@ -113,6 +131,7 @@ class LiveSandboxes:
     ) -> None:
         if self._preparing is not None:
             self._preparing.cancel()
+        self._stopping = True
         for sandbox_id in list(self._live):
             try:
                 await self.sleep(sandbox_id)
@@ -153,8 +172,19 @@ class LiveSandboxes:
 
     async def create(self, request: SandboxRequest) -> SandboxRecord:
         """Make one. Raises what failed, after undoing it and leaving a FAILED record."""
+        record = self._recorded(request)
+        await self._store.sandboxes.save(record)
+        async with self._locked(record.id):
+            try:
+                await self._bring_up(record, fresh=True)
+                return await self._save(record, SandboxState.RUNNING)
+            except BaseException as error:
+                await self._undo(record, error)
+                raise
+
+    def _recorded(self, request: SandboxRequest) -> SandboxRecord:
         now = self._clock()
-        record = SandboxRecord(
+        return SandboxRecord(
             id=new_id("sbx", secrets.token_bytes(15)),
             session_id=request.session_id,
             agent_id=request.agent_id,
@@ -168,14 +198,6 @@ class LiveSandboxes:
             created_at=now,
             updated_at=now,
         )
-        await self._store.sandboxes.save(record)
-        async with self._locked(record.id):
-            try:
-                await self._bring_up(record, fresh=True)
-                return await self._save(record, SandboxState.RUNNING)
-            except BaseException as error:
-                await self._undo(record, error)
-                raise
 
     async def use(self, sandbox_id: str) -> Sandbox:
         """Return it running, waking it first when it sleeps. NotFoundError, ConflictError."""
@@ -211,7 +233,7 @@ class LiveSandboxes:
             elif self._loans.pop(sandbox_id, None) is not None and sandbox_id in self._live:
                 record = await self._store.sandboxes.get(sandbox_id)
                 await self._take_down(sandbox_id)
-                await self._save(record, SandboxState.SLEEPING)
+                self._slept(await self._save(record, SandboxState.SLEEPING))
 
     async def wake(self, sandbox_id: str) -> SandboxRecord:
         """Restore a sleeping one under today's policies. A failure leaves its files as they are."""
@@ -227,18 +249,23 @@ class LiveSandboxes:
                 return False
             if record.state not in _HAS_FILES:
                 raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
+            await self._keeping.interrupt(sandbox_id)
             await self._bring_up(record, fresh=False)
             await self._save(record, SandboxState.RUNNING)
             return True
 
     async def sleep(self, sandbox_id: str) -> SandboxRecord:
         """End its processes and its way out, keep its files. No-op when it sleeps."""
+        if sandbox_id in self._live:
+            await self._keeping.interrupt(sandbox_id)
         async with self._locked(sandbox_id):
             record = await self._store.sandboxes.get(sandbox_id)
             if sandbox_id not in self._live:
                 return record
             await self._take_down(sandbox_id)
-            return await self._save(record, SandboxState.SLEEPING)
+            saved = await self._save(record, SandboxState.SLEEPING)
+            self._slept(saved)
+            return saved
 
     async def close(self, sandbox_id: str) -> SandboxRecord:
         """Delete it and all it left. No-op when it is gone."""
@@ -246,13 +273,72 @@ class LiveSandboxes:
             record = await self._store.sandboxes.get(sandbox_id)
             if record.state is SandboxState.GONE:
                 return record
+            await self._keeping.interrupt(sandbox_id)
+            driver = self._driver(record)
             if sandbox_id in self._live:
-                await self._take_down(sandbox_id, keep=False)
-            else:
-                await self._driver(record).destroy(sandbox_id)
+                keeps = self._keeping.keeps_closed(driver)
+                await self._take_down(sandbox_id, keep=keeps)
+                record = await self._save(record, SandboxState.SLEEPING)
+            await self._keeping.closing(record, driver)
+            await driver.destroy(sandbox_id)
             if record.session_id:
                 await self._store.placeholders.delete(record.session_id)
             return await self._save(record, SandboxState.GONE)
+
+    @contextlib.asynccontextmanager
+    async def held(self, sandbox_id: str) -> AsyncIterator["Held"]:
+        """Yield it as it is, running or not, while nobody changes that; see `Held`."""
+        async with self._locked(sandbox_id):
+            await self._keeping.interrupt(sandbox_id)
+            record = await self._store.sandboxes.get(sandbox_id)
+            live = self._live.get(sandbox_id)
+            yield Held(record, self._driver(record), live.sandbox if live else None)
+
+    async def replaced(self, sandbox_id: str, change: Change) -> SandboxRecord:
+        """Change its files while it does not run; one that ran runs again, also when that failed."""
+        async with self._locked(sandbox_id):
+            await self._keeping.interrupt(sandbox_id)
+            record = await self._store.sandboxes.get(sandbox_id)
+            driver = self._driver(record)
+            if record.state not in _HAS_FILES:
+                raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
+            ran = sandbox_id in self._live
+            if ran:
+                await self._take_down(sandbox_id)
+                record = await self._save(record, SandboxState.SLEEPING)
+            try:
+                await change(record, driver)
+            finally:
+                if ran:
+                    await self._bring_up(record, fresh=False)
+                    record = await self._save(record, SandboxState.RUNNING)
+        if ran and (renew := self.renewals.get(sandbox_id)):
+            await renew()
+        return record
+
+    async def create_of(
+        self, request: SandboxRequest, change: Change, origin: str
+    ) -> SandboxRecord:
+        """Make one whose files are there before it first runs; it sleeps. Undone as by `create`."""
+        record = msgspec.structs.replace(self._recorded(request), origin=origin)
+        await self._store.sandboxes.save(record)
+        async with self._locked(record.id):
+            try:
+                driver = self._allowed_driver(record)
+                await self._policies.layers(record)
+                await change(record, driver)
+                return await self._save(record, SandboxState.SLEEPING)
+            except BaseException as error:
+                await self._undo(record, error)
+                raise
+
+    async def claim(self, sandbox_id: str, path: str) -> None:
+        """Remember a path of what its session brings along: it is in no snapshot, ever."""
+        async with self._locked(sandbox_id):
+            record = await self._store.sandboxes.get(sandbox_id)
+            if path not in record.attached:
+                attached = (*record.attached, path)
+                await self._store.sandboxes.save(msgspec.structs.replace(record, attached=attached))
 
     async def adopt(self) -> None:
         """Take over what a former run left: what was running sleeps now."""
@@ -262,7 +348,10 @@ class LiveSandboxes:
                 continue
             if record.id in kept.get(record.tier, ()):
                 await self._driver(record).sleep(record.id)
-                await self._save(record, SandboxState.SLEEPING)
+                self._slept(await self._save(record, SandboxState.SLEEPING))
+            elif source := await self._keeping.recoverable(record):
+                reason = f"its files are gone from this host; it wakes from {source}"
+                await self._save(record, SandboxState.SLEEPING, reason)
             else:
                 reason = "it was lost with the run that made it"
                 await self._save(record, SandboxState.FAILED, reason)
@@ -297,6 +386,8 @@ class LiveSandboxes:
         try:
             layers = await self._policies.layers(record)
             grant = await self._grant(record, layers)
+            if not fresh:
+                await self._keeping.recover(record, driver)
             spec = await self._spec(record, grant)
             try:
                 sandbox = await (driver.create(spec) if fresh else driver.restore(spec))
@@ -369,7 +460,10 @@ class LiveSandboxes:
             except HandiworkError as error:
                 reason = f"{reason}; {error}"
             record = await self._store.sandboxes.get(sandbox_id)
-            await self._save(record, SandboxState.SLEEPING, f"it died: {reason}")
+            self._slept(await self._save(record, SandboxState.SLEEPING, f"it died: {reason}"))
+
+    def _slept(self, record: SandboxRecord) -> None:
+        self._keeping.slept(record, self._driver(record), stopping=self._stopping)
 
     async def _save(
         self, record: SandboxRecord, state: SandboxState, reason: str = ""

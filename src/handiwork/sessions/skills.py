@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from handiwork.brains.protocol import Skills
 from handiwork.model.attachment import SkillRef, SkillVersion
@@ -61,9 +61,16 @@ class SkillShelf:
 
 
 class SessionSkills:
-    """The skills of one session in its sandbox."""
+    """The skills of one session in its sandbox; `claim` is told each directory before it is written."""
 
-    def __init__(self, shelf: SkillShelf, skills: Skills, work: WorkItem) -> None:
+    def __init__(
+        self,
+        shelf: SkillShelf,
+        skills: Skills,
+        work: WorkItem,
+        claim: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._claim = claim
         self._shelf = shelf
         self._skills = skills
         self._work = work
@@ -84,12 +91,17 @@ class SessionSkills:
         while self._names:
             await _removed(files, f"{SKILLS_DIRECTORY}/{self._names.pop()}")
 
+    def forget(self) -> None:
+        """Take them as not attached: they went with the files of the sandbox."""
+        self._names.clear()
+
     async def _attach(self, skill: SkillRef, files: Files) -> None:
         version = await self._skills.version(self._work, skill)
         name = directory_name(version)
         if name in self._names:
             raise HandiworkError(f"another skill of this agent is named {name} as well")
         contents = await self._shelf.contents(self._skills, self._work, version)
+        await self._claim(f"{SKILLS_DIRECTORY}/{name}")
         await install(files, name, contents)
         self._names.append(name)
 

@@ -60,6 +60,11 @@ class Layout:
         return self.root / "skills"
 
     @property
+    def snapshots(self) -> Path:
+        """Snapshots of sandboxes, unless the settings name another place."""
+        return self.root / "snapshots"
+
+    @property
     def egress(self) -> Path:
         """What the proxy keeps; its process owns the directory."""
         return self.root / "egress"

@@ -18,6 +18,7 @@ from handiwork.model.run import Run
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.secret import SealedSecret, SecretInfo
 from handiwork.model.session import Session, SessionEvent
+from handiwork.model.snapshot import Notice, Snapshot, SnapshotStatus
 from handiwork.model.tool import LedgerEntry, ToolCall, ToolResult
 from handiwork.model.webhook import ReceivedWebhook
 
@@ -310,6 +311,62 @@ class Processes(Protocol):
         ...
 
 
+class Snapshots(Protocol):
+    """What is known of generations of sandboxes; the blobs they lie in are the truth."""
+
+    async def put(self, snapshot: Snapshot) -> None:
+        """Insert or replace; its pins are not taken from it."""
+        ...
+
+    async def list(self, sandbox_id: str) -> list[Snapshot]:
+        """Those of a sandbox with their pins, the newest first."""
+        ...
+
+    async def remove(self, sandbox_id: str, number: int) -> None:
+        """Forget one; ConflictError while it is pinned. No-op when there is none."""
+        ...
+
+    async def sandboxes(self) -> Sequence[str]:
+        """The ids of the sandboxes that have any, sorted."""
+        ...
+
+    async def pin(self, sandbox_id: str, name: str, number: int) -> None:
+        """Let a name keep one, in place of what it kept. NotFoundError; ConflictError: too many."""
+        ...
+
+    async def unpin(self, sandbox_id: str, name: str) -> None:
+        """Forget a name; NotFoundError."""
+        ...
+
+    async def pins(self, sandbox_id: str) -> Mapping[str, int]:
+        """Number by name."""
+        ...
+
+    async def tell(self, status: SnapshotStatus) -> None:
+        """Keep how the last try of a sandbox went."""
+        ...
+
+    async def status(self, sandbox_id: str) -> SnapshotStatus:
+        """How the last try went; an empty one where there was none."""
+        ...
+
+
+class Notices(Protocol):
+    """What brains are still to be told of their sessions' sandboxes."""
+
+    async def add(self, notice: Notice) -> None:
+        """Keep one until it is removed."""
+        ...
+
+    async def list(self, session_id: str) -> Sequence[Notice]:
+        """Those of a session, the oldest first."""
+        ...
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        """Forget those that were told. No-op for those that are gone."""
+        ...
+
+
 class Store(Protocol):
     """All of it."""
 
@@ -346,6 +403,16 @@ class Store(Protocol):
     @property
     def sandboxes(self) -> Sandboxes:
         """Sandboxes."""
+        ...
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Snapshots."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """Notices."""
         ...
 
     @property

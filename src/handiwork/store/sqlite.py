@@ -15,6 +15,7 @@ from handiwork.store.sqlite_runs import SqliteRuns
 from handiwork.store.sqlite_sandboxes import SqliteSandboxes
 from handiwork.store.sqlite_sessions import SqliteSessions
 from handiwork.store.sqlite_settings import SqliteAgents, SqlitePolicies, SqliteSecrets
+from handiwork.store.sqlite_snapshots import SqliteNotices, SqliteSnapshots
 from handiwork.store.sqlite_webhooks import SqliteWebhooks
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -39,6 +40,8 @@ class SqliteStore:
         self.runs = SqliteRuns(database, tenant)
         self.processes = SqliteProcesses(database, tenant)
         self.models = SqliteModels(database, tenant)
+        self.snapshots = SqliteSnapshots(database, tenant)
+        self.notices = SqliteNotices(database, tenant)
         self.control_secrets = control_secrets
         self.leases = SqliteLeases(database, tenant, control_secrets)
 

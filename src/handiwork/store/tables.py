@@ -202,6 +202,43 @@ placeholders = Table(
     Column("body", Text, nullable=False),
 )
 
+snapshots = Table(
+    "snapshots",
+    metadata,
+    _key("tenant"),
+    _key("sandbox_id"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+
+snapshot_pins = Table(
+    "snapshot_pins",
+    metadata,
+    _key("tenant"),
+    _key("sandbox_id"),
+    _key("name"),
+    Column("number", Integer, nullable=False),
+)
+
+snapshot_states = Table(
+    "snapshot_states",
+    metadata,
+    _key("tenant"),
+    _key("sandbox_id"),
+    Column("body", Text, nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    Column("session_id", String, nullable=False),
+    _us("at_us"),
+    Column("body", Text, nullable=False),
+    Index("notices_of_session", "tenant", "session_id", "at_us"),
+)
+
 
 def microseconds(at: datetime) -> int:
     """Return the time as the schema keeps it; the time must know its zone."""

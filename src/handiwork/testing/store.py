@@ -22,6 +22,7 @@ from handiwork.model.run import Run
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.secret import SealedSecret, SecretInfo
 from handiwork.model.session import Session, SessionEvent
+from handiwork.model.snapshot import MAX_PINS, Notice, Snapshot, SnapshotStatus
 from handiwork.model.tool import LedgerEntry, ToolCall, ToolResult
 from handiwork.model.webhook import ReceivedWebhook
 
@@ -457,6 +458,88 @@ class MemoryLeases:
         self._kept.pop((work_id, environment_id), None)
 
 
+class MemorySnapshots:
+    """What is known of snapshots."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, int], Snapshot] = {}
+        self._pins: dict[str, dict[str, int]] = {}
+        self._states: dict[str, SnapshotStatus] = {}
+
+    async def put(self, snapshot: Snapshot) -> None:
+        """Insert or replace."""
+        kept = msgspec.structs.replace(snapshot, pins=())
+        self._kept[snapshot.sandbox_id, snapshot.number] = kept
+
+    async def list(self, sandbox_id: str) -> list[Snapshot]:
+        """Return those of a sandbox with their pins, the newest first."""
+        pins = self._pins.get(sandbox_id, {})
+        return [
+            msgspec.structs.replace(
+                one, pins=tuple(sorted(n for n, number in pins.items() if number == one.number))
+            )
+            for (of, _), one in sorted(self._kept.items(), reverse=True)
+            if of == sandbox_id
+        ]
+
+    async def remove(self, sandbox_id: str, number: int) -> None:
+        """Forget one that is not pinned."""
+        if number in self._pins.get(sandbox_id, {}).values():
+            raise ConflictError(f"snapshot {number} of {sandbox_id} is pinned")
+        self._kept.pop((sandbox_id, number), None)
+
+    async def sandboxes(self) -> Sequence[str]:
+        """Return the ids of those that have any."""
+        return sorted({sandbox_id for sandbox_id, _ in self._kept})
+
+    async def pin(self, sandbox_id: str, name: str, number: int) -> None:
+        """Let a name keep one."""
+        if (sandbox_id, number) not in self._kept:
+            raise NotFoundError(f"{sandbox_id} has no snapshot {number}")
+        pins = self._pins.setdefault(sandbox_id, {})
+        if len(pins.keys() - {name}) >= MAX_PINS:
+            raise ConflictError(f"{sandbox_id} has {MAX_PINS} pins already; remove one")
+        pins[name] = number
+
+    async def unpin(self, sandbox_id: str, name: str) -> None:
+        """Forget a name."""
+        if self._pins.get(sandbox_id, {}).pop(name, None) is None:
+            raise NotFoundError(f"{sandbox_id} has no pin {name!r}")
+
+    async def pins(self, sandbox_id: str) -> Mapping[str, int]:
+        """Return number by name."""
+        return dict(self._pins.get(sandbox_id, {}))
+
+    async def tell(self, status: SnapshotStatus) -> None:
+        """Keep how the last try went."""
+        self._states[status.sandbox_id] = status
+
+    async def status(self, sandbox_id: str) -> SnapshotStatus:
+        """Return it."""
+        return self._states.get(sandbox_id) or SnapshotStatus(sandbox_id=sandbox_id)
+
+
+class MemoryNotices:
+    """Notices for brains."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Notice] = {}
+
+    async def add(self, notice: Notice) -> None:
+        """Keep one."""
+        self._kept[notice.id] = notice
+
+    async def list(self, session_id: str) -> Sequence[Notice]:
+        """Return those of a session, the oldest first."""
+        found = [one for one in self._kept.values() if one.session_id == session_id]
+        return sorted(found, key=lambda one: (one.at, one.id))
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        """Forget those."""
+        for one in ids:
+            self._kept.pop(one, None)
+
+
 class MemoryStore:
     """All of it, for one tenant."""
 
@@ -473,6 +556,8 @@ class MemoryStore:
         self.runs = MemoryRuns()
         self.processes = MemoryProcesses()
         self.models = MemoryModels()
+        self.snapshots = MemorySnapshots()
+        self.notices = MemoryNotices()
         self.control_secrets = MemoryControlSecrets()
         self.leases = MemoryLeases()
 

@@ -33,13 +33,17 @@ def refs(*ids: str) -> list[SkillRef]:
     return [SkillRef(skill_id=one) for one in ids]
 
 
+async def claim(path: str) -> None:
+    assert path.startswith("/workspace/skills/")
+
+
 async def test_written_whole_in_place_of_what_was_there(
     source: FakeSkills, shelf: SkillShelf, tmp_path: Path
 ) -> None:
     stale = tmp_path / "box/workspace/skills/demo/stale"
     stale.parent.mkdir(parents=True)
     stale.write_text("x")
-    session, files = SessionSkills(shelf, source, WORK), HostFiles(tmp_path / "box")
+    session, files = SessionSkills(shelf, source, WORK, claim), HostFiles(tmp_path / "box")
     assert await session.attach(refs("skill_1"), files) == {}
     place = tmp_path / "box/workspace/skills/demo"
     assert {path.name: path.stat().st_mode & 0o777 for path in place.iterdir()} == {
@@ -55,11 +59,13 @@ async def test_a_version_is_downloaded_once_and_a_new_one_again(
     source: FakeSkills, shelf: SkillShelf, tmp_path: Path
 ) -> None:
     for number in range(3):
-        session = SessionSkills(shelf, source, WORK)
+        session = SessionSkills(shelf, source, WORK, claim)
         assert await session.attach(refs("skill_1"), HostFiles(tmp_path / f"{number}")) == {}
     assert source.downloads == 1
     source.put("skill_1", "demo", GOOD, "skillver_2")
-    await SessionSkills(shelf, source, WORK).attach(refs("skill_1"), HostFiles(tmp_path / "box"))
+    await SessionSkills(shelf, source, WORK, claim).attach(
+        refs("skill_1"), HostFiles(tmp_path / "box")
+    )
     assert source.downloads == 2
 
 
@@ -70,7 +76,7 @@ async def test_a_bad_skill_does_not_hold_up_the_others(
     source.put("skill_empty", "empty", tarred({}))
     source.put("skill_again", "demo", GOOD)
     files = HostFiles(tmp_path / "box")
-    session = SessionSkills(shelf, source, WORK)
+    session = SessionSkills(shelf, source, WORK, claim)
     named = ["skill_escape", "skill_none", "skill_empty", "skill_1", "skill_again"]
     failed = await session.attach(refs(*named), files)
     assert set(failed) == {"skill_escape", "skill_none", "skill_empty", "skill_again"}
@@ -83,9 +89,9 @@ async def test_the_cache_gives_nothing_to_who_may_not_have_it(
     source: FakeSkills, shelf: SkillShelf, tmp_path: Path
 ) -> None:
     files = HostFiles(tmp_path / "box")
-    await SessionSkills(shelf, source, WORK).attach(refs("skill_1"), files)
+    await SessionSkills(shelf, source, WORK, claim).attach(refs("skill_1"), files)
     source.failing = NotFoundError("no such skill for you")
-    failed = await SessionSkills(shelf, source, WORK).attach(refs("skill_1"), files)
+    failed = await SessionSkills(shelf, source, WORK, claim).attach(refs("skill_1"), files)
     assert failed == {"skill_1": "no such skill for you"}
 
 
@@ -93,7 +99,7 @@ async def test_more_skills_than_the_limit(
     source: FakeSkills, shelf: SkillShelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_SKILLS", 1)
-    failed = await SessionSkills(shelf, source, WORK).attach(
+    failed = await SessionSkills(shelf, source, WORK, claim).attach(
         refs("skill_1", "skill_2"), HostFiles(tmp_path / "box")
     )
     assert failed == {"skill_2": "more than 1 skills"}

@@ -43,15 +43,24 @@ class Wanted:
     excluded: frozenset[str] = frozenset()
 
 
+def _goes_on() -> None:
+    """Wait for nobody once the tree was read."""
+
+
 @dataclass
 class Capture:
-    """One taking, in a thread: `stop` from another ends it with an error and without a manifest."""
+    """One taking, in a thread: `stop` from another ends it with an error and without a manifest.
+
+    `walked` is called when all of the tree was read, before anything counts as kept; what it raises
+    ends the taking.
+    """
 
     blobs: Blobs
     keys: Keys
     clock: Callable[[], datetime]
     draw: Callable[[int], bytes]
     stop: threading.Event = field(default_factory=threading.Event)
+    walked: Callable[[], None] = _goes_on
 
     def take(self, wanted: Wanted, former: Manifest | None) -> Manifest:
         """Take a generation and return its manifest, kept durably.
@@ -65,11 +74,13 @@ class Capture:
             try:
                 known = Former(former, wanted.tree, contents)
                 walk = self._walk(wanted, contents, known)
+                # Whoever is held still goes on only then: what is written unseen before it is never seen.
+                if not flushed.result():
+                    forget_times(walk.entries)
+                self.walked()
                 contents.finish()
             finally:
                 contents.close()
-            if not flushed.result():
-                forget_times(walk.entries)
         manifest = _manifest(wanted, walk, contents, self.clock(), started_ns)
         key = manifest_key(wanted.tenant, wanted.sandbox_id, wanted.number)
         if not self.blobs.put_if_absent(key, encode(manifest, self.keys)):

@@ -51,9 +51,22 @@ class Generations:
         key = manifest_key(self.tenant, sandbox_id, number)
         return decode(self.blobs.get(key), key, self.keys)
 
-    def take(self, wanted: Wanted, former: Manifest | None, stop: threading.Event) -> Manifest:
-        """Take a generation; see `Capture.take`."""
-        return Capture(self.blobs, self.keys, self.clock, self.draw, stop).take(wanted, former)
+    def take(
+        self,
+        wanted: Wanted,
+        former: Manifest | None,
+        stop: threading.Event,
+        walked: Callable[[], None] | None = None,
+    ) -> Manifest:
+        """Take a generation; see `Capture`."""
+        capture = Capture(self.blobs, self.keys, self.clock, self.draw, stop)
+        if walked is not None:
+            capture.walked = walked
+        return capture.take(wanted, former)
+
+    def forget(self, sandbox_id: str, number: int) -> None:
+        """Delete a generation's manifest: its packs are left to who looks for unused ones."""
+        self.blobs.delete(manifest_key(self.tenant, sandbox_id, number))
 
     def newest(self, sandbox_id: str) -> tuple[int, Manifest | None]:
         """Return the next free number, and the newest generation to compare with, if it reads.

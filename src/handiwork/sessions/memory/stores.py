@@ -19,11 +19,19 @@ FINAL_SECONDS = 30.0
 
 
 class SessionMemories:
-    """The stores of one session. What fails is told as something that the session waits for."""
+    """The stores of one session. What fails is told as something that the session waits for.
+
+    `claim` is told each folder before it is written.
+    """
 
     def __init__(
-        self, work: WorkItem, journal: Journal, use: Callable[[], Awaitable[Sandbox]]
+        self,
+        work: WorkItem,
+        journal: Journal,
+        use: Callable[[], Awaitable[Sandbox]],
+        claim: Callable[[str], Awaitable[None]],
     ) -> None:
+        self._claim = claim
         self._work = work
         self._journal = journal
         self._use = use
@@ -43,6 +51,7 @@ class SessionMemories:
             name = (ref.mount_path or ref.store_id)[:200]
             try:
                 mount = self._mount(memories, ref)
+                await self._claim(mount.path)
                 await mount.attach(files, fresh=fresh)
             except HandiworkError as error:
                 self._journal.waits(WaitingKind.MEMORY_STORE, str(error), name=name)

@@ -29,8 +29,13 @@ class Session:
         self.brain.put("memstore_1", "/a", "one")
         self.sandbox = HostSandbox("sbx_1", root)
         self.journal = Journal(MemoryStore().sessions, WORK.session_id, clock)
-        self.memories = SessionMemories(WORK, self.journal, self.use)
+        self.memories = SessionMemories(WORK, self.journal, self.use, self.claim)
+        self.claimed: list[str] = []
         self.broken: HandiworkError | None = None
+
+    async def claim(self, path: str) -> None:
+        assert not (self.root / path.lstrip("/")).exists()
+        self.claimed.append(path)
 
     async def use(self) -> Sandbox:
         if self.broken is not None:

@@ -1,0 +1,72 @@
+"""A state made anew from elsewhere: beside the one that is there, and swapped in whole.
+
+Until the swap nobody sees it; what fails, or ends with us, leaves what was there.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from handiwork.model.errors import SandboxUnavailableError
+from handiwork.sandboxes import disks
+from handiwork.sandboxes.snapshots.owners import Range
+from handiwork.sandboxes.snapshots.protocol import Make
+from handiwork.sandboxes.states import Staged, States
+from handiwork.sandboxes.trees import flush_open, remove_tree
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remaking:
+    """One state to make. `disk_mib` is not used where there are no disks."""
+
+    states: States
+    disks: disks.Disks | None
+    sandbox_id: str
+    image: str
+    disk_mib: int
+    now: datetime
+
+    async def run(self, make: Make) -> None:
+        """Make it and put it in place; the caller sees to it that the sandbox does not run."""
+        on_disk = self.disks is not None
+        staged = self.states.stage(self.sandbox_id, self.image, self.now, on_disk=on_disk)
+        try:
+            await self._fill(staged, make)
+            replaced = await asyncio.to_thread(self.states.install, staged)
+        except BaseException as error:
+            self.states.drop(staged)
+            await asyncio.shield(asyncio.to_thread(remove_tree, staged.path))
+            if isinstance(error, OSError):
+                raise SandboxUnavailableError(
+                    f"the files of {self.sandbox_id} could not be made: {error.strerror}"
+                ) from error
+            raise
+        if replaced is not None:
+            await asyncio.to_thread(remove_tree, replaced)
+
+    async def _fill(self, staged: Staged, make: Make) -> None:
+        base = staged.meta.id_base
+        place = await self._place(staged.path, base)
+        try:
+            await make(place, Range(base, os.geteuid()))
+            await asyncio.to_thread(flush_open, place)
+        finally:
+            os.close(place)
+
+    async def _place(self, state: Path, base: int) -> int:
+        """Return the open directory that `upper` is to be made in: a new disk, or the state itself."""
+        if self.disks is None:
+            return os.open(state, _DIRECTORY)
+        mount = await self.disks.take(state / "disk.img", self.disk_mib)
+        try:
+            os.mkdir("work", 0o755, dir_fd=mount)
+            os.chown("work", base, base, dir_fd=mount)
+            (state / "upper").mkdir(0o755)  # its disk goes over it
+        except BaseException:
+            os.close(mount)
+            raise
+        return mount

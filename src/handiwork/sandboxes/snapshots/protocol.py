@@ -1,0 +1,40 @@
+"""What a driver does besides, whose sandboxes' files can be kept elsewhere and made again."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from handiwork.sandboxes.snapshots.owners import Range
+
+Make = Callable[[int, Range], Awaitable[None]]
+"""Makes a tree as `upper` in an open directory, for the ids of a sandbox."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a state is: the digest of its image, its host ids, a name of this very tree."""
+
+    image: str
+    ids: Range
+    tree: str
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A driver whose sandboxes write into an upper directory."""
+
+    def origin(self, sandbox_id: str) -> Origin:
+        """Tell what a state is; NotFoundError when its files are not on this host."""
+        ...
+
+    def upper(self, sandbox_id: str) -> AbstractAsyncContextManager[int]:
+        """Yield a descriptor of the directory that holds what the sandbox wrote."""
+        ...
+
+    async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
+        """Put a tree that `make` makes beside in the place of the sandbox's, in one step.
+
+        What fails leaves the state that is there. The sandbox must not run: ConflictError.
+        """
+        ...

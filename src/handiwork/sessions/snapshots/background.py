@@ -1,0 +1,149 @@
+"""Snapshots in the background: of sandboxes that have gone to sleep, and the wake of those that lost their files.
+
+One job for each sandbox at a time. Waking a sandbox ends its job: nobody waits for a snapshot that
+nobody asked for, and it is taken at the next sleep.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from handiwork.config import SnapshotSettings
+from handiwork.model.errors import HandiworkError, NotFoundError, SandboxUnavailableError
+from handiwork.model.sandbox import SandboxRecord
+from handiwork.model.snapshot import Reason
+from handiwork.observe import log
+from handiwork.sandboxes.protocol import Driver
+from handiwork.sandboxes.snapshots.protocol import KeepsFiles
+from handiwork.sessions.notices import notify
+from handiwork.sessions.snapshots.shelf import Made, Shelf
+from handiwork.sessions.snapshots.upkeep import Upkeep
+
+Work = Callable[[], Awaitable[object]]
+
+
+class Background:
+    """Implements `sessions.keeping.Keeping`. Use it as an async context, around the sandboxes."""
+
+    def __init__(self, shelf: Shelf, settings: SnapshotSettings) -> None:
+        self.shelf = shelf
+        self.settings = settings
+        self._group = asyncio.TaskGroup()
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self.closed = asyncio.Event()
+        self._log = log.get("snapshots")
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give what is under way its time; what is not done then is taken at the next sleep."""
+        if self._jobs:
+            await asyncio.wait([*self._jobs.values()], timeout=self.settings.stop_seconds)
+        for job in self._jobs.values():
+            job.cancel()
+        await self._group.__aexit__(kind, error, trace)
+
+    def upkeep(self, now: Callable[[], float]) -> Upkeep:
+        """Return who lets go of what nobody keeps; `now` is a steady clock."""
+        return Upkeep(self.shelf, self.settings, now=now, closed=self.closed)
+
+    def begin(self, sandbox_id: str, work: Work) -> bool:
+        """Do something with a sandbox's files in the background, unless something is under way."""
+        if sandbox_id in self._jobs:
+            return False
+        job = self._group.create_task(self._done(sandbox_id, work))
+        self._jobs[sandbox_id] = job
+        job.add_done_callback(lambda _: self._jobs.pop(sandbox_id, None))
+        return True
+
+    async def interrupt(self, sandbox_id: str) -> None:
+        """End what is under way; returns when it has ended."""
+        job = self._jobs.get(sandbox_id)
+        if job is not None and job is not asyncio.current_task():
+            job.cancel()
+            await asyncio.wait([job])
+
+    def slept(self, record: SandboxRecord, driver: Driver, *, stopping: bool) -> None:
+        """Take a generation of a sandbox that sleeps now."""
+        if self.settings.on_idle and isinstance(driver, KeepsFiles):
+            reason: Reason = "stop" if stopping else "idle"
+            self.begin(record.id, lambda: self.shelf.take(record, driver, None, reason))
+
+    def keeps_closed(self, driver: Driver) -> bool:
+        """Say whether a last generation is to be taken."""
+        return self.settings.closed_seconds > 0 and isinstance(driver, KeepsFiles)
+
+    async def closing(self, record: SandboxRecord, driver: Driver) -> None:
+        """Take a last generation, where one is to outlive its sandbox. What it raises keeps the files."""
+        self.closed.set()
+        if not self.keeps_closed(driver) or not isinstance(driver, KeepsFiles):
+            return
+        try:
+            driver.origin(record.id)
+        except NotFoundError:
+            return
+        await self.shelf.take(record, driver, None, "before close")
+
+    async def recoverable(self, record: SandboxRecord) -> str:
+        """Say of which generation its files could be made again."""
+        found = await self.shelf.all(record.id)
+        return (
+            f"snapshot {found[0].number} of {found[0].created_at:%Y-%m-%d %H:%M:%S}Z"
+            if found
+            else ""
+        )
+
+    async def recover(self, record: SandboxRecord, driver: Driver) -> str:
+        """Make lost files again of the newest generation that is whole; the brain is told."""
+        if not isinstance(driver, KeepsFiles):
+            return ""
+        try:
+            driver.origin(record.id)
+        except NotFoundError as lost:
+            reason = str(lost)
+        else:
+            return ""
+        numbers = await self.shelf.numbers(record.id)
+        if not numbers:
+            raise SandboxUnavailableError(
+                f"{reason}, and there is no snapshot of it; close it to give its files up"
+            )
+        made = await self.shelf.make(record.id, numbers, record, driver)
+        text = _restored(made)
+        self._log.warning("restored", sandbox=record.id, lost=reason, told=text)
+        await self.shelf.event(
+            record,
+            "sandbox.restored",
+            number=made.snapshot.number,
+            reason=reason,
+            damaged=list(made.damaged[:8]),
+        )
+        await notify(self.shelf.store, record.session_id, text, self.shelf.clock)
+        return text
+
+    async def _done(self, sandbox_id: str, work: Work) -> None:
+        try:
+            await work()
+        except HandiworkError:
+            return  # it is told with the sandbox
+        except Exception:  # noqa: BLE001 - a fault with one sandbox's files must not end the others
+            self._log.exception("snapshot failed", sandbox=sandbox_id)
+
+
+def _restored(made: Made) -> str:
+    taken = f"{made.snapshot.created_at:%Y-%m-%d %H:%M:%S}Z"
+    text = (
+        f"the files of this sandbox were lost and are restored from snapshot {made.snapshot.number}"
+        f" of {taken}: what was written after that is gone, and no process runs on"
+    )
+    if made.damaged:
+        text += f"; {len(made.damaged)} newer snapshots were damaged"
+    return text

@@ -1,0 +1,367 @@
+"""One tenant's snapshots: a generation is taken, or made again, and whoever looks is told how it went.
+
+Nothing here knows which sandboxes run: who calls has seen to it that a tree holds still.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from handiwork.config import SandboxSettings
+from handiwork.model.errors import (
+    HandiworkError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
+from handiwork.model.sandbox import SandboxRecord
+from handiwork.model.snapshot import Reason, Snapshot, SnapshotStatus
+from handiwork.observe import log
+from handiwork.observe.metrics import Metrics
+from handiwork.sandboxes.protocol import Driver, Sandbox
+from handiwork.sandboxes.snapshots.capture import Wanted
+from handiwork.sandboxes.snapshots.generations import Generations
+from handiwork.sandboxes.snapshots.manifest import Head, Manifest
+from handiwork.sandboxes.snapshots.owners import Range
+from handiwork.sandboxes.snapshots.protocol import KeepsFiles
+from handiwork.sandboxes.snapshots.sealing import DamagedError, Keys
+from handiwork.sandboxes.snapshots.stoppable import LOOK_SECONDS, StoppableBlobs, in_thread
+from handiwork.store.blobs import Blobs
+from handiwork.store.protocol import Store
+
+T = TypeVar("T")
+
+PARALLEL = 2
+"""So many are taken or made at once; the others wait."""
+THREADS = 2 * PARALLEL
+
+
+@dataclass(frozen=True)
+class Made:
+    """Which generation a tree was made of, and why newer ones were passed over."""
+
+    snapshot: Snapshot
+    damaged: tuple[str, ...] = ()
+
+
+@dataclass
+class Shelf:
+    """The snapshots of one tenant. Close it when nothing uses it any more."""
+
+    blobs: Blobs
+    keys: Keys
+    tenant: str
+    store: Store
+    sandbox: SandboxSettings
+    clock: Callable[[], datetime]
+    draw: Callable[[int], bytes]
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots")
+        self._places = asyncio.Semaphore(PARALLEL)
+        self._images: dict[str, dict[int, str]] = {}
+        self._log = log.get("snapshots")
+
+    def close(self) -> None:
+        """End its threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    async def learn(self) -> None:
+        """Learn what images the snapshots stand on; before anybody asks."""
+        for sandbox_id in await self.store.snapshots.sandboxes():
+            found = await self.store.snapshots.list(sandbox_id)
+            self._images[sandbox_id] = {one.number: one.image for one in found}
+
+    def standing(self) -> dict[str, list[str]]:
+        """Return the sandboxes whose snapshots stand on each image."""
+        found: dict[str, list[str]] = {}
+        for sandbox_id, images in self._images.items():
+            for digest in set(images.values()):
+                found.setdefault(digest, []).append(f"the snapshots of {sandbox_id}")
+        return found
+
+    async def work(self, call: Callable[[Generations], T]) -> T:
+        """Run what blocks on the tenant's generations; a caller that is cancelled stops it."""
+        stop = threading.Event()
+        generations = self.generations(stop)
+        return await in_thread(self._threads, stop, lambda: call(generations))
+
+    async def step(self, stop: threading.Event, call: Callable[[], T]) -> T:
+        """Run one step of what blocks, in one of its threads."""
+        try:
+            return await in_thread(self._threads, stop, call)
+        except DamagedError as error:
+            raise unavailable(str(error), error) from error
+
+    def generations(self, stop: threading.Event) -> Generations:
+        """Return the tenant's generations; their store gives up when `stop` is set."""
+        blobs = StoppableBlobs(self.blobs, stop)
+        return Generations(blobs, self.keys, self.tenant, self.clock, self.draw)
+
+    # --- taking ---
+
+    async def take(
+        self, record: SandboxRecord, driver: Driver, sandbox: Sandbox | None, reason: Reason
+    ) -> Snapshot:
+        """Take a generation of a sandbox; of one that runs, with its processes frozen meanwhile.
+
+        Whatever fails is told with the sandbox, and leaves all that was taken before.
+        """
+        files = files_of(record, driver)
+        started = time.monotonic()
+        try:
+            async with self._places:
+                manifest = await self._captured(record, files, sandbox, reason)
+        except asyncio.CancelledError:
+            await self._failed(record, reason, "it was interrupted")
+            raise
+        except (HandiworkError, OSError) as error:
+            await self._failed(record, reason, str(error))
+            raise unavailable(f"no snapshot of {record.id} was taken: {error}", error) from error
+        seconds = time.monotonic() - started
+        self.metrics.snapshot(reason, "taken", seconds, manifest.head.new_bytes)
+        return await self._taken(record, manifest.head)
+
+    async def _captured(
+        self, record: SandboxRecord, files: KeepsFiles, sandbox: Sandbox | None, reason: Reason
+    ) -> Manifest:
+        stop, hold = threading.Event(), _Hold(asyncio.get_running_loop())
+        async with contextlib.AsyncExitStack() as still:
+            upper = await still.enter_async_context(files.upper(record.id))
+            if sandbox is not None:
+                await still.enter_async_context(sandbox.frozen())
+            origin = files.origin(record.id)
+            if not origin.image:
+                raise SandboxUnavailableError("it is not known what image it stands on")
+            generations = self.generations(stop)
+
+            def taking() -> Manifest:
+                number, former = generations.newest(record.id)
+                wanted = Wanted(
+                    tenant=self.tenant,
+                    sandbox_id=record.id,
+                    number=number,
+                    reason=reason,
+                    image=origin.image,
+                    tree=origin.tree,
+                    upper=path_of_open(upper),
+                    ids=origin.ids,
+                    excluded=frozenset(record.attached),
+                )
+                return generations.take(wanted, former, stop, lambda: hold.walked(stop))
+
+            task = asyncio.get_running_loop().run_in_executor(self._threads, taking)
+            try:
+                ends: list[asyncio.Future[Any]] = [task, hold.is_walked]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                await still.aclose()  # it runs on while what was read is kept; raises if it moved
+            except BaseException:
+                await _ended(task, stop)
+                raise
+            hold.goes_on.set()
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await _ended(task, stop)
+            raise
+
+    async def _taken(self, record: SandboxRecord, head: Head) -> Snapshot:
+        taken = told(head)
+        await self.store.snapshots.put(taken)
+        self._images.setdefault(record.id, {})[taken.number] = taken.image
+        await self.store.snapshots.tell(
+            SnapshotStatus(sandbox_id=record.id, number=taken.number, taken_at=taken.created_at)
+        )
+        await self.event(
+            record,
+            "snapshot.taken",
+            number=taken.number,
+            why=taken.reason,
+            new_bytes=taken.new_bytes,
+            skipped=taken.skipped_count,
+        )
+        return taken
+
+    async def _failed(self, record: SandboxRecord, reason: Reason, failure: str) -> None:
+        self._log.warning("no snapshot", sandbox=record.id, why=reason, reason=failure)
+        self.metrics.snapshot(reason, "failed", None, 0)
+        status = await self.store.snapshots.status(record.id)
+        await self.store.snapshots.tell(
+            msgspec.structs.replace(status, failure=failure, failed_at=self.clock())
+        )
+        await self.event(record, "snapshot.failed", why=reason, reason=failure[:500])
+
+    # --- making ---
+
+    async def make(
+        self, source: str, numbers: list[int], record: SandboxRecord, driver: Driver
+    ) -> Made:
+        """Make a sandbox's files of the first of a source's generations that is whole.
+
+        A damaged one is passed over and told; a store that cannot be reached, or an image that is
+        not here, is not: then nothing is made. The sandbox must not run.
+        """
+        files = files_of(record, driver)
+        damaged: list[str] = []
+        for number in numbers:
+            try:
+                async with self._places:
+                    head = await self._made(source, number, record, files)
+            except DamagedError as error:
+                damaged.append(str(error))
+                self.metrics.restore("damaged")
+                self._log.error(
+                    "snapshot damaged", sandbox=source, number=number, reason=str(error)
+                )
+                continue
+            except (HandiworkError, OSError) as error:
+                self.metrics.restore("failed")
+                what = f"snapshot {number} of {source} could not be restored: {error}"
+                raise unavailable(what, error) from error
+            self.metrics.restore("made")
+            return Made(told(head), tuple(damaged))
+        reasons = "; ".join(damaged[:3]) or "there is none"
+        raise SandboxUnavailableError(f"no snapshot of {source} can be restored: {reasons}")
+
+    async def _made(
+        self, source: str, number: int, record: SandboxRecord, files: KeepsFiles
+    ) -> Head:
+        manifest = await self.work(lambda generations: generations.load(source, number))
+        await self.make_of(manifest, record, files, self.generations)
+        return manifest.head
+
+    async def make_of(
+        self,
+        manifest: Manifest,
+        record: SandboxRecord,
+        files: KeepsFiles,
+        generations: Callable[[threading.Event], Generations],
+    ) -> None:
+        """Make a sandbox's files of a manifest whose chunks lie in these generations."""
+        limits = record.limits or self.sandbox.limits
+
+        async def make(place: int, ids: Range) -> None:
+            stop = threading.Event()
+            source = generations(stop)
+            await in_thread(
+                self._threads, stop, lambda: source.make(manifest, ids, place, "upper", stop)
+            )
+
+        await files.remake(record.id, manifest.head.image, limits.disk_mib, make)
+
+    # --- telling ---
+
+    async def all(self, sandbox_id: str) -> list[Snapshot]:
+        """Return what is known, the newest first."""
+        return await self.store.snapshots.list(sandbox_id)
+
+    async def numbers(self, sandbox_id: str) -> list[int]:
+        """Return what the store of blobs has, the newest first."""
+        try:
+            return await self.work(lambda generations: generations.numbers(sandbox_id))
+        except HandiworkError as error:
+            raise unavailable(str(error), error) from error
+
+    async def forget(self, sandbox_id: str, number: int) -> None:
+        """Delete one that nobody pinned; what it alone used goes with a later sweep."""
+        await self.store.snapshots.remove(sandbox_id, number)
+        await self.work(lambda generations: generations.forget(sandbox_id, number))
+        self._images.get(sandbox_id, {}).pop(number, None)
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Run the body while nothing is taken or made."""
+        held = 0
+        try:
+            while held < PARALLEL:
+                await self._places.acquire()
+                held += 1
+            yield
+        finally:
+            for _ in range(held):
+                self._places.release()
+
+    async def event(self, record: SandboxRecord, kind: str, **data: object) -> None:
+        """Write down what happened, where its session's events are."""
+        if not record.session_id:
+            return
+        with contextlib.suppress(NotFoundError):
+            await self.store.sessions.get(record.session_id)
+            given: Mapping[str, object] = {"sandbox_id": record.id, **data}
+            await self.store.sessions.record(record.session_id, kind, given, self.clock())
+
+
+class _Hold:
+    """Where a taking waits, its tree read, until it is known that nobody moved meanwhile."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.is_walked: asyncio.Future[None] = loop.create_future()
+        self.goes_on = threading.Event()
+
+    def walked(self, stop: threading.Event) -> None:
+        """Tell that the tree was read, and wait; in the taking's thread."""
+        self._loop.call_soon_threadsafe(self.is_walked.set_result, None)
+        while not self.goes_on.wait(LOOK_SECONDS):
+            if stop.is_set():
+                break
+        if stop.is_set():
+            raise SandboxUnavailableError("it was stopped")
+
+
+def path_of_open(directory: int) -> Path:
+    """Return a path of an open directory that follows no link at its end, good while it is open."""
+    here = Path(f"/proc/self/fd/{directory}")
+    return here / ".." / here.readlink().name
+
+
+async def _ended(task: "asyncio.Future[Manifest]", stop: threading.Event) -> None:
+    """Stop a taking and return when its thread has ended, however often we are cancelled."""
+    stop.set()
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+
+
+def files_of(record: SandboxRecord, driver: Driver) -> KeepsFiles:
+    """Return the driver as one that keeps files; UnsupportedError names its tier."""
+    if isinstance(driver, KeepsFiles):
+        return driver
+    raise UnsupportedError(
+        f"the tier {record.tier!r} has no snapshots, forks and rollback: its sandboxes keep their"
+        " files and processes on their own disk while they sleep"
+    )
+
+
+def told(head: Head) -> Snapshot:
+    """Return what people are told of a generation."""
+    return Snapshot(
+        sandbox_id=head.sandbox_id,
+        number=head.number,
+        created_at=head.created,
+        reason=head.reason,
+        image=head.image,
+        entries=head.entries,
+        content_bytes=head.content_bytes,
+        new_bytes=head.new_bytes,
+        skipped=head.skipped,
+        skipped_count=head.skipped_count,
+    )
+
+
+def unavailable(text: str, error: Exception) -> HandiworkError:
+    """Return an error of the tree: its own class where callers act on it, else our fault."""
+    kept = type(error) if isinstance(error, NotFoundError | UnsupportedError) else None
+    return (kept or SandboxUnavailableError)(text)

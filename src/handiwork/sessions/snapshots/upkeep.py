@@ -1,0 +1,99 @@
+"""What goes by itself: generations that nobody keeps, and packs that no generation uses.
+
+A pack goes when it was found unused, and still is after the grace, at a moment when nothing is
+taken or made. Whatever cannot be read keeps everything.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from handiwork.config import SnapshotSettings
+from handiwork.model.errors import HandiworkError, NotFoundError
+from handiwork.model.sandbox import SandboxState
+from handiwork.model.snapshot import Snapshot
+from handiwork.observe import log
+from handiwork.sandboxes.snapshots.garbage import delete_packs, unused_packs
+from handiwork.sandboxes.snapshots.retention import expired
+from handiwork.sessions.snapshots.shelf import Shelf
+
+MOST_PACKS = 256
+"""Deleted at one time, while takings wait."""
+
+
+class Upkeep:
+    """Looks after a shelf. `now` is a steady clock in seconds; `closed` is set when a sandbox was."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        settings: SnapshotSettings,
+        *,
+        now: Callable[[], float],
+        closed: asyncio.Event,
+    ) -> None:
+        self._shelf = shelf
+        self._settings = settings
+        self._now = now
+        self._closed = closed
+        self._unused: dict[str, float] = {}
+        self._log = log.get("snapshots")
+
+    async def run(self) -> None:
+        """Look now and then, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.sweep_seconds):
+                    await self._closed.wait()
+            except TimeoutError:
+                pass
+            self._closed.clear()
+            await self.look()
+
+    async def look(self) -> None:
+        """Let go of what nobody keeps. What fails is told, and tried again the next time."""
+        for sandbox_id in await self._shelf.store.snapshots.sandboxes():
+            try:
+                await self.expire(sandbox_id)
+            except HandiworkError as error:
+                self._log.warning("not expired", sandbox=sandbox_id, reason=str(error))
+        try:
+            await self.collect()
+        except HandiworkError as error:
+            self._log.error("unused packs are not deleted", reason=str(error))
+
+    async def expire(self, sandbox_id: str) -> None:
+        """Let go of a sandbox's generations that are too many, or whose sandbox is long closed."""
+        found = await self._shelf.all(sandbox_id)
+        for number in self._expired(found, await self._closed_at(sandbox_id)):
+            await self._shelf.forget(sandbox_id, number)
+
+    def _expired(self, found: list[Snapshot], closed_at: datetime | None) -> list[int]:
+        pinned = [one.number for one in found if one.pins]
+        numbers = [one.number for one in found]
+        if closed_at is None:
+            return expired(numbers, pinned, keep=self._settings.keep)
+        age = (self._shelf.clock() - closed_at).total_seconds()
+        over = age >= self._settings.closed_seconds
+        return [number for number in numbers if number not in pinned] if over else []
+
+    async def _closed_at(self, sandbox_id: str) -> datetime | None:
+        """Return when a sandbox was closed; None while it may come back."""
+        try:
+            record = await self._shelf.store.sandboxes.get(sandbox_id)
+        except NotFoundError:
+            return None
+        return record.updated_at if record.state is SandboxState.GONE else None
+
+    async def collect(self) -> None:
+        """Delete packs that were unused all through the grace."""
+        now = self._now()
+        unused = await self._shelf.work(unused_packs)
+        self._unused = {key: self._unused.get(key, now) for key in unused}
+        grace = self._settings.grace_seconds
+        ripe = {key for key, since in self._unused.items() if now - since >= grace}
+        if not ripe:
+            return
+        async with self._shelf.alone():
+            gone = await self._shelf.work(lambda all_: delete_packs(all_, ripe, MOST_PACKS))
+        self._log.info("unused packs deleted", count=gone, left=len(ripe) - gone)

@@ -1,0 +1,243 @@
+"""Snapshots in a whole control plane: killed, its disks lost, its packs damaged, and started again."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anthropic import Anthropic
+
+from control_plane_process import ControlPlane
+from handiwork.brains.conversation import TOOLSET
+from handiwork.client.handiwork import Handiwork
+from handiwork.model.errors import ConflictError, HandiworkError, SandboxUnavailableError
+from snapshot_plane import SECONDS, asked, damage, lose, running, started, text, until
+
+CONFIG = "[sessions]\nidle_seconds = 1.0\nlease_seconds = 4\n[snapshots]\nsweep_seconds = 0.5\n"
+QUIET = CONFIG + "on_idle = false\n"
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_after_kill_and_a_lost_disk_it_wakes_from_its_snapshot(tmp_path: Path) -> None:
+    async def first(client: Handiwork) -> str:
+        box = await client.sandboxes.create()
+        await box.exec("echo kept > a; ln a b; ln -s a c; rm -rf /var/backups; chown 7:8 a")
+        taken = await box.snapshot()
+        assert (taken.number, taken.reason) == (1, "request")
+        await box.exec("echo lost > later")
+        return box.id
+
+    async def second(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        assert "it wakes from snapshot 1" in box.record.reason
+        told = await text(box, "cat a; stat -c '%h %u:%g' a; readlink c; ls")
+        assert told.split("\n") == ["kept", "2 7:8", "a", "a", "b", "c"]
+        await box.snapshots.pin(1, "good")
+        with pytest.raises(ConflictError, match="pinned"):
+            await box.snapshots.remove(1)
+
+    plane = started(tmp_path, QUIET)
+    try:
+        sandbox_id = asked(plane, first)
+    finally:
+        plane.kill()
+    lose(plane, sandbox_id)
+    with running(tmp_path, QUIET) as again:
+        asked(again, second)
+
+
+def test_the_disk_alone_lost_is_lost(tmp_path: Path) -> None:
+    """Its directory is there still: an empty upper directory is never taken for the state."""
+
+    async def first(client: Handiwork) -> str:
+        box = await client.sandboxes.create()
+        await box.exec("echo kept > a")
+        await box.snapshot()
+        return box.id
+
+    async def second(client: Handiwork) -> None:
+        assert await text(await client.sandboxes.get(sandbox_id), "cat a") == "kept"
+
+    plane = started(tmp_path, QUIET)
+    try:
+        sandbox_id = asked(plane, first)
+    finally:
+        plane.kill()
+    disk = plane.data / "sandboxes/sandboxes" / sandbox_id / "disk.img"
+    if not disk.exists():
+        pytest.skip("this host has no disks of their own for sandboxes (`handiwork doctor`)")
+    disk.unlink()
+    with running(tmp_path, QUIET) as again:
+        asked(again, second)
+
+
+def test_a_sandbox_that_sleeps_is_taken_by_itself(tmp_path: Path) -> None:
+    async def verb(client: Handiwork) -> None:
+        box = await client.sandboxes.create()
+        await box.exec("echo one > a")
+        await box.sleep()
+        (taken,) = await until(box.snapshots.list)
+        assert (taken.reason, taken.number) == ("idle", 1)
+
+    with running(tmp_path, CONFIG) as plane:
+        asked(plane, verb)
+
+
+def test_a_damaged_newest_is_told_and_an_older_one_taken_and_none_at_all_fails_closed(
+    tmp_path: Path,
+) -> None:
+    async def first(client: Handiwork) -> str:
+        box = await client.sandboxes.create()
+        for number in (1, 2):
+            await box.exec(f"head -c 300000 /dev/urandom > r{number}; echo {number} > a")
+            packs.append(set(plane.data.glob("snapshots/default/packs/*/*")))
+            await box.snapshot()
+        packs.append(set(plane.data.glob("snapshots/default/packs/*/*")))
+        return box.id
+
+    async def second(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        assert await text(box, "cat a; ls") == "1\na\nr1"
+
+    async def third(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        for _ in range(2):
+            with pytest.raises(SandboxUnavailableError, match=r"chunk \w+ of pack \w+ is damaged"):
+                await box.exec("true")
+        assert (await box.refresh()).state.value == "sleeping"
+
+    packs: list[set[Path]] = []
+    plane = started(tmp_path, QUIET)
+    try:
+        sandbox_id = asked(plane, first)
+    finally:
+        plane.kill()
+    (newer,) = packs[2] - packs[1]
+    damage(newer)
+    lose(plane, sandbox_id)
+    plane = started(tmp_path, QUIET)
+    try:
+        asked(plane, second)
+    finally:
+        plane.kill()
+    for pack in packs[2]:
+        damage(pack)
+    lose(plane, sandbox_id)
+    with running(tmp_path, QUIET) as again:
+        asked(again, third)
+
+
+def test_rollback_and_diff(tmp_path: Path) -> None:
+    async def verb(client: Handiwork) -> None:
+        box = await client.sandboxes.create()
+        await box.exec("echo one > a; echo same > b")
+        await box.snapshot()
+        await box.exec("echo two > a; rm b; echo new > c; sleep 1000 &")
+        await box.snapshot()
+        found = await box.snapshots.diff(1, 2, path="/workspace")
+        kinds = {one.path: one.change for one in found.changes}
+        assert kinds == {
+            "/workspace": "changed",
+            "/workspace/a": "changed",
+            "/workspace/b": "removed",
+            "/workspace/c": "added",
+        }
+        one = await box.snapshots.diff(1, 2, path="/workspace", limit=1)
+        assert (len(one.changes), one.truncated) == (1, True)
+
+        record = await box.snapshots.rollback(1)
+        assert record.state.value == "running"
+        assert await text(box, "cat a b; ls; pgrep sleep") == "one\nsame\na\nb"
+        assert [s.reason for s in await box.snapshots.list()][:1] == ["before rollback"]
+        await box.snapshots.rollback(3)
+        assert await text(box, "cat a; ls") == "two\na\nc"
+
+        await box.sleep()
+        await box.snapshots.rollback(1)
+        assert (await box.refresh()).state.value == "sleeping"
+        assert await text(box, "cat a") == "one"
+        with pytest.raises(HandiworkError, match="no snapshot 99"):
+            await box.snapshots.rollback(99)
+        assert await text(box, "cat a") == "one"
+
+    with running(tmp_path, QUIET) as plane:
+        asked(plane, verb)
+
+
+def test_forks_are_sandboxes_of_their_own(tmp_path: Path) -> None:
+    async def verb(client: Handiwork) -> None:
+        box = await client.sandboxes.create(env={"MINE": "1"})
+        await box.exec("echo one > a; chown 7 a")
+        forks = await box.fork(2)
+        assert len({box.id, *(one.id for one in forks)}) == 3
+        for number, fork in enumerate(forks):
+            assert await text(fork, "stat -c %u a; cat a; echo $MINE") == "7\none\n1"
+            await fork.exec(f"echo {number} > a")
+            assert fork.record.origin == f"{box.id}/1"
+        assert await text(box, "cat a") == "one"
+        await box.sleep()
+        (asleep,) = await box.fork(wake=False)
+        assert asleep.record.state.value == "sleeping"
+        await box.close()
+        assert await text(asleep, "cat a") == "one"
+
+    with running(tmp_path, QUIET) as plane:
+        asked(plane, verb)
+
+
+def sdk(plane: ControlPlane) -> Anthropic:
+    return Anthropic(api_key=plane.brain_key, base_url=plane.addresses["local_brain"])
+
+
+def test_the_brain_is_told_of_a_rollback_with_its_next_result(tmp_path: Path) -> None:
+    def step(command: str) -> dict[str, Any]:
+        return {"steps": [{"call": {"tool": "bash", "input": {"command": command}}}]}
+
+    turns = [step("echo one > a"), step("cat a"), step("cat a")]
+
+    def results() -> list[str]:
+        with sdk(plane) as client:
+            events = list(client.beta.sessions.events.list(session.id))
+        texts = [
+            [block.text for block in event.content]
+            for event in events
+            if event.type == "user.tool_result"
+        ]
+        return ["\n".join(one) for one in texts]
+
+    def say() -> None:
+        before = len(results())
+        message = {"type": "user.message", "content": [{"type": "text", "text": "go"}]}
+        with sdk(plane) as client:
+            client.beta.sessions.events.send(session.id, events=[message])
+        limit = time.monotonic() + SECONDS
+        while len(results()) <= before:
+            assert time.monotonic() < limit
+            time.sleep(0.2)
+
+    async def roll(client: Handiwork) -> None:
+        (box,) = await client.sandboxes.list()
+        taken = await until(box.snapshots.list)
+        await box.exec("echo two > a")
+        await box.snapshots.rollback(taken[0].number)
+
+    with running(tmp_path, CONFIG) as plane:
+        with sdk(plane) as client:
+            agent = client.beta.agents.create(
+                name="told",
+                model="scripted",
+                system=json.dumps({"turns": turns}),
+                tools=[{"type": TOOLSET}],
+            )
+            session = client.beta.sessions.create(
+                agent=agent.id, environment_id=plane.addresses["environment_id"]
+            )
+        say()
+        asked(plane, roll)
+        say()
+        say()
+        _, second, third = results()
+    assert "an operator put the files of this sandbox back to snapshot" in second
+    assert second.endswith("one")
+    assert third == "one"

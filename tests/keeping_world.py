@@ -1,0 +1,106 @@
+"""Sandboxes without walls whose files are kept elsewhere: on blobs in memory, that a test can break."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from handiwork.config import SnapshotSettings
+from handiwork.model.errors import ConflictError, NotFoundError
+from handiwork.sandboxes.snapshots.owners import Range
+from handiwork.sandboxes.snapshots.protocol import Make, Origin
+from handiwork.sandboxes.snapshots.sealing import Keys
+from handiwork.sessions.snapshots.background import Background
+from handiwork.sessions.snapshots.moves import Moves
+from handiwork.sessions.snapshots.shelf import Shelf
+from handiwork.testing.blobs import FakeBlobs
+from host_sandbox import HostDriver
+from session_world import World, clock
+
+
+class KeepingDriver(HostDriver):
+    """A sandbox's root is what it wrote."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.root = root
+        self.made = 0
+        self.trees: dict[str, int] = {}
+
+    def origin(self, sandbox_id: str) -> Origin:
+        if not (self.root / sandbox_id).exists():
+            raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
+        return Origin("img", Range(0, os.geteuid()), f"t{self.trees.get(sandbox_id, 0)}")
+
+    @contextlib.asynccontextmanager
+    async def upper(self, sandbox_id: str) -> AsyncIterator[int]:
+        directory = os.open(self.root / sandbox_id, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+    async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
+        assert image == "img"
+        assert disk_mib > 0
+        if sandbox_id in self.live:
+            raise ConflictError("it runs")
+        self.made += 1
+        beside = self.root.parent / f"made-{self.made}"
+        beside.mkdir()
+        place = os.open(beside, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            await make(place, Range(0, os.geteuid()))
+        finally:
+            os.close(place)
+        shutil.rmtree(self.root / sandbox_id, ignore_errors=True)
+        (beside / "upper").rename(self.root / sandbox_id)
+        self.trees[sandbox_id] = self.made
+
+
+class KeepingWorld(World):
+    """A world with snapshots; `snapshots` are read when it is entered."""
+
+    driver: KeepingDriver
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "boxes").mkdir()
+        super().__init__(directory / "boxes")
+        self.driver = KeepingDriver(directory / "boxes")
+        self.blobs = FakeBlobs()
+        self.snapshots = SnapshotSettings(on_idle=False, stop_seconds=5)
+
+    async def __aenter__(self) -> "KeepingWorld":
+        self.shelf = Shelf(
+            blobs=self.blobs,
+            keys=Keys(b"k" * 32),
+            tenant="default",
+            store=self.store,
+            sandbox=self.settings.sandbox,
+            clock=clock,
+            draw=os.urandom,
+            metrics=self.metrics,
+        )
+        self.background = self.keeping = Background(self.shelf, self.snapshots)
+        await self.background.__aenter__()
+        await super().__aenter__()
+        self.moves = Moves(self.background, self.sandboxes)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await super().__aexit__(*exc)
+        await self.background.__aexit__(None, None, None)
+        self.shelf.close()
+
+    def lose(self, sandbox_id: str) -> None:
+        """Lose what this host has of a sandbox."""
+        shutil.rmtree(self.driver.root / sandbox_id)
+
+    def packs(self) -> list[str]:
+        return sorted(key for key in self.blobs.kept if "/packs/" in key)
+
+    def damage(self, key: str) -> None:
+        content = bytearray(self.blobs.kept[key])
+        content[len(content) // 2] ^= 1
+        self.blobs.kept[key] = bytes(content)

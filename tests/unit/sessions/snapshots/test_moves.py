@@ -1,0 +1,214 @@
+"""Back to a snapshot, more of one, what differs, what is kept."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from handiwork.config import SandboxSettings, Settings
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+)
+from handiwork.model.sandbox import Limits, SandboxRecord, SandboxState
+from handiwork.sessions.sandboxes import SandboxRequest
+from keeping_world import KeepingWorld
+from session_world import call, text, until
+
+
+async def box(world: KeepingWorld, data: bytes = b"one", **request: object) -> SandboxRecord:
+    record = await world.sandboxes.create(SandboxRequest(**request))
+    await put(world, record, data)
+    return record
+
+
+async def put(world: KeepingWorld, record: SandboxRecord, data: bytes) -> None:
+    await (await world.sandboxes.use(record.id)).files.write("/workspace/a", data)
+
+
+def held(world: KeepingWorld, record: SandboxRecord) -> bytes:
+    return (world.driver.root / record.id / "workspace/a").read_bytes()
+
+
+async def test_back_and_forth_running_and_asleep(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await box(keeping)
+        await keeping.moves.take(record.id)
+        await put(keeping, record, b"two!")
+        renewed: list[bytes] = []
+
+        async def renew() -> None:
+            renewed.append(held(keeping, record))
+
+        keeping.sandboxes.renewals[record.id] = renew
+        back = await keeping.moves.rollback(record.id, 1)
+        assert (back.state, held(keeping, record)) == (SandboxState.RUNNING, b"one")
+        assert renewed == [b"one"]
+        await keeping.moves.rollback(record.id, 2)
+        assert held(keeping, record) == b"two!"
+        await keeping.sandboxes.sleep(record.id)
+        back = await keeping.moves.rollback(record.id, 1, keep_present=False)
+        assert (back.state, held(keeping, record)) == (SandboxState.SLEEPING, b"one")
+        reasons = [one.reason for one in await keeping.shelf.all(record.id)]
+        assert reasons == ["before rollback", "before rollback", "request"]
+        with pytest.raises(NotFoundError, match="no snapshot 9"):
+            await keeping.moves.rollback(record.id, 9)
+
+
+@pytest.mark.parametrize("at", [0, 3, 5])
+async def test_one_that_fails_leaves_the_files_and_runs_on(keeping: KeepingWorld, at: int) -> None:
+    async with keeping:
+        record = await box(keeping)
+        await keeping.moves.take(record.id)
+        await put(keeping, record, b"two!")
+        keeping.blobs.fail_at(at)
+        with pytest.raises(SandboxUnavailableError):
+            await keeping.moves.rollback(record.id, 1)
+        assert held(keeping, record) == b"two!"
+        assert (await keeping.store.sandboxes.get(record.id)).state is SandboxState.RUNNING
+        assert record.id in keeping.driver.live
+
+
+async def test_the_brain_reads_of_a_rollback_before_its_next_result_and_once(
+    keeping: KeepingWorld,
+) -> None:
+    async with keeping:
+        keeping.agent()
+        keeping.brain.say("sesn_1", call("c1", "echo one > a"))
+        await keeping.posted(1)
+        session = await keeping.session_in("active")
+        await keeping.moves.take(session.sandbox_id)
+        await keeping.moves.rollback(session.sandbox_id, 1)
+        keeping.brain.say("sesn_1", call("c2", "cat a"))
+        result = (await keeping.posted(2))[1]
+        assert "put the files of this sandbox back to snapshot 1" in result.content[0].text
+        assert "one" in result.content[1].text
+        assert "sandbox.rolled_back" in await keeping.kinds()
+
+        async def told() -> bool:
+            return not await keeping.store.notices.list("sesn_1")
+
+        await until(told)
+        keeping.brain.say("sesn_1", call("c3", "cat a"))
+        assert "one" in text((await keeping.posted(3))[2])
+
+
+async def test_forks_are_of_nobodys_session_and_all_or_none(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await box(keeping, env={"A": "1"}, metadata={"m": "1"})
+        first, second = await keeping.moves.fork(record.id, 2)
+        assert len({record.id, first.id, second.id}) == 3
+        await put(keeping, first, b"changed")
+        assert [held(keeping, one) for one in (record, first, second)] == [
+            b"one",
+            b"changed",
+            b"one",
+        ]
+        assert (first.origin, first.env, first.session_id) == (f"{record.id}/1", {"A": "1"}, "")
+        bindings = keeping.boundary.bindings
+        assert {bindings[one.id].ca_id for one in (first, second)} == {first.id, second.id}
+        with pytest.raises(SandboxUnavailableError, match="4 sandboxes run already"):
+            await keeping.moves.fork(record.id, 2, number=1)
+        assert await keeping.driver.leftovers() == sorted([record.id, first.id, second.id])
+
+
+async def test_a_fork_of_a_sessions_sandbox_gets_no_policy_of_the_session(
+    keeping: KeepingWorld,
+) -> None:
+    keeping.settings = Settings(sandbox=SandboxSettings(max_sandboxes=8))
+    async with keeping:
+        keeping.agent()
+        keeping.brain.say("sesn_1", call("c1"))
+        await keeping.posted(1)
+        session = await keeping.session_in("active")
+        (fork,) = await keeping.moves.fork(session.sandbox_id, 1, wake=False)
+        assert (fork.session_id, fork.agent_id, fork.policy) == ("", "", "")
+        assert fork.state is SandboxState.SLEEPING
+        with pytest.raises(ConfigError, match="policy 'none' does not exist"):
+            await keeping.moves.fork(session.sandbox_id, 1, policy="none")
+
+
+async def test_what_differs_below_a_path_and_so_much(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await box(keeping)
+        await keeping.moves.take(record.id)
+        root = keeping.driver.root / record.id / "workspace"
+        (root / "odd\udcff").write_bytes(b"x")
+        (root / "a").unlink()
+        await keeping.moves.take(record.id)
+        found = await keeping.moves.diff(record.id, 1, 2, prefix="/workspace", limit=10)
+        assert {(one.path, one.change) for one in found.changes} == {
+            ("/workspace", "changed"),
+            ("/workspace/a", "removed"),
+            ("/workspace/odd\\xff", "added"),
+        }
+        short = await keeping.moves.diff(record.id, 1, 2, prefix="", limit=1)
+        assert (len(short.changes), short.truncated) == (1, True)
+        with pytest.raises(NotFoundError):
+            await keeping.moves.diff(record.id, 1, 3, prefix="", limit=1)
+
+
+async def test_pins(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await box(keeping)
+        await keeping.moves.take(record.id)
+        await keeping.moves.pin(record.id, 1, "good")
+        state = await keeping.moves.state(record.id)
+        assert [one.pins for one in state.snapshots] == [("good",)]
+        with pytest.raises(ConfigError, match="pin"):
+            await keeping.moves.pin(record.id, 1, "../x")
+        with pytest.raises(ConflictError):
+            await keeping.moves.remove(record.id, 1)
+        await keeping.moves.unpin(record.id, "good")
+        await keeping.moves.remove(record.id, 1)
+        with pytest.raises(NotFoundError):
+            await keeping.moves.remove(record.id, 1)
+        await keeping.sandboxes.close(record.id)
+        with pytest.raises(ConflictError, match="is gone"):
+            await keeping.moves.take(record.id)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_after_a_call_that_may_have_written_where_that_is_wanted(
+    keeping: KeepingWorld, wanted: bool
+) -> None:
+    keeping.snapshots = msgspec.structs.replace(keeping.snapshots, after_calls=wanted)
+    async with keeping:
+        record = await box(keeping)
+        keeping.moves.written(record.id)
+        if not wanted:
+            await keeping.background.interrupt(record.id)
+            assert await keeping.shelf.all(record.id) == []
+            return
+
+        async def taken() -> bool:
+            return [one.reason for one in await keeping.shelf.all(record.id)] == ["call"]
+
+        await until(taken)
+
+
+async def test_out_as_a_file_and_in_as_a_sandbox_of_its_own(
+    keeping: KeepingWorld, tmp_path: Path
+) -> None:
+    async with keeping:
+        record = await box(keeping, b"carried")
+        await keeping.moves.take(record.id)
+        with (tmp_path / "file").open("w+b") as file:
+            async for piece in keeping.moves.export(record.id, 1):
+                file.write(piece)
+            file.flush()
+            size = file.tell()
+            await keeping.sandboxes.close(record.id)
+            made = await keeping.moves.import_file(file.fileno(), size, SandboxRequest())
+            assert (made.state, made.origin) == (SandboxState.SLEEPING, "an imported file")
+            assert held(keeping, made) == b"carried"
+            await keeping.sandboxes.wake(made.id)
+            with pytest.raises(ConfigError, match="cut short"):
+                await keeping.moves.import_file(file.fileno(), size - 1, SandboxRequest())
+            small = SandboxRequest(limits=Limits(disk_mib=0))
+            with pytest.raises(ConfigError, match="limit on disk"):
+                await keeping.moves.import_file(file.fileno(), size, small)
+        with pytest.raises(NotFoundError):
+            await anext(keeping.moves.export(record.id, 9))

@@ -1,0 +1,175 @@
+"""One snapshot: taken or not, made again or not; whoever looks is told."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from handiwork.model.errors import NotFoundError, SandboxUnavailableError, UnsupportedError
+from handiwork.model.sandbox import SandboxRecord, SandboxState
+from handiwork.observe.metrics import Census
+from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.snapshots.shelf import files_of
+from host_sandbox import HostDriver
+from keeping_world import KeepingWorld
+from session_world import clock
+
+
+async def box(world: KeepingWorld) -> SandboxRecord:
+    record = await world.sandboxes.create(SandboxRequest())
+    await write(world, record, "a", b"one")
+    return record
+
+
+async def write(world: KeepingWorld, record: SandboxRecord, name: str, data: bytes) -> None:
+    sandbox = await world.sandboxes.use(record.id)
+    await sandbox.files.write(f"/workspace/{name}", data)
+
+
+async def test_a_running_one_is_frozen_until_its_tree_is_read_and_no_longer(
+    keeping: KeepingWorld,
+) -> None:
+    async with keeping:
+        record = await box(keeping)
+        sandbox = keeping.driver.live[record.id]
+        seen: list[tuple[str, bool]] = []
+        keeping.blobs.fault = lambda verb, _key: seen.append((verb, sandbox.is_frozen))
+        taken = await keeping.shelf.take(record, keeping.driver, sandbox, "request")
+        assert (taken.number, taken.reason, taken.image) == (1, "request", "img")
+        assert ("list", True) in seen
+        assert ("put_if_absent", False) in seen
+        assert not sandbox.is_frozen
+        status = await keeping.store.snapshots.status(record.id)
+        assert (status.number, status.failure) == (1, "")
+        assert keeping.shelf.standing() == {"img": [f"the snapshots of {record.id}"]}
+
+
+async def test_who_moved_meanwhile_leaves_no_generation(
+    keeping: KeepingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.asynccontextmanager
+    async def moved() -> AsyncIterator[None]:
+        yield
+        raise SandboxUnavailableError("it woke itself")
+
+    async with keeping:
+        record = await box(keeping)
+        sandbox = keeping.driver.live[record.id]
+        monkeypatch.setattr(sandbox, "frozen", moved)
+        with pytest.raises(SandboxUnavailableError, match="it woke itself"):
+            await keeping.shelf.take(record, keeping.driver, sandbox, "request")
+        assert await keeping.shelf.numbers(record.id) == []
+
+
+async def test_one_that_fails_is_told_and_the_former_stays(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await box(keeping)
+        first = await keeping.shelf.take(record, keeping.driver, None, "request")
+        await write(keeping, record, "b", b"two")
+        keeping.blobs.fail_at(1)
+        with pytest.raises(SandboxUnavailableError, match=f"no snapshot of {record.id} was taken"):
+            await keeping.shelf.take(record, keeping.driver, None, "idle")
+        keeping.blobs.fault = None
+        status = await keeping.store.snapshots.status(record.id)
+        assert "refuses to" in status.failure
+        assert (status.number, status.failed_at is not None) == (1, True)
+        assert await keeping.shelf.all(record.id) == [first]
+        told = keeping.metrics.text(Census(), clock())
+        assert b'handiwork_snapshots_total{outcome="failed",why="idle"} 1.0' in told
+
+
+async def test_a_store_that_hangs_holds_up_nobody_who_gives_up(keeping: KeepingWorld) -> None:
+    hangs, asked = threading.Event(), threading.Event()
+
+    def hang(verb: str, _key: str) -> None:
+        if verb == "put":
+            asked.set()
+            hangs.wait(30)
+
+    async with keeping:
+        record = await box(keeping)
+        sandbox = keeping.driver.live[record.id]
+        keeping.blobs.fault = hang
+        taking = asyncio.ensure_future(
+            keeping.shelf.take(record, keeping.driver, sandbox, "request")
+        )
+        await asyncio.to_thread(asked.wait, 20)
+        taking.cancel()
+        await asyncio.wait([taking], timeout=20)
+        assert taking.cancelled()
+        assert not sandbox.is_frozen
+        keeping.blobs.fault = None
+        hangs.set()
+        assert await keeping.shelf.numbers(record.id) == []
+        assert (await keeping.store.snapshots.status(record.id)).failure == "it was interrupted"
+
+
+async def test_a_damaged_one_is_passed_over_aloud_a_store_that_is_away_is_not(
+    keeping: KeepingWorld,
+) -> None:
+    async with keeping:
+        record = await box(keeping)
+        await keeping.shelf.take(record, keeping.driver, None, "request")
+        (old,) = keeping.packs()
+        await write(keeping, record, "a", b"two")
+        await keeping.shelf.take(record, keeping.driver, None, "request")
+        await keeping.sandboxes.sleep(record.id)
+        (newer,) = set(keeping.packs()) - {old}
+        keeping.damage(newer)
+        keeping.lose(record.id)
+        made = await keeping.shelf.make(record.id, [2, 1], record, keeping.driver)
+        assert made.snapshot.number == 1
+        assert newer.rpartition("/")[2] in made.damaged[0]
+        assert (keeping.driver.root / record.id / "workspace/a").read_bytes() == b"one"
+
+        keeping.lose(record.id)
+        keeping.blobs.fail_at(0)
+        with pytest.raises(SandboxUnavailableError, match="could not be restored"):
+            await keeping.shelf.make(record.id, [2, 1], record, keeping.driver)
+        keeping.blobs.fault = None
+        keeping.damage(old)
+        with pytest.raises(SandboxUnavailableError, match="can be restored: chunk"):
+            await keeping.shelf.make(record.id, [2, 1], record, keeping.driver)
+        assert not (keeping.driver.root / record.id).exists()
+
+
+async def test_what_a_session_brought_along_is_left_out(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await box(keeping)
+        await keeping.sandboxes.claim(record.id, "/workspace/skills/pdf")
+        await keeping.sandboxes.claim(record.id, "/workspace/skills/pdf")
+        await write(keeping, record, "skills/pdf/SKILL.md", b"theirs")
+        await write(keeping, record, "skills/own", b"the agent's")
+        await keeping.moves.take(record.id)
+        await keeping.sandboxes.sleep(record.id)
+        keeping.lose(record.id)
+        await keeping.sandboxes.wake(record.id)
+        root = keeping.driver.root / record.id / "workspace/skills"
+        assert [one.name for one in root.iterdir()] == ["own"]
+
+
+def test_a_tier_that_cannot_says_so_by_its_name(keeping: KeepingWorld, tmp_path) -> None:
+    record = SandboxRecord(
+        id="sbx_aaaaaaaa",
+        tier="microvm",
+        image="i",
+        state=SandboxState.RUNNING,
+        created_at=clock(),
+        updated_at=clock(),
+    )
+    with pytest.raises(UnsupportedError, match="'microvm' has no snapshots"):
+        files_of(record, HostDriver(tmp_path))
+
+
+async def test_forgetting_one_forgets_its_manifest(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await box(keeping)
+        await keeping.shelf.take(record, keeping.driver, None, "request")
+        await keeping.shelf.forget(record.id, 1)
+        assert await keeping.shelf.numbers(record.id) == []
+        assert await keeping.shelf.all(record.id) == []
+        assert keeping.shelf.standing() == {}
+        with pytest.raises(NotFoundError):
+            await keeping.shelf.work(lambda generations: generations.load(record.id, 1))
