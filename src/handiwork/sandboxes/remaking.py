@@ -63,8 +63,8 @@ class Remaking:
             return os.open(state, _DIRECTORY)
         mount = await self.disks.take(state / "disk.img", self.disk_mib)
         try:
-            os.mkdir("work", 0o755, dir_fd=mount)
-            os.chown("work", base, base, dir_fd=mount)
+            disks.give_uppers(mount, base)
+            os.rmdir("upper", dir_fd=mount)  # it is made by `make`, whole
             (state / "upper").mkdir(0o755)  # its disk goes over it
         except BaseException:
             os.close(mount)

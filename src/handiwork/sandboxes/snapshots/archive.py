@@ -98,7 +98,7 @@ class _Packing:
         return stored
 
     def _full(self, pack: Pack) -> bytes:
-        data = bytes(pack.data)
+        data = pack.data()
         self.pack_bytes.append(len(data))
         return _record(pack_key(TENANT, pack.id), data)
 
