@@ -110,7 +110,11 @@ async def test_a_shell_killed_between_commands_is_replaced_and_the_command_runs(
 async def test_jobs_of_the_shell_survive_its_commands(world: ToolWorld) -> None:
     await world.bash("sleep 71 & nohup sleep 72 >/dev/null 2>&1 & setsid sleep 73 & disown -a")
     await world.bash("echo 'open")
-    shown, _ = await world.bash("pgrep -cf '^sleep 7'")
+    # Each is seen by its name only once it is executed.
+    count = (
+        "for i in $(seq 200); do n=$(pgrep -cf '^sleep 7'); [ $n = 3 ] && break; sleep 0.05; done"
+    )
+    shown, _ = await world.bash(f"{count}; echo $n")
     assert shown == "3"
     await world.told("bash", restart=True)
     shown, _ = await world.bash("pgrep -cf '^sleep 7'")
