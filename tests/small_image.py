@@ -17,6 +17,7 @@ PROGRAMS = (
     *(
         "sleep",
         "stat",
+        "stty",
         "sync",
         "tail",
         "test",
@@ -24,9 +25,11 @@ PROGRAMS = (
         "tr",
         "true",
         "truncate",
+        "tty",
         "umount",
         "unshare",
         "wc",
+        "yes",
     ),
 )
 PYTHON = "/usr/bin/python3"
