@@ -33,6 +33,8 @@ def _mounted(disk: Path) -> int:
         try:
             device = _device(disk)
             return disks.mount_device(device) if device else disks.mount_disk(disk)
+        except FileNotFoundError:
+            raise  # it stood ready, and is a sandbox's by now
         except OSError:
             if time.monotonic() > ends:
                 raise
@@ -56,7 +58,8 @@ def written(data: Path, name: str) -> list[str]:
     found = []
     # Not deeper: an image that is being built comes and goes beside them.
     places = [*data.glob("sandboxes/*/merged"), *data.glob("*/sandboxes/*/merged")]
-    for state in sorted(place.parent for place in places):
+    states = [place.parent for place in places if not place.parent.name.startswith(".")]
+    for state in sorted(states):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), upper(state) as place:
             found.append((place / name).read_text())
     return found

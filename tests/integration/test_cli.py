@@ -62,8 +62,8 @@ def state(verb: Verb, sandbox_id: str) -> str:
     return str(json.loads(ok(verb("sandbox", "show", sandbox_id, "--json")))["state"])
 
 
-def sandboxes(plane: ControlPlane, sandbox_id: str) -> list[int]:
-    return [one.pid for one in descendants(plane.process.pid) if sandbox_id in one.command]
+def sleepers(plane: ControlPlane) -> list[int]:
+    return [one.pid for one in descendants(plane.process.pid) if "sleep 4719" in one.command]
 
 
 def test_a_sandbox_from_its_making_to_its_end(verb: Verb, shared_plane: ControlPlane) -> None:
@@ -77,16 +77,19 @@ def test_a_sandbox_from_its_making_to_its_end(verb: Verb, shared_plane: ControlP
     listed = json.loads(ok(verb("sandbox", "list", "--json")))
     assert [one["state"] for one in listed if one["id"] == box] == ["running"]
     assert box in ok(verb("sandbox", "list"))
-    assert sandboxes(shared_plane, box)
+    ok(verb("process", "start", box, "--", "sleep", "4719"))
+    wait_until(lambda: sleepers(shared_plane))
     ok(verb("sandbox", "sleep", box))
     assert state(verb, box) == "sleeping"
-    assert not sandboxes(shared_plane, box)
+    assert not sleepers(shared_plane)
     ok(verb("sandbox", "wake", box))
+    ok(verb("process", "start", box, "--", "sleep", "4719"))
+    wait_until(lambda: sleepers(shared_plane))
     assert ok(verb("sandbox", "exec", box, "cat", "file")) == "kept\n"
     ok(verb("sandbox", "delete", box))
     assert state(verb, box) == "gone"
     assert box not in ok(verb("sandbox", "list"))
-    assert not sandboxes(shared_plane, box)
+    assert not sleepers(shared_plane)
     assert not list((shared_plane.data / "sandboxes").rglob(f"*{box}*"))
 
 
@@ -291,7 +294,7 @@ def test_kill_9_leaves_no_process_of_ours_and_the_next_start_adopts(tmp_path: Pa
     asyncio.run(begin(plane, agent, "wait"))
     wait_until(lambda: sleeping_commands(plane))
     ours = descendants(plane.process.pid)
-    for kind in ("handiwork.egress", "handiwork.brains.local", box, "sleep 100"):
+    for kind in ("handiwork.egress", "handiwork.brains.local", "sleep 101", "sleep 100"):
         assert any(kind in one.command for one in ours), kind
     plane.kill()
     assert all_gone(ours) == []

@@ -44,7 +44,7 @@ from handiwork.sessions import calls as module
 from handiwork.sessions.attachments import Sources
 from handiwork.sessions.calls import CallPath, Calls
 from handiwork.sessions.lifecycle import Happening, step
-from handiwork.sessions.runner import Hands, _Run
+from handiwork.sessions.runner import Hands, _Run, nobody
 from handiwork.store.database import PENDING_WRITES, Database
 from handiwork.store.sqlite import MIGRATIONS
 from handiwork.store.sqlite_ledger import SqliteLedger
@@ -98,8 +98,11 @@ class Run:
         self.over = False
         store = SimpleNamespace(ledger=self, sessions=MemorySessions())
         work = WorkItem(id="w", environment_id="e", kind="session", session_id=outside.session_id)
-        hands = SimpleNamespace(store=store, clock=clock, metrics=Metrics(), sources=Sources())
+        hands = SimpleNamespace(
+            store=store, clock=clock, metrics=Metrics(), sources=Sources(), written=nobody
+        )
         self.run_ = _Run(cast("Hands", hands), work)
+        self.run_._session = cast("Any", SimpleNamespace(sandbox_id="sbx_1"))
         self.journal = self.run_._journal
         self.journal._changed = lambda: None
         self.clock = clock

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handiwork.sandboxes import frames
-from handiwork.sandboxes.frames import Decoder, Entries, Entry, FrameError
+from handiwork.sandboxes.frames import Decoder, FrameError
 
 NUMBERS = {
     "I": st.integers(0, 2**32 - 1),
@@ -18,9 +18,9 @@ TAILS = {"s": TEXT, "l": st.lists(TEXT, max_size=8).map(tuple), "r": st.binary(m
 
 
 def frame_of(kind):
-    if kind is Entries:
-        entry = st.builds(Entry, *(NUMBERS[code] for code in "IIQqII"), TEXT)
-        return st.lists(entry, min_size=1, max_size=8).map(lambda found: Entries(tuple(found)))
+    if kind.ITEM is not None:
+        item = st.builds(kind.ITEM, *(NUMBERS[code] for code in kind.FIXED), TEXT)
+        return st.lists(item, min_size=1, max_size=8).map(lambda found: kind(tuple(found)))
     fields = [NUMBERS[code] for code in kind.FIXED] + [TAILS[code] for code in kind.TAIL]
     fields += [NUMBERS[code] for code in kind.ENDING]
     return st.builds(kind, *fields)

@@ -378,14 +378,23 @@ def kept_files(plane: ControlPlane, box: Sandbox) -> Iterator[bytes]:
                 yield kept_bytes(path)
 
 
-def sandbox_processes(plane: ControlPlane, box: Sandbox) -> list[Process]:
+async def sandbox_processes(plane: ControlPlane, box: Sandbox) -> list[Process]:
     """Return the launcher, the agent and the guest's processes: the launcher is the first."""
-    ours = descendants(plane.process.pid)
-    launchers = [one for one in ours if box.id in one.command]
-    below = [one for launcher in launchers for one in descendants(launcher.pid)]
-    top = [one for one in launchers if one not in below]
-    assert len(top) == 1, launchers
-    return [*top, *below]
+    told = await box.exec(["stat", "-Lc", "%i", "/proc/self/ns/pid"])
+    inside = [one for one in descendants(plane.process.pid) if space(one) == int(told.stdout)]
+    above = [one for one in descendants(plane.process.pid) if one not in inside]
+    (launcher,) = [
+        one for one in above if set(inside) & set(descendants(one.pid)) and "launch" in one.command
+    ]
+    return [launcher, *descendants(launcher.pid)]
+
+
+def space(one: Process) -> int:
+    """Return the number of its process namespace; 0 when it is gone."""
+    try:
+        return Path(f"/proc/{one.pid}/ns/pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 PLANTED = ("/workspace", "/home", "/tmp", "/dev/shm", "/etc", "/var/tmp", "/root")
@@ -432,9 +441,14 @@ async def check_inside(box: Sandbox, search: Search, canaries: dict[str, bytes])
             assert "python3" in read
 
 
-def check_outside(stage: Stage, box: Sandbox, search: Search, canaries: dict[str, bytes]) -> None:
+def check_outside(
+    stage: Stage,
+    box: Sandbox,
+    processes: list[Process],
+    search: Search,
+    canaries: dict[str, bytes],
+) -> None:
     """Search launcher, agent and guests as the host's root, who may read all of them."""
-    processes = sandbox_processes(stage.plane, box)
     everywhere: set[str] = set()
     for one in processes:
         found = outside(memory(one.pid), search) | outside(process_texts(one.pid), search)
@@ -442,7 +456,8 @@ def check_outside(stage: Stage, box: Sandbox, search: Search, canaries: dict[str
         everywhere |= found
     assert {"memory", "environment", "arguments", "descriptors"} <= everywhere
     launcher, agent = processes[:2]
-    assert outside(memory(launcher.pid), Search({"id": box.id.encode()})) == {"id"}
+    place = Search({"place": str(stage.plane.data / "sandboxes").encode()})
+    assert outside(memory(launcher.pid), place) == {"place"}
     assert outside(memory(agent.pid), search) & set(PLANTED), "files went through the agent"
     kept = outside(kept_files(stage.plane, box), search)
     assert {"/workspace", "/home", "/etc"} <= kept
@@ -457,7 +472,8 @@ async def test_no_credential_is_in_a_sandbox(tmp_path: Path) -> None:
             async with planted(box) as canaries:
                 search = Search(wanted | canaries)
                 await check_inside(box, search, canaries)
-                await asyncio.to_thread(check_outside, stage, box, search, canaries)
+                processes = await sandbox_processes(stage.plane, box)
+                await asyncio.to_thread(check_outside, stage, box, processes, search, canaries)
 
 
 async def test_a_credential_inside_is_found(tmp_path: Path) -> None:

@@ -243,6 +243,7 @@ class Processes:
             return  # forgotten meanwhile
         try:
             await self._store.processes.save(record)
+            await self._forget_oldest(record.sandbox_id)
         except HandiworkError as error:
             self._log.warning(
                 "the end of a process was not kept", process=record.id, why=str(error)
