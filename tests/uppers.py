@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes import disks
 
 WAIT_SECONDS = 20.0
@@ -35,7 +36,7 @@ def _mounted(disk: Path) -> int:
             return disks.mount_device(device) if device else disks.mount_disk(disk)
         except FileNotFoundError:
             raise  # it stood ready, and is a sandbox's by now
-        except OSError:
+        except (OSError, SandboxUnavailableError):  # somebody else has it for a moment
             if time.monotonic() > ends:
                 raise
             time.sleep(0.01)
