@@ -89,7 +89,7 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for followed in self._followed.values():
+        for followed in list(self._followed.values()):  # an end forgets old ones
             if followed.runs:
                 await self._end(followed, ProcessState.LOST, reason="Handiwork was stopped")
         for task in self._tasks:

@@ -118,6 +118,15 @@ async def test_the_oldest_that_ended_are_forgotten(kept, monkeypatch):
     assert len(await kept.list(BOX)) == 2
 
 
+async def test_leaving_lets_go_of_all_while_the_oldest_are_forgotten(store, monkeypatch):
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+    async with Processes(store=store, clock=lambda: NOW) as kept:
+        for _ in range(6):
+            await kept.start(PretendSandbox(BOX), request("sleep"))
+    left = await store.processes.list(BOX)
+    assert {one.state for one in left} == {ProcessState.LOST}
+
+
 async def test_output_is_bounded_and_slowed(kept, monkeypatch):
     monkeypatch.setattr(module, "LOG_BYTES", 100_000)
     started = await kept.start(PretendSandbox(BOX), request("flood"))
