@@ -1,4 +1,4 @@
-"""A way to a server that stops in the middle of what is sent, and goes on when it is told.
+"""A way to a server that is slow, or stops in the middle of what is sent, and goes on when it is told.
 
 with SlowLink(port) as link: clients use `link.port`
 """
@@ -6,15 +6,21 @@ with SlowLink(port) as link: clients use `link.port`
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
 
 class SlowLink:
-    """Forwards bytes; once `stall_after` was called, so many more go to the server and then none."""
+    """Forwards bytes; once `stall_after` was called, so many more go to the server and then none.
 
-    def __init__(self, upstream_port: int) -> None:
+    `bytes_per_second` bounds what goes to the server, of all connections together.
+    """
+
+    def __init__(self, upstream_port: int, *, bytes_per_second: float = float("inf")) -> None:
         self._upstream = upstream_port
+        self._pace = bytes_per_second
+        self.forwarded = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -85,6 +91,9 @@ class SlowLink:
                 if self._left is not None:
                     data = data[: self._left]
                     self._left -= len(data)
+                self.forwarded += len(data)
+                if data:
+                    time.sleep(len(data) / self._pace)
             if data:
                 upstream.sendall(data)
             else:

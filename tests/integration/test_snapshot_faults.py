@@ -13,6 +13,7 @@ import pytest
 
 from handiwork.model.errors import HandiworkError
 from handiwork.sandboxes.snapshots.owners import Range
+from handiwork.sandboxes.snapshots.packs import PACK_BYTES
 from handiwork.store.object_blobs import ObjectBlobs
 from seaweed import seaweed_server
 from slow_link import SlowLink
@@ -20,6 +21,7 @@ from snapshot_child import FILES, ID, change, generations_in, wanted
 
 CHILD = Path(__file__).parents[1] / "snapshot_child.py"
 ROUNDS = 6
+PACE = 6_000_000
 
 
 def made(generations, number: int, target: Path) -> Path:
@@ -118,3 +120,51 @@ def test_an_s3_server_that_stalls_half_way_through_a_pack(tmp_path):
             assert_whole(made(beside, 1, tmp_path / "made"), 1)
             generations.take(wanted(upper, 2), generations.load(ID, 1), threading.Event())
             assert_whole(made(beside, 2, tmp_path / "made2"), 2)
+
+
+@pytest.mark.timeout(180)
+def test_an_s3_server_behind_a_slow_link(tmp_path):
+    """Each pack takes seconds to go, all of them longer than one may: it is kept, and whole."""
+    upper, disk = tmp_path / "upper", tmp_path / "disk"
+    upper.mkdir()
+    disk.mkdir()
+    with seaweed_server(disk) as server:
+        port = int(server.place.endpoint.rpartition(":")[2])
+        with SlowLink(port, bytes_per_second=PACE) as link:
+            endpoint = f"http://127.0.0.1:{link.port}"
+            slow = msgspec.structs.replace(
+                server.place, endpoint=endpoint, timeout_seconds=2.5 * PACK_BYTES / PACE
+            )
+            change(upper, 1)
+            for number in range(12):
+                (upper / f"more{number}").write_bytes(os.urandom(4_000_000))
+            before = time.monotonic()
+            first = generations_in(ObjectBlobs.on_s3(slow)).take(
+                wanted(upper, 1), None, threading.Event()
+            )
+            assert time.monotonic() - before > slow.timeout_seconds
+            assert link.forwarded > first.head.new_bytes > 48_000_000
+        beside = generations_in(ObjectBlobs.on_s3(server.place))
+        assert len(list(made(beside, 1, tmp_path / "made").iterdir())) == FILES + 12
+
+
+@pytest.mark.timeout(180)
+def test_a_link_that_is_too_slow_for_one_pack_is_told_in_time(tmp_path):
+    upper, disk = tmp_path / "upper", tmp_path / "disk"
+    upper.mkdir()
+    disk.mkdir()
+    (upper / "large").write_bytes(os.urandom(8_000_000))
+    with seaweed_server(disk) as server:
+        port = int(server.place.endpoint.rpartition(":")[2])
+        with SlowLink(port, bytes_per_second=100_000) as link:
+            endpoint = f"http://127.0.0.1:{link.port}"
+            slow = msgspec.structs.replace(
+                server.place, endpoint=endpoint, timeout_seconds=2, retry_seconds=2
+            )
+            before = time.monotonic()
+            with pytest.raises(HandiworkError, match=r"check .snapshots. in"):
+                generations_in(ObjectBlobs.on_s3(slow)).take(
+                    wanted(upper, 1), None, threading.Event()
+                )
+            assert time.monotonic() - before < 60
+        assert generations_in(ObjectBlobs.on_s3(server.place)).numbers(ID) == []
