@@ -346,7 +346,12 @@ class LiveSandboxes:
         for record in await self._store.sandboxes.list():
             if record.id in self._live or record.state not in _RUNNING:
                 continue
-            if record.id in kept.get(record.tier, ()):
+            if record.tier not in self._drivers:
+                reason = (
+                    f"its tier {record.tier!r} is not available here; its files stay as they are"
+                )
+                await self._save(record, SandboxState.SLEEPING, reason)
+            elif record.id in kept[record.tier]:
                 await self._driver(record).sleep(record.id)
                 self._slept(await self._save(record, SandboxState.SLEEPING))
             elif source := await self._keeping.recoverable(record):

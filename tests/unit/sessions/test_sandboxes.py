@@ -189,6 +189,24 @@ async def test_adopt_puts_a_former_runs_sandboxes_in_their_states(world: World) 
         assert await _is(world, "sbx_lost", SandboxState.FAILED)
 
 
+async def test_one_of_a_tier_that_is_not_here_any_more_sleeps_and_is_not_given_up(
+    world: World,
+) -> None:
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+    gone = msgspec.structs.replace(record, state=SandboxState.RUNNING, tier="microvm")
+    await world.store.sandboxes.save(gone)
+    async with world:
+        await world.sandboxes.adopt()
+        found = await world.store.sandboxes.get(record.id)
+        assert found.state is SandboxState.SLEEPING
+        assert (
+            found.reason == "its tier 'microvm' is not available here; its files stay as they are"
+        )
+        with pytest.raises(UnsupportedError, match="the tier 'microvm' is not available here"):
+            await world.sandboxes.wake(record.id)
+
+
 async def test_a_changed_policy_reaches_who_runs_under_it(world: World) -> None:
     await world.store.policies.put(Policy(name="open", rules=()), NOW)
     async with world:
