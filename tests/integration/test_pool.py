@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import control_plane_process
@@ -165,7 +166,9 @@ async def test_drained_it_leaves_nothing(driver_of, tmp_path, tier):
 
 @pytest.mark.root
 @pytest.mark.timeout(120)
-async def test_after_a_kill_the_next_start_takes_away_what_was_ready(tmp_path):
+@pytest.mark.parametrize("wanted", [1, 0])
+async def test_after_a_kill_the_next_start_takes_away_what_was_ready(tmp_path, wanted):
+    """Also one that keeps none ready."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, str(CHILD), str(tmp_path), NAME), stdout=asyncio.subprocess.PIPE
     )
@@ -185,7 +188,7 @@ async def test_after_a_kill_the_next_start_takes_away_what_was_ready(tmp_path):
     assert left.groups == before.groups != frozenset()
     heir = NamespaceDriver(tmp_path, clock=lambda: datetime.now(UTC))
     assert [one.name for one in (tmp_path / "sandboxes").iterdir()] == [NAME]
-    await heir.prepare(ONE)
+    await heir.prepare([msgspec.structs.replace(ONE[0], sandboxes=wanted)])
     await heir.prepare(())
     box = await heir.restore(SandboxSpec(id=NAME))
     assert await box.files.read("/workspace/kept") == b"kept"

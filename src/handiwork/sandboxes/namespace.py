@@ -219,9 +219,9 @@ class NamespaceDriver:
             raise SandboxUnavailableError(f"nothing could be made ready: {error}") from error
 
     async def _prepare(self, wishes: Sequence[Wish]) -> None:
+        await self._sweep()
         if any(wish.sandboxes for wish in wishes):
             await self._prove()
-            await self._sweep()
         wanted: dict[_Kind, int] = {}
         for wish in wishes:
             if wish.sandboxes:
