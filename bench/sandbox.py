@@ -6,7 +6,8 @@ from parts import crowd, engines, machines, rest, tiers
 
 async def measure(bench: harness.Bench) -> None:
     namespace = ("namespace_create_ms", "namespace_pooled_ms", "exec_warm_ms", "idle_mib")
-    with bench.part(*namespace, "live_sandboxes", "burst100_p95_ms", "bwrap_ms", "runc_ms"):
+    bursts = ("burst100_p95_ms", "burst100_pooled_p95_ms")
+    with bench.part(*namespace, "live_sandboxes", *bursts, "bwrap_ms", "runc_ms"):
         async with tiers.tier("namespace") as made:
             bench.protections += tiers.protections(made)
             await beside_small(bench, made)
