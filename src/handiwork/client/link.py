@@ -17,6 +17,8 @@ from handiwork.model.errors import ConfigError, HandiworkError, SandboxUnavailab
 from handiwork.model.wire import MAX_FILE_BYTES, MAX_MESSAGE_BYTES, ErrorEnvelope, error_of
 
 DEFAULT_URL = "http://127.0.0.1:8787"
+FAREWELL_SECONDS = 2.0
+"""So long is waited for the other side to end a WebSocket that is left."""
 ANSWER_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = MAX_FILE_BYTES
@@ -161,6 +163,7 @@ class Link:
             "max_size": MAX_MESSAGE_BYTES,
             "max_queue": 4,
             "open_timeout": ANSWER_SECONDS,
+            "close_timeout": FAREWELL_SECONDS,
         }
         url = f"ws{place.removeprefix('http')}{path}"
         try:
