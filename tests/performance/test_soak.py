@@ -26,6 +26,13 @@ def test_the_slope_tells_growth_from_noise() -> None:
     assert by_name["x descriptors"].flat
 
 
+def test_what_is_used_for_a_moment_is_no_growth_and_what_leaks_beside_it_is() -> None:
+    busy = [(float(at), {"x descriptors": 40.0 + at % 7 * at / 4}) for at in range(100)]
+    leaks = [(at, {"x descriptors": found["x descriptors"] + at / 5}) for at, found in busy]
+    assert samples.judge(busy, {"descriptors": 3.0})[0].flat
+    assert not samples.judge(leaks, {"descriptors": 3.0})[0].flat
+
+
 def test_a_warm_up_that_grows_is_not_held_against_the_rest() -> None:
     settled = [(float(at), {"x mib": min(at, 50.0)}) for at in range(100)]
     assert samples.judge(settled, {"mib": 1.0})[0].flat
