@@ -22,7 +22,15 @@ LONG_SECONDS = 600
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give properties time in the long profile; skip by name what needs root where there is none."""
+    """Give properties time in the long profile; skip by name what needs root where there is none.
+
+    Files with the tests that may take longest begin first: at the end nobody waits for one alone.
+    """
+    longest: dict[str, float] = {}
+    for item in items:
+        place = item.nodeid.partition("::")[0]
+        longest[place] = max(longest.get(place, 0), _most_seconds(item))
+    items.sort(key=lambda item: -longest[item.nodeid.partition("::")[0]])
     if config.getoption("--hypothesis-profile") == "long":
         for item in items:
             if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
@@ -33,6 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("root") is not None:
             item.add_marker(refused)
+
+
+def _most_seconds(item: pytest.Item) -> float:
+    """Return what its own mark grants a slow test; nothing for one that takes no long time."""
+    limit = item.get_closest_marker("timeout")
+    slow = item.get_closest_marker("slow") is not None
+    return float(limit.args[0]) if slow and limit and limit.args else float(slow)
 
 
 REPORT_SECONDS = 60.0
