@@ -78,7 +78,6 @@ async def put_dockerfile(images, text):
 async def test_a_dockerfile(tmp_path):
     images = Images(tmp_path / "images")
     await put_base(images)
-    before = Path("/proc/self/mountinfo").read_text()
     info = await put_dockerfile(images, DOCKERFILE)
     assert info.env["LEVEL"] == "3"
     tree = (await images.resolve("built")).tree
@@ -87,7 +86,7 @@ async def test_a_dockerfile(tmp_path):
     assert (tree / "opt/map").read_text().split() == ["0", str(FIRST_ID), "65536"]
     assert (tree / "opt/network").read_text() == "3\n"  # two lines of head, and loopback
     assert not (tree / "opt/gone").exists()
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert {p.name for p in (tmp_path / "images").iterdir()} == {
         "names.json",
         *(one.digest for one in images.list()),

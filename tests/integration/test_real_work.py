@@ -4,7 +4,8 @@ A real control plane; the agent's own tools, called by the local brain; packages
 this host's own clients ask, through the egress proxy, by a policy that permits those alone.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import registries
+from handiwork.model.audit import AuditRecord
 from handiwork.sandboxes.gvisor.driver import find_runsc
 from microvm_world import kernel_dir, needs_kernel
 from workplace import WITHOUT_ROOT, Job, Steps, Workplace, bash, turn, use, write
@@ -198,6 +200,16 @@ def reached(client: str) -> registries.Registry:
     return found
 
 
+async def audited(place: Workplace, session_id: str) -> Sequence[AuditRecord]:
+    """Return what left and what was refused, once a refusal is among it: it is told a moment later."""
+    for _ in range(100):
+        past = await place.hands.audit.query(session_id=session_id, limit=1000)
+        if any(not one.allowed for one in past):
+            break
+        await asyncio.sleep(0.05)
+    return past
+
+
 async def packages(place: Workplace, found: registries.Registry, tier: str, image: str) -> None:
     """Install from the registry, and from nowhere else; then find what was installed again."""
     policy = registries.policy(found.client, [found])
@@ -210,7 +222,7 @@ async def packages(place: Workplace, found: registries.Registry, tier: str, imag
     assert len(results) == 3, results
     assert says in results[1], results
     assert results[2] == "403", results
-    past = await place.hands.audit.query(session_id=job.id, limit=1000)
+    past = await audited(place, job.id)
     assert {f"{one.scheme}://{one.host}" for one in past if one.allowed} == found.places
     assert [(one.method, one.path) for one in past if not one.allowed] == [("POST", "/")]
     await is_kept(place, job, says, SECONDS)

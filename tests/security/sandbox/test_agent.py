@@ -1,6 +1,7 @@
 """The agent's own channel, ports and commands, abused from inside."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -264,17 +265,18 @@ def processes_about(text):
 
 async def test_a_broken_channel_leaves_no_process_behind(world):
     box = await world.sandbox()
-    await told(box, shell("for i in $(seq 40); do setsid sleep 4731.5 >/dev/null 2>&1 & done"))
+    mark = f"4731.{os.getpid():07}"  # the same is tested of other tiers at the same time
+    await told(box, shell(f"for i in $(seq 40); do setsid sleep {mark} >/dev/null 2>&1 & done"))
     seen = 40 if world.tier.shares_kernel else 0
     for _ in range(200):  # each shows its command line once it is executed
-        if len(processes_about("4731.5")) == seen:
+        if len(processes_about(mark)) == seen:
             break
         await asyncio.sleep(0.05)
-    assert len(processes_about("4731.5")) == seen
+    assert len(processes_about(mark)) == seen
     world.driver._running[box.id].channel.data_received(b"\xff" * 12)  # as a guest's agent might
     with pytest.raises(SandboxUnavailableError, match="broke the protocol"):
         await box.exec(shell("true"))
     woken = await world.driver.restore(SandboxSpec(id=box.id))
-    assert processes_about("4731.5") == []
+    assert processes_about(mark) == []
     assert await told(woken, shell("cat /proc/[0-9]*/comm | grep -c -x sleep; true")) == ["0"]
     await world.healthy()
