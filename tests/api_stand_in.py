@@ -196,6 +196,10 @@ class PretendProcess:
         self._sandbox.signals.append(number)
         self._killed.set()
 
+    def close(self) -> None:
+        self._sandbox.signals.append(signal.SIGKILL)
+        self._killed.set()
+
     async def wait(self) -> ExecResult:
         if self._killed.is_set():
             return ExecResult(exit_code=128 + signal.SIGKILL, stdout=b"", stderr=b"")
