@@ -174,6 +174,20 @@ class FileEvent(msgspec.Struct, frozen=True, kw_only=True):
     directory: bool = False
 
 
+class TreeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an archive of files held that came out of a sandbox, or went in.
+
+    `bytes` are of the archive. `skipped` names at most a hundred of the `skipped_count` entries that
+    were left out, devices and FIFOs; `notes` is what the sandbox's own tar had to say.
+    """
+
+    entries: int
+    bytes: int
+    skipped: tuple[str, ...] = ()
+    skipped_count: int = 0
+    notes: str = ""
+
+
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One process inside; `state` is the kernel's letter, `memory_kib` what is resident.
 
