@@ -4,6 +4,7 @@
 #include "agent.h"
 #include "caps.h"
 #include "claim.h"
+#include "clocks.h"
 #include "exec.h"
 #include "fatal.h"
 #include "netns.h"
@@ -345,9 +346,10 @@ static _Noreturn void child(struct launch *launch)
     if (options->runsc)
         outer_serve(options, launch->channel, &claim);
     set_own_limits();
-    /* Changing ids has made our own /proc files root's of the host; one of them is needed once more. */
+    /* Changing ids has made our own /proc files root's of the host; some are needed once more. */
     if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
         fatal("prctl");
+    clocks_restart();
     spawn_prepare(&options->limits);
     exec_watch_memory(launch->memory_events);
     agent_prepare();

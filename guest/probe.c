@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "probe.h"
 
+#include "clocks.h"
 #include "fatal.h"
 #include "mounts.h"
 #include "netns.h"
@@ -18,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { REASON_BYTES = 256 };
@@ -143,6 +145,16 @@ static void try_landlock(void)
         fatal("landlock");
 }
 
+/* Reported for the operator's sake: without it a sandbox is told how long the host has been up. */
+static void try_timens(void)
+{
+    struct timespec up;
+    enter(0);
+    clocks_restart();
+    if (clock_gettime(CLOCK_BOOTTIME, &up) || up.tv_sec > 2)
+        fatal_because("time namespace", "none, or user.max_time_namespaces is reached", EXIT_LAUNCH_FAILED);
+}
+
 /* Runs one attempt in a child whose stderr is the reason. */
 static bool report(const char *name, attempt *try)
 {
@@ -185,5 +197,6 @@ int probe(void)
         all &= report("idmap", try_idmap);
     all &= report("pidns", try_pidns);
     report("landlock", try_landlock);
+    report("timens", try_timens);
     return !all;
 }

@@ -1,4 +1,4 @@
-"""The namespace tier: user, mount, pid, net, ipc, uts and cgroup namespaces around one agent.
+"""The namespace tier: user, mount, pid, net, ipc, uts, cgroup and time namespaces around one agent.
 
 The launcher and the agent are one static program (`guest/PROTOCOL.md`). As root every sandbox gets
 65,536 host ids of its own and control groups; as an ordinary user inside root is that user, and only
@@ -38,6 +38,7 @@ from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write_bundle
 from handiwork.sandboxes.pool import Pool
+from handiwork.sandboxes.probe import has_own_clocks
 from handiwork.sandboxes.protocol import Inside, Wish
 from handiwork.sandboxes.remaking import Remaking
 from handiwork.sandboxes.snapshots.owners import Range
@@ -114,6 +115,7 @@ class NamespaceDriver:
             "process_limit": True,
             "cpu_limit": "cpu" in limits,
             "disk_limit": self._disks is not None,
+            "own_clocks": has_own_clocks(),
             **(self._inside.protections() if self._inside else {}),
         }
 
