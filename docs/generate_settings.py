@@ -54,7 +54,7 @@ MEANING = {
     "sandbox.pool.more.size": "their size: small, standard or large; empty: `sandbox.limits`",
     "sandbox.pool.more.ready": "how many; 256 at most with all others",
     "sandbox.limits.memory_mib": "memory of a sandbox",
-    "sandbox.limits.disk_mib": "what a sandbox writes to disk, where `doctor` tells `disk_limit`",
+    "sandbox.limits.disk_mib": "what a sandbox writes to disk: a limit where `doctor` tells `disk_limit`, softly where it tells `disk_watch`",
     "sandbox.limits.pids": "processes and threads of a sandbox",
     "sandbox.limits.cpu_percent": "processor time; 100 is one core",
     "sandbox.limits.tmp_mib": "size of /tmp and of /dev/shm",

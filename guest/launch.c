@@ -11,6 +11,7 @@
 #include "outer.h"
 #include "rootfs.h"
 #include "seccomp.h"
+#include "watchman.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -397,5 +398,7 @@ int launch(struct options *options, int argc, char **argv)
     /* Meanwhile: joining may wait for every processor, which can take longer than all the rest. */
     join_cgroups(&launch, pid);
     release(&launch);
+    if (options->watched_mib)
+        watchman_stay(options, pid);
     return wait_for(pid);
 }

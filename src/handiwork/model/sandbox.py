@@ -36,7 +36,8 @@ class SandboxState(enum.Enum):
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one sandbox may use. Zero is not a value: every limit is one.
 
-    `disk_mib` bounds what it writes below its root, where the driver's `disk_limit` protection holds.
+    `disk_mib` bounds what it writes below its root, where the driver's `disk_limit` protection holds;
+    where it has `disk_watch` instead, a sandbox is stopped when it is found to be over it.
     """
 
     memory_mib: int = 2048

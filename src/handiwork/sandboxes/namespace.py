@@ -32,7 +32,7 @@ from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
 from handiwork.sandboxes.guest_client import GuestSandbox
-from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, launch
+from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
@@ -52,6 +52,9 @@ HELLO_SECONDS = 20.0
 SHM_MIB = 64
 AHEAD = "pool-"
 """What the control groups of sandboxes begin with that were made ahead; they keep them when claimed."""
+OVER = "handiwork-guest: disk: "
+"""What the launcher says before it ends a sandbox whose files outgrew their limit."""
+DISK = "it is over disk_mib = {}: {}; it is stopped, its files are kept: wake it and delete some"
 MEMORY = "its memory ran out: give it a higher limit, or do less at once"
 
 
@@ -115,6 +118,7 @@ class NamespaceDriver:
             "process_limit": True,
             "cpu_limit": "cpu" in limits,
             "disk_limit": self._disks is not None,
+            **({"disk_watch": True} if self._disks is None else {}),
             "own_clocks": has_own_clocks(),
             **(self._inside.protections() if self._inside else {}),
         }
@@ -354,8 +358,7 @@ class NamespaceDriver:
         """Wait until the agent serves; a sandbox that does not is ended."""
         process, leaf = launched.process, launched.leaf
         channel = Channel(lambda reason: process.terminate() if reason else None)
-        if self._inside:  # it is one process to the host, and is killed as one
-            channel.cause = lambda: MEMORY if self._cgroups.killed_for_memory(leaf) else ""
+        channel.cause = lambda: self._cause(process, leaf, spec.limits)
         try:
             if new:
                 kept = msgspec.structs.replace(meta, on_disk=launched.disk is not None)
@@ -371,6 +374,13 @@ class NamespaceDriver:
         return NamespaceSandbox(
             spec.id, channel, env, ranged=self._ranged, still=lambda: self._cgroups.freezer(leaf)
         )
+
+    def _cause(self, process: HostProcess, leaf: str, limits: Limits) -> str:
+        """Return why an agent is gone, where that is known."""
+        if process.error_line().startswith(OVER):
+            return DISK.format(limits.disk_mib, process.error_line().removeprefix(OVER))
+        # To the host gVisor is one process, and is killed as one.
+        return MEMORY if self._inside and self._cgroups.killed_for_memory(leaf) else ""
 
     async def _mount(self, image: Image) -> int | None:
         """Return the image's mount where it is one file and we can; else its directory serves."""
@@ -418,7 +428,11 @@ class NamespaceDriver:
         argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD)]
         argv += ["--host-usr"] if image.host_usr else []
         argv += ["--root", str(image.tree)] if mount is None else ["--image-fd", str(IMAGE_FD)]
-        argv += [] if disk is None else ["--disk-fd", str(IMAGE_FD + (mount is not None))]
+        argv += (
+            ["--watched-mib", str(limits.disk_mib)]
+            if disk is None
+            else ["--disk-fd", str(IMAGE_FD + (mount is not None))]
+        )
         argv += ["--state", str(state), "--hostname", spec.hostname]
         argv += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
         argv += ["--nofile", str(limits.open_files), "--fsize-mib", str(limits.file_size_mib)]
