@@ -60,6 +60,8 @@ MEANING = {
     "sandbox.limits.tmp_mib": "size of /tmp and of /dev/shm",
     "sandbox.limits.open_files": "open files of a process",
     "sandbox.limits.file_size_mib": "size of one file",
+    "sandbox.limits.disk_read_mib_per_second": "read of a sandbox's disk, where `doctor` tells `disk_read_rate`, else no sandbox is made; none: as much as the host's disk gives",
+    "sandbox.limits.disk_write_mib_per_second": "written to it, where `doctor` tells `disk_write_rate`, else no sandbox is made",
     "images.debian_mirror": "mirror that recipes are built from; empty: where this host's own apt gets its packages",
     "images.build_network": "network of the steps of a Dockerfile: `none`, or `host` for this host's own, past the proxy",
     "images.build_seconds": "time that one build or import gets",

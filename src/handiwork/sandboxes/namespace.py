@@ -28,7 +28,7 @@ from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
 from handiwork.observe.metrics import Metrics
 from handiwork.process import is_root
 from handiwork.sandboxes import disks
-from handiwork.sandboxes.cgroups import Cgroups
+from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
 from handiwork.sandboxes.guest_client import GuestSandbox
@@ -119,9 +119,15 @@ class NamespaceDriver:
             "cpu_limit": "cpu" in limits,
             "disk_limit": self._disks is not None,
             **({"disk_watch": True} if self._disks is None else {}),
+            "disk_read_rate": "read" in self._rates,
+            "disk_write_rate": "write" in self._rates,
             "own_clocks": has_own_clocks(),
             **(self._inside.protections() if self._inside else {}),
         }
+
+    @property
+    def _rates(self) -> frozenset[str]:
+        return self._cgroups.rates if self._disks is not None else frozenset()
 
     async def create(self, spec: SandboxSpec) -> GuestSandbox:
         """Make a new sandbox."""
@@ -329,8 +335,11 @@ class NamespaceDriver:
         new: bool,
         more: Sequence[str] = (),
     ) -> Launched:
+        refuse_rates(spec.limits, self._rates)
         mount = await self._mount(image)
         disk = await self._disk(spec, meta, state, new=new)
+        if disk is None:
+            refuse_rates(spec.limits, ())
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
@@ -443,7 +452,7 @@ class NamespaceDriver:
         if self._inside:
             argv += self._inside.launch_options(spec, state, ranged=self._ranged, ahead=ahead)
             limits = self._inside.around(limits)
-        for directory in self._cgroups.make(spec.id, limits):
+        for directory in self._cgroups.make(spec.id, limits, _device(disk)):
             argv += ["--cgroup", str(directory)]
         if spec.exit is not None:
             write_bundle(state / BUNDLE, image, spec.exit.ca_certificate)
@@ -464,6 +473,14 @@ class NamespaceDriver:
         gone = self._states.forget(sandbox_id)
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)
+
+
+def _device(disk: int | None) -> str:
+    """Return the device of a mounted disk as control groups name it."""
+    if disk is None:
+        return ""
+    number = os.fstat(disk).st_dev
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 def _open_upper(state: Path, mount: int | None) -> int:

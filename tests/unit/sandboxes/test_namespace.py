@@ -49,6 +49,19 @@ async def test_a_silent_launcher_is_given_up(driver_of, tmp_path, monkeypatch):
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("way", ["read", "write"])
+async def test_a_rate_that_cannot_hold_is_refused_before_anything_is_made(
+    driver_of, tmp_path, monkeypatch, way
+):
+    monkeypatch.setattr("handiwork.sandboxes.disks.can_limit_disks", lambda: False)
+    driver = driver_of("echo started >&2; exit 1")
+    assert not driver.protections()[f"disk_{way}_rate"]
+    limits = Limits(**{f"disk_{way}_mib_per_second": 5})
+    with pytest.raises(UnsupportedError, match=f"disk_{way}_mib_per_second cannot hold here"):
+        await driver.create(SandboxSpec(id="sbx_aaaaaaaa", limits=limits))
+    assert left(tmp_path) == []
+
+
 TOO_MUCH = """
 import os, socket, struct, sys
 channel = socket.socket(fileno=3)
