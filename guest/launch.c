@@ -4,12 +4,14 @@
 #include "agent.h"
 #include "caps.h"
 #include "claim.h"
+#include "clocks.h"
 #include "exec.h"
 #include "fatal.h"
 #include "netns.h"
 #include "outer.h"
 #include "rootfs.h"
 #include "seccomp.h"
+#include "watchman.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -345,9 +347,10 @@ static _Noreturn void child(struct launch *launch)
     if (options->runsc)
         outer_serve(options, launch->channel, &claim);
     set_own_limits();
-    /* Changing ids has made our own /proc files root's of the host; one of them is needed once more. */
+    /* Changing ids has made our own /proc files root's of the host; some are needed once more. */
     if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
         fatal("prctl");
+    clocks_restart();
     spawn_prepare(&options->limits);
     exec_watch_memory(launch->memory_events);
     agent_prepare();
@@ -395,5 +398,7 @@ int launch(struct options *options, int argc, char **argv)
     /* Meanwhile: joining may wait for every processor, which can take longer than all the rest. */
     join_cgroups(&launch, pid);
     release(&launch);
+    if (options->watched_mib)
+        watchman_stay(options, pid);
     return wait_for(pid);
 }

@@ -92,6 +92,8 @@ static bool take_number(struct options *options, const char *name, const char *v
         options->tmp_mib = (unsigned)number(name, value, MIB_MAX);
     } else if (!strcmp(name, "--shm-mib")) {
         options->shm_mib = (unsigned)number(name, value, MIB_MAX);
+    } else if (!strcmp(name, "--watched-mib")) {
+        options->watched_mib = (unsigned)number(name, value, MIB_MAX);
     } else if (!strcmp(name, "--nofile")) {
         options->limits.open_files = number(name, value, INT_MAX);
     } else if (!strcmp(name, "--nproc")) {

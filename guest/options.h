@@ -21,6 +21,7 @@ struct options {
     const char *cgroups[CGROUPS_MAX];
     unsigned cgroup_count;
     unsigned tmp_mib, shm_mib;
+    unsigned watched_mib; /* what upper and work may hold together; 0: nobody looks */
     const char *runsc, *bundle_config; /* gVisor: its program and the OCI configuration it is to run */
     const char *runsc_flags[RUNSC_FLAGS_MAX];
     unsigned runsc_flag_count;

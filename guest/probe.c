@@ -1,10 +1,12 @@
 #define _GNU_SOURCE
 #include "probe.h"
 
+#include "clocks.h"
 #include "fatal.h"
 #include "mounts.h"
 #include "netns.h"
 #include "seccomp.h"
+#include "users.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { REASON_BYTES = 256 };
@@ -25,38 +28,14 @@ enum { REASON_BYTES = 256 };
 /* Each runs in a process of its own and returns when it worked, else ends through fatal(). */
 typedef void attempt(void);
 
-static void write_map(const char *path, unsigned id)
-{
-    char map[32];
-    int size = snprintf(map, sizeof map, "0 %u 1", id);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, map, (size_t)size) != size)
-        fatal(path);
-    close(fd);
-}
-
-/* Enters a user namespace and others beside it, as root inside. */
-static void enter(int namespaces)
-{
-    unsigned uid = geteuid(), gid = getegid();
-    if (unshare(CLONE_NEWUSER | namespaces))
-        fatal("unshare");
-    int fd = open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, "deny", 4) != 4)
-        fatal("setgroups");
-    close(fd);
-    write_map("/proc/self/uid_map", uid);
-    write_map("/proc/self/gid_map", gid);
-}
-
 static void try_userns(void)
 {
-    enter(0);
+    users_enter(0);
 }
 
 static void try_pidns(void)
 {
-    enter(CLONE_NEWPID);
+    users_enter(CLONE_NEWPID);
     pid_t pid = fork();
     if (!pid)
         _exit(getpid() != 1);
@@ -70,7 +49,7 @@ static void try_pidns(void)
 /* A private tmpfs to try mounts in. */
 static void enter_scratch(void)
 {
-    enter(CLONE_NEWNS);
+    users_enter(CLONE_NEWNS);
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("tmpfs", "/tmp", "tmpfs", 0, NULL) ||
         chdir("/tmp"))
         fatal("tmpfs");
@@ -89,7 +68,7 @@ static void try_overlay(void)
 
 static void try_nftables(void)
 {
-    enter(CLONE_NEWNET);
+    users_enter(CLONE_NEWNET);
     netns_capture();
 }
 
@@ -119,7 +98,7 @@ static void try_idmap(void)
     pid_t pid = fork();
     if (!pid) {
         close(hold[1]);
-        enter(0);
+        users_enter(0);
         if (write(ready[1], "", 1) == 1)
             await_end_of_input(hold[0]);
         _exit(0);
@@ -141,6 +120,16 @@ static void try_landlock(void)
     const unsigned ask_version = 1;
     if (syscall(SYS_landlock_create_ruleset, NULL, 0, ask_version) < 1)
         fatal("landlock");
+}
+
+/* Reported for the operator's sake: without it a sandbox is told how long the host has been up. */
+static void try_timens(void)
+{
+    struct timespec up;
+    users_enter(0);
+    clocks_restart();
+    if (clock_gettime(CLOCK_BOOTTIME, &up) || up.tv_sec > 2)
+        fatal_because("time namespace", "none, or user.max_time_namespaces is reached", EXIT_LAUNCH_FAILED);
 }
 
 /* Runs one attempt in a child whose stderr is the reason. */
@@ -185,5 +174,6 @@ int probe(void)
         all &= report("idmap", try_idmap);
     all &= report("pidns", try_pidns);
     report("landlock", try_landlock);
+    report("timens", try_timens);
     return !all;
 }

@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import hashlib
+import io
 import os
 import posixpath
 import signal
 import socket
+import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -148,6 +150,33 @@ class PretendWatch:
         self._files.watches -= 1
 
 
+class PretendTar:
+    """The sandbox's tar: packs all its files, whatever is asked for, or unpacks what it is fed."""
+
+    def __init__(self, files: PretendFiles) -> None:
+        self._files = files
+        self.fed = io.BytesIO()
+
+    def pack(self) -> bytes:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for path, data in self._files.content.items():
+                info = tarfile.TarInfo(f".{path}")
+                info.type = tarfile.FIFOTYPE if path.endswith("|") else tarfile.REGTYPE
+                info.size = len(data or b"")
+                archive.addfile(info, io.BytesIO(data or b""))
+        return out.getvalue()
+
+    def unpack(self, path: str) -> None:
+        self.fed.seek(0)
+        with tarfile.open(fileobj=self.fed) as archive:
+            for info in archive:
+                file = archive.extractfile(info)
+                self._files.content[posixpath.normpath(f"{path}/{info.name}")] = (
+                    file and file.read()
+                )
+
+
 class PretendProcess:
     """`echo` writes its words, `cat` its input, `type` too up to ^D, `false` fails, `sleep` lasts until it is killed."""
 
@@ -179,6 +208,17 @@ class PretendProcess:
             while not self._killed.is_set():
                 yield "stdout", b"x" * 65536
                 await asyncio.sleep(0)
+        elif name == "tar" and "-c" in words:
+            packed = PretendTar(self._sandbox.files).pack()
+            for at in range(0, len(packed), 4096):
+                yield "stdout", packed[at : at + 4096]
+            yield "stderr", self._sandbox.tar_says
+        elif name == "tar":
+            tar = PretendTar(self._sandbox.files)
+            while data := await self._input.get():
+                tar.fed.write(data)
+            tar.unpack(words[-1])
+            yield "stderr", self._sandbox.tar_says
         elif name == "sleep":
             yield "stdout", b"sleeping"
             await self._killed.wait()
@@ -196,12 +236,15 @@ class PretendProcess:
         self._sandbox.signals.append(number)
         self._killed.set()
 
+    def close(self) -> None:
+        self._sandbox.signals.append(signal.SIGKILL)
+        self._killed.set()
+
     async def wait(self) -> ExecResult:
         if self._killed.is_set():
             return ExecResult(exit_code=128 + signal.SIGKILL, stdout=b"", stderr=b"")
-        return ExecResult(
-            exit_code=1 if self._request.argv[0] == "false" else 0, stdout=b"", stderr=b""
-        )
+        code = {"false": 1, "tar": self._sandbox.tar_code}.get(self._request.argv[0], 0)
+        return ExecResult(exit_code=code, stdout=b"", stderr=b"")
 
 
 class PretendConnection:
@@ -245,6 +288,8 @@ class PretendSandbox:
     cancelled: int = 0
     ports: list[int] = field(default_factory=list)
     open_ports: int = 0
+    tar_code: int = 0
+    tar_says: bytes = b""
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         process = await self.start(

@@ -143,6 +143,10 @@ class HostProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signals.SIGKILL)
+
     async def wait(self) -> ExecResult:
         code = await self._process.wait()
         return ExecResult(exit_code=code if code >= 0 else 128 - code, stdout=b"", stderr=b"")

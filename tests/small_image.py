@@ -20,6 +20,7 @@ PROGRAMS = (
         "stty",
         "sync",
         "tail",
+        "tar",
         "test",
         "touch",
         "tr",

@@ -1,9 +1,12 @@
 """The namespace tier on this host: limits that bite, ranges, crashes, and what is left afterwards."""
 
 import asyncio
+import ctypes
+import itertools
 import os
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,6 +51,11 @@ def processes_about(text):
         except OSError:
             continue
     return found
+
+
+def flush_filesystem_of(descriptor):
+    """As the kernel's own writers do: in the root group."""
+    assert ctypes.CDLL(None).syncfs(descriptor) == 0
 
 
 def groups_of(sandbox_id):
@@ -209,6 +217,64 @@ async def test_a_full_disk_is_the_sandboxs_own(driver):
     assert (
         await full.exec(shell("rm -r /workspace/* && echo x > /workspace/y; cat /workspace/y"))
     ).stdout == b"x\n"
+
+
+READ_MIB, RATE_MIB = 24, 8
+READING = f"""
+set -e
+[ -e /workspace/data ] || dd if=/dev/urandom of=/workspace/data bs=1M count={READ_MIB} conv=fsync
+python3 -c 'import os
+with open("/workspace/data", "rb", 0) as file: os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)'
+date +%s.%N; cat /workspace/data >/dev/null; date +%s.%N
+dd if=/workspace/data of=/dev/null bs=1M iflag=direct 2>/dev/null; date +%s.%N
+"""
+
+
+async def seconds_of(box, script):
+    """How long each of the parts took between which the script tells the time."""
+    done = await box.exec(shell(script))
+    assert done.exit_code == 0, done
+    at = [float(line) for line in done.stdout.split()]
+    return [after - before for before, after in itertools.pairwise(at)]
+
+
+@pytest.mark.root
+async def test_a_disk_is_read_no_faster_than_it_may(driver):
+    if not driver.protections()["disk_read_rate"]:
+        pytest.skip("this host limits no rates: a disk, and blkio or io control groups")
+    limits = Limits(disk_mib=256, disk_read_mib_per_second=RATE_MIB)
+    slow = await driver.create(SandboxSpec(id=ONE.id, limits=limits))
+    free = await driver.create(SandboxSpec(id=TWO.id, limits=Limits(disk_mib=256)))
+    least = READ_MIB / RATE_MIB * 0.7
+    assert min(await seconds_of(slow, READING)) > least
+    assert (
+        max(await seconds_of(free, READING)) < least
+    )  # the control: a neighbour, at the same moment
+    await driver.sleep(ONE.id)
+    slow = await driver.restore(SandboxSpec(id=ONE.id, limits=limits))
+    assert min(await seconds_of(slow, READING)) > least
+    await driver.destroy(ONE.id)
+    assert groups_of(ONE.id) == []
+
+
+@pytest.mark.root
+async def test_what_is_written_later_is_nobodys_on_version_1(driver):
+    """Why no limit on writes is offered there: one that is set by hand holds for writes at once, and for no others."""
+    limits = Limits(disk_mib=256, disk_read_mib_per_second=RATE_MIB)
+    if driver.protections()["disk_write_rate"] or not driver.protections()["disk_read_rate"]:
+        pytest.skip("needs blkio of version 1, and not io of version 2")
+    box = await driver.create(SandboxSpec(id=ONE.id, limits=limits))
+    (leaf,) = [path for path in groups_of(ONE.id) if "/blkio/" in str(path)]
+    device = (leaf / "blkio.throttle.read_bps_device").read_text().split()[0]
+    (leaf / "blkio.throttle.write_bps_device").write_text(f"{device} {2 << 20}")
+    at_once = "date +%s.%N; dd if=/dev/zero of=/workspace/a bs=1M count=8 oflag=direct 2>/dev/null; date +%s.%N"
+    assert min(await seconds_of(box, at_once)) > 2
+    later = "date +%s.%N; dd if=/dev/zero of=/workspace/b bs=1M count=48 2>/dev/null; date +%s.%N"
+    took = sum(await seconds_of(box, later))
+    begun = time.monotonic()
+    async with driver.upper(ONE.id) as upper_fd:
+        await asyncio.to_thread(flush_filesystem_of, upper_fd)
+    assert took + time.monotonic() - begun < 12  # 24 s at that rate
 
 
 @pytest.mark.root

@@ -34,6 +34,7 @@ from handiwork.api import (
     sessions,
     snapshots,
     terminal,
+    trees,
     watching,
     webhooks,
 )
@@ -127,6 +128,7 @@ def create_api(control: Control) -> Api:
             ports.routes,
             processes.routes,
             files.routes,
+            trees.routes,
             watching.routes,
             agents.routes,
             sessions.routes,

@@ -5,7 +5,6 @@ A command lives as long as its call: when the caller leaves, its process tree is
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,6 @@ from handiwork.model.wire import ExecBody, ExecFrame
 from handiwork.sandboxes.protocol import Process, Sandbox
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-KILL_SECONDS = 5.0
 NDJSON = "application/x-ndjson"
 
 
@@ -90,7 +88,7 @@ async def _run(sandbox: Sandbox, command: ExecRequest, emit: Emit) -> None:
         raise sole(raised) from None
     finally:
         if result is None:
-            await kill(process)
+            process.close()
     await emit(_line(ExecFrame(result=result)))
 
 
@@ -101,13 +99,6 @@ async def _feed(process: Process, stdin: bytes | None) -> None:
     with contextlib.suppress(HandiworkError):
         await process.write(stdin)
         await process.close_stdin()
-
-
-async def kill(process: Process) -> None:
-    """Kill the tree; a sandbox that is gone has none."""
-    with contextlib.suppress(HandiworkError, TimeoutError):
-        async with asyncio.timeout(KILL_SECONDS):
-            await process.signal(signal.SIGKILL)
 
 
 def _line(frame: ExecFrame) -> bytes:

@@ -39,7 +39,11 @@ class LiveResponse:
         *,
         media_type: str,
         stopping: asyncio.Event,
+        whole: bool = False,
     ) -> None:
+        """`whole`: what is sent is worth nothing without its end, so that a response whose body is
+        stopped, or says Unfinished, is cut off."""
+        self._whole = whole
         self._body = body
         self._media_type = media_type
         self._stopping = stopping
@@ -52,9 +56,12 @@ class LiveResponse:
 
         headers = [(b"content-type", self._media_type.encode()), *_HEADERS]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        with contextlib.suppress(CallerLeft, Stopped):
+        ended = not self._whole
+        with contextlib.suppress(CallerLeft, Stopped, Unfinished):
             await first(self._body(emit), _left(receive), stopped(self._stopping))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            ended = True
+        if ended:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def while_called(request: Request[Any, Any, Any], work: Awaitable[T]) -> T:
@@ -64,6 +71,10 @@ async def while_called(request: Request[Any, Any, Any], work: Awaitable[T]) -> T
 
 class Stopped(Exception):
     """The server stops."""
+
+
+class Unfinished(Exception):
+    """What a body sends has no end: something failed, and there is no place to say so."""
 
 
 async def _left(receive: Receive) -> None:

@@ -11,7 +11,7 @@ from litestar import Router, websocket
 from litestar.params import FromPath
 
 from handiwork.api.control import Injected
-from handiwork.api.exec import check_texts, kill
+from handiwork.api.exec import check_texts
 from handiwork.api.sandboxes import check_entries
 from handiwork.api.sockets import AnySocket, LiveSocket, decoded, serve
 from handiwork.api.streams import first
@@ -41,7 +41,7 @@ async def open_terminal(control: Injected, socket: AnySocket, sandbox_id: FromPa
             ended = True
         finally:
             if not ended:
-                await kill(terminal)
+                terminal.close()
         await live.tell(ExecFrame(result=result))
 
     await serve(socket, body)

@@ -40,6 +40,12 @@ def set_(  # noqa: PLR0913  what may be decided, each with a default
     ] = None,
     cpu_percent: Annotated[int | None, typer.Option(help="Exact; 100 is one core.", min=1)] = None,
     disk_mib: Annotated[int | None, typer.Option(help="Exact.", min=1)] = None,
+    disk_read_mib_per_second: Annotated[
+        int | None, typer.Option(help="Exact; where `doctor` tells disk_read_rate.", min=1)
+    ] = None,
+    disk_write_mib_per_second: Annotated[
+        int | None, typer.Option(help="Exact; where `doctor` tells disk_write_rate.", min=1)
+    ] = None,
     variable: Annotated[
         list[str],
         typer.Option(metavar="NAME=SECRET", help="A placeholder for a secret; may be repeated."),
@@ -47,7 +53,13 @@ def set_(  # noqa: PLR0913  what may be decided, each with a default
 ) -> None:
     """Set what holds for an agent; what is not given is the environment's again."""
     invocation: Invocation = context.obj
-    given = {"memory_mib": memory_mib, "cpu_percent": cpu_percent, "disk_mib": disk_mib}
+    given = {
+        "memory_mib": memory_mib,
+        "cpu_percent": cpu_percent,
+        "disk_mib": disk_mib,
+        "disk_read_mib_per_second": disk_read_mib_per_second,
+        "disk_write_mib_per_second": disk_write_mib_per_second,
+    }
     exact = {name: value for name, value in given.items() if value}
     limits = Limits(**exact) if exact else None
     variables = dict(_pair(one) for one in variable)

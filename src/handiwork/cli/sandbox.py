@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from handiwork.cli import sandbox_tree
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say, show, show_one
 from handiwork.cli.terminal import run_here
@@ -172,6 +173,10 @@ def forward(
 
 def _complain(error: HandiworkError) -> None:
     typer.echo(f"handiwork: {error}", err=True)
+
+
+app.command("get-tree")(sandbox_tree.get)
+app.command("put-tree")(sandbox_tree.put)
 
 
 def _each(name: str, verb: str, text: str) -> None:

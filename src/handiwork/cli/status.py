@@ -13,10 +13,12 @@ from handiwork.cli.output import EXIT_FAILED, marked, say, show, show_one
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.errors import ConfigError
+from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.session import Session, SessionState
 
 MAX_SESSIONS = 1000
 """The newest; a status is read by a person."""
+MAX_SANDBOXES = 1000
 CLAIMING = ("polling", "starting", "full")
 """States of an environment whose work is or will be claimed."""
 STUCK_STATES = (SessionState.REFUSED, SessionState.LOST)
@@ -32,6 +34,15 @@ class Stuck(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
 
 
+class Died(msgspec.Struct, frozen=True, kw_only=True):
+    """A sandbox that sleeps because it died, not because somebody put it to sleep."""
+
+    sandbox_id: str
+    session_id: str
+    reason: str
+    since: datetime
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The whole, as `--json` prints it."""
 
@@ -39,12 +50,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     environments: tuple[EnvironmentStatus, ...]
     sessions: dict[str, int]
     stuck: tuple[Stuck, ...]
+    died: tuple[Died, ...]
 
 
 def status(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
 ) -> None:
-    """Show environments, sessions by state, and what is stuck and why."""
+    """Show environments, sessions by state, and what is stuck or died, and why."""
     invocation: Invocation = context.obj
     # Settings that are wrong are a usage error; that nothing runs is what a status may find.
     _ = invocation.settings
@@ -66,6 +78,9 @@ def status(
     if found.stuck:
         say("stuck:", "bold")
         show(found.stuck, ("session_id", "agent", "what", "since", "reason"), as_json=False)
+    if found.died:
+        say("sandboxes that died, and wake when they are used:", "bold")
+        show(found.died, ("sandbox_id", "session_id", "since", "reason"), as_json=False)
 
 
 async def _look(client: Handiwork) -> Status:
@@ -77,6 +92,7 @@ async def _look(client: Handiwork) -> Status:
         environments=tuple(await client.environments.list()),
         sessions=dict(states),
         stuck=tuple(stuck(sessions)),
+        died=tuple(died([box.record for box in await client.sandboxes.list(limit=MAX_SANDBOXES)])),
     )
 
 
@@ -102,6 +118,16 @@ def stuck(sessions: Sequence[Session]) -> list[Stuck]:
         if session.state in STUCK_STATES:
             what = session.state.value
             found.append(_stuck(session, agent, what, session.reason, session.updated_at))
+    return sorted(found, key=lambda one: one.since)
+
+
+def died(records: Sequence[SandboxRecord]) -> list[Died]:
+    """Return the sandboxes that sleep for a reason, the longest first."""
+    found = [
+        Died(sandbox_id=one.id, session_id=one.session_id, reason=one.reason, since=one.updated_at)
+        for one in records
+        if one.state is SandboxState.SLEEPING and one.reason
+    ]
     return sorted(found, key=lambda one: one.since)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 
 import msgspec
 
+from handiwork.client import trees
 from handiwork.client.link import Link, Query, lines, part
 from handiwork.client.ports import Connection, forwarding
 from handiwork.client.processes import QUIET_SECONDS, Command, Processes, argv_of
@@ -25,6 +26,7 @@ from handiwork.model.sandbox import (
     ProcessTable,
     SandboxRecord,
     TerminalSize,
+    TreeReport,
 )
 from handiwork.model.snapshot import Snapshot
 from handiwork.model.wire import (
@@ -362,6 +364,33 @@ class Files:
     async def download_dir(self, source: str, target: str | os.PathLike[str]) -> Transfer:
         """Copy a directory of the sandbox to this machine; nothing is written outside `target`."""
         return await Download(self).run(source, Path(target))
+
+    async def get_tree(
+        self,
+        path: str,
+        target: trees.Place,
+        *,
+        limit_bytes: int | None = None,
+        limit_entries: int | None = None,
+    ) -> TreeReport:
+        """Write a directory's content, or one file, as a tar to a new file here, or to an open one.
+
+        What it holds is a guest's: no name and no hard link leads out of it, symbolic links may.
+        """
+        query: Query = {"path": path, "limit_bytes": limit_bytes, "limit_entries": limit_entries}
+        return await trees.fetch(self._link, f"{self._path}/tree", query, target)
+
+    async def put_tree(
+        self,
+        path: str,
+        source: trees.Place,
+        *,
+        limit_bytes: int | None = None,
+        limit_entries: int | None = None,
+    ) -> TreeReport:
+        """Unpack a tar of this machine, not compressed, into a directory; what fails is unpacked in part."""
+        query: Query = {"path": path, "limit_bytes": limit_bytes, "limit_entries": limit_entries}
+        return await trees.send(self._link, f"{self._path}/tree", query, source)
 
 
 def _body(command: Command, options: ExecOptions) -> ExecBody:

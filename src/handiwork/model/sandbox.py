@@ -34,9 +34,11 @@ class SandboxState(enum.Enum):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one sandbox may use. Zero is not a value: every limit is one.
+    """What one sandbox may use. Zero is not a value: every limit is one, but None is none.
 
-    `disk_mib` bounds what it writes below its root, where the driver's `disk_limit` protection holds.
+    `disk_mib` bounds what it writes below its root, where the driver's `disk_limit` protection holds;
+    where it has `disk_watch` instead, a sandbox is stopped when it is found to be over it. The rates
+    hold where it has `disk_read_rate` and `disk_write_rate`, and are refused elsewhere.
     """
 
     memory_mib: int = 2048
@@ -46,6 +48,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tmp_mib: int = 512
     open_files: int = 4096
     file_size_mib: int = 8192
+    disk_read_mib_per_second: int | None = None
+    disk_write_mib_per_second: int | None = None
+
+    def disk_rates(self) -> Mapping[str, int]:
+        """Return what may be read of its disk, and written to it, in a second, as far as it is limited."""
+        rates = {"read": self.disk_read_mib_per_second, "write": self.disk_write_mib_per_second}
+        return {name: rate << 20 for name, rate in rates.items() if rate is not None}
 
 
 SIZES: Mapping[str, Limits] = {
@@ -69,7 +78,7 @@ def limits_of(size: str, exact: Limits | None) -> Limits | None:
 
 def _check_limits(limits: Limits) -> None:
     for name, value in msgspec.structs.asdict(limits).items():
-        if not 1 <= value <= 1 << 24:
+        if value is not None and not 1 <= value <= 1 << 24:
             raise ConfigError(f"limits.{name} = {value}: use 1 to {1 << 24}")
 
 
@@ -172,6 +181,20 @@ class FileEvent(msgspec.Struct, frozen=True, kw_only=True):
     change: FileChange
     path: str
     directory: bool = False
+
+
+class TreeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an archive of files held that came out of a sandbox, or went in.
+
+    `bytes` are of the archive. `skipped` names at most a hundred of the `skipped_count` entries that
+    were left out, devices and FIFOs; `notes` is what the sandbox's own tar had to say.
+    """
+
+    entries: int
+    bytes: int
+    skipped: tuple[str, ...] = ()
+    skipped_count: int = 0
+    notes: str = ""
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):

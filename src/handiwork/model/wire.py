@@ -18,7 +18,7 @@ from handiwork.model.language_model import Dollars, ModelSettings, Tokens
 from handiwork.model.policy import Decision, Policy
 from handiwork.model.process import ProcessRecord
 from handiwork.model.redacted import shown_as_repr
-from handiwork.model.sandbox import ExecResult, FileEvent, Limits, TerminalSize
+from handiwork.model.sandbox import ExecResult, FileEvent, Limits, TerminalSize, TreeReport
 
 MAX_EXEC_SECONDS = 3600
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -27,6 +27,8 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDIN_BYTES = 8 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_LIST = 10_000
+MAX_TREE_BYTES = 64 << 30
+MAX_TREE_ENTRIES = 1_000_000
 MAX_TASK_CHARS = 200_000
 MAX_FORKS = 32
 MAX_RUN_SECONDS = 24 * 3600
@@ -315,6 +317,14 @@ class ExecFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream: Literal["stdout", "stderr"] | None = None
     data: bytes = b""
     result: ExecResult | None = None
+    error: ErrorBody | None = None
+
+
+class TreeFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of an archive on its way out: bytes of it (base64), or its end, or why it is not whole."""
+
+    data: bytes = b""
+    report: TreeReport | None = None
     error: ErrorBody | None = None
 
 

@@ -8,24 +8,33 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from handiwork.model.errors import SandboxUnavailableError
+from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
 from handiwork.model.sandbox import Limits
 from handiwork.sandboxes import freezer
 
 CONTROLLERS = ("memory", "pids", "cpu")
+BLKIO, IO = "blkio", "io"
+"""What limits the rates of a disk: on version 1 the first, on version 2 the second."""
 FREEZER = "freezer"
 """A hierarchy of its own on version 1, a file of every leaf on version 2; it limits nothing."""
 
 CLAIMED = frozenset(
-    {"memory.max", "memory.limit_in_bytes", "pids.max", "cpu.max", "cpu.cfs_quota_us"}
+    {
+        *("memory.max", "memory.limit_in_bytes", "pids.max", "cpu.max", "cpu.cfs_quota_us"),
+        *("io.max", "blkio.throttle.read_bps_device"),
+    }
 )
 """The files without which a controller does not limit."""
 
+NEEDED = {
+    "read": "control groups of version 1 with blkio, or of version 2 with io",
+    "write": "control groups of version 2 with memory and io",
+}
 PERIOD_US = 100_000
 REMOVE_TRIES = 200
 REMOVE_PAUSE_SECONDS = 0.01
@@ -50,7 +59,7 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
             continue
         version = 2 if kind[0] == "cgroup2" else 1
         options = tuple(kind[-1].split(",")) if version == 1 else ()
-        names = tuple(name for name in options if name in {*CONTROLLERS, FREEZER})
+        names = tuple(name for name in options if name in {*CONTROLLERS, BLKIO, FREEZER})
         found.append(Mount(Path(fields[4]), fields[3], version, names))
     return found
 
@@ -96,6 +105,28 @@ def settings(
         yield from (("cpu.cfs_period_us", str(PERIOD_US)), ("cpu.cfs_quota_us", str(quota)))
 
 
+def rates(
+    version: int, controllers: tuple[str, ...], limits: Limits, device: str
+) -> Iterator[tuple[str, str]]:
+    """Yield (file, value) for each rate of a leaf's disk, a device by its numbers (`7:3`)."""
+    asked = limits.disk_rates()
+    if BLKIO in controllers and "read" in asked:
+        yield ("blkio.throttle.read_bps_device", f"{device} {asked['read']}")
+    elif IO in controllers and version == 2 and asked:
+        names = {"read": "rbps", "write": "wbps"}
+        told = " ".join(f"{names[way]}={rate}" for way, rate in asked.items())
+        yield ("io.max", f"{device} {told}")
+
+
+def refuse_rates(limits: Limits, held: Collection[str]) -> None:
+    """Raise UnsupportedError for a rate of a disk that does not hold here."""
+    for way in limits.disk_rates().keys() - held:
+        raise UnsupportedError(
+            f"limits.disk_{way}_mib_per_second cannot hold here: it needs a disk of its own, and"
+            f" {NEEDED[way]}; leave it out, `handiwork doctor` tells what holds"
+        )
+
+
 class Cgroups:
     """The hierarchies in which this process may make leaves, each with what it can limit."""
 
@@ -117,6 +148,20 @@ class Cgroups:
         held = {name for _, _, names in self.parents for name in names}
         return tuple(name for name in CONTROLLERS if name in held)
 
+    @property
+    def rates(self) -> frozenset[str]:
+        """What can be limited of a sandbox's disk: "read", "write".
+
+        On version 1 what the kernel writes back later is nobody's, so that no limit on writes would hold.
+        """
+        found = set()
+        for _, version, names in self.parents:
+            if BLKIO in names or (version == 2 and IO in names):
+                found.add("read")
+            if version == 2 and {IO, "memory"} <= set(names):
+                found.add("write")
+        return frozenset(found)
+
     def freezer(self, leaf: str) -> contextlib.AbstractAsyncContextManager[None] | None:
         """Return what holds a sandbox's processes still, None where no group can."""
         for parent, version, names in self.parents:
@@ -130,11 +175,16 @@ class Cgroups:
             if FREEZER in names:
                 freezer.thaw(parent / leaf, version)
 
-    def make(self, leaf: str, limits: Limits) -> list[Path]:
-        """Make a sandbox's leaves with their limits, or take over those of a run that crashed."""
+    def make(self, leaf: str, limits: Limits, device: str = "") -> list[Path]:
+        """Make a sandbox's leaves with their limits, or take over those of a run that crashed.
+
+        `device` is the sandbox's disk, for its rates; without limits on these no leaf is made for them.
+        """
         self.thaw(leaf)
         made = []
         for parent, version, controllers in self.parents:
+            if not limits.disk_rates() and set(controllers) <= {BLKIO, IO}:
+                continue
             directory = parent / leaf
             try:
                 directory.mkdir(exist_ok=True)
@@ -142,7 +192,10 @@ class Cgroups:
                 _prepare(parent, version)
                 directory.mkdir(exist_ok=True)
             made.append(directory)
-            for name, value in settings(version, controllers, limits):
+            for name, value in (
+                *settings(version, controllers, limits),
+                *rates(version, controllers, limits, device),
+            ):
                 _limit(directory / name, value)
         return made
 
@@ -209,8 +262,10 @@ def _prepared(parent: Path, mount: Mount) -> tuple[str, ...]:
     """Return what leaves below this parent, which is made, can do."""
     found = _prepare(parent, mount.version)
     if mount.version == 1:
-        return mount.controllers
-    return (*found, FREEZER) if found and freezer.can_freeze(parent, 2) else found
+        throttles = (parent / "blkio.throttle.read_bps_device").exists()
+        return tuple(name for name in mount.controllers if name != BLKIO or throttles)
+    freezes = found not in ((), (IO,)) and freezer.can_freeze(parent, 2)
+    return (*found, FREEZER) if freezes else found
 
 
 def _prepare(parent: Path, version: int) -> tuple[str, ...]:
@@ -219,10 +274,10 @@ def _prepare(parent: Path, version: int) -> tuple[str, ...]:
     if version == 1:
         return ()
     for directory in (parent.parent, parent):
-        for name in CONTROLLERS:
+        for name in (*CONTROLLERS, IO):
             _write(directory / "cgroup.subtree_control", f"+{name}")
     enabled = (parent / "cgroup.subtree_control").read_text().split()
-    return tuple(name for name in CONTROLLERS if name in enabled)
+    return tuple(name for name in (*CONTROLLERS, IO) if name in enabled)
 
 
 def _limit(path: Path, value: str) -> None:

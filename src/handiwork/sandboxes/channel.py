@@ -260,8 +260,8 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with what is known."""
-        lost = "the agent is gone"
-        self.end(self.cause() or lost if exc is None else f"the channel broke: {exc}")
+        broke = "the agent is gone" if exc is None else f"the channel broke: {exc}"
+        self.end(self.cause() or broke)
 
     def _take(self, request_id: int, frame: Frame) -> None:
         if not self._hello.done() or request_id == 0:

@@ -149,6 +149,11 @@ class GuestProcess:
             raise guest_error(ended)
         return _result(ended)
 
+    def close(self) -> None:
+        """Let go: its tree is killed, what it had still to say is dropped. No-op when it ended."""
+        self._chunks.clear()
+        self._request.abandon(KILL)
+
     def _take(self, frame: Frame) -> None:
         if isinstance(frame, frames.Started):
             self._running, self._pid = True, frame.pid

@@ -62,7 +62,9 @@ class HostProcess:
             signal.pidfd_send_signal(self._pidfd, number)
 
     def error_line(self) -> str:
-        """Return the first line it wrote to its error stream, cut and printable; read at its end."""
+        """Return the first line it wrote to its error stream, cut and printable; "" until it did."""
+        if not self.exited.done() and len(self._error) < ERROR_BYTES:
+            self._error += _read_available(self._stderr)
         line = self._error.decode("utf-8", "replace").strip().partition("\n")[0]
         return "".join(c if c.isprintable() else "?" for c in line[:300])
 
@@ -70,7 +72,7 @@ class HostProcess:
         self._loop.remove_reader(self._pidfd)
         _, status = os.waitpid(self.pid, 0)
         os.close(self._pidfd)
-        self._error = _read_available(self._stderr)
+        self._error += _read_available(self._stderr)
         os.close(self._stderr)
         code = os.waitstatus_to_exitcode(status)
         self.exited.set_result(code if code >= 0 else 128 - code)

@@ -1,4 +1,4 @@
-"""The namespace tier: user, mount, pid, net, ipc, uts and cgroup namespaces around one agent.
+"""The namespace tier: user, mount, pid, net, ipc, uts, cgroup and time namespaces around one agent.
 
 The launcher and the agent are one static program (`guest/PROTOCOL.md`). As root every sandbox gets
 65,536 host ids of its own and control groups; as an ordinary user inside root is that user, and only
@@ -28,16 +28,17 @@ from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
 from handiwork.observe.metrics import Metrics
 from handiwork.process import is_root
 from handiwork.sandboxes import disks
-from handiwork.sandboxes.cgroups import Cgroups
+from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
 from handiwork.sandboxes.guest_client import GuestSandbox
-from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, launch
+from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write_bundle
 from handiwork.sandboxes.pool import Pool
+from handiwork.sandboxes.probe import has_own_clocks
 from handiwork.sandboxes.protocol import Inside, Wish
 from handiwork.sandboxes.remaking import Remaking
 from handiwork.sandboxes.snapshots.owners import Range
@@ -51,6 +52,9 @@ HELLO_SECONDS = 20.0
 SHM_MIB = 64
 AHEAD = "pool-"
 """What the control groups of sandboxes begin with that were made ahead; they keep them when claimed."""
+OVER = "handiwork-guest: disk: "
+"""What the launcher says before it ends a sandbox whose files outgrew their limit."""
+DISK = "it is over disk_mib = {}: {}; it is stopped, its files are kept: wake it and delete some"
 MEMORY = "its memory ran out: give it a higher limit, or do less at once"
 
 
@@ -114,8 +118,16 @@ class NamespaceDriver:
             "process_limit": True,
             "cpu_limit": "cpu" in limits,
             "disk_limit": self._disks is not None,
+            **({"disk_watch": True} if self._disks is None else {}),
+            "disk_read_rate": "read" in self._rates,
+            "disk_write_rate": "write" in self._rates,
+            "own_clocks": has_own_clocks(),
             **(self._inside.protections() if self._inside else {}),
         }
+
+    @property
+    def _rates(self) -> frozenset[str]:
+        return self._cgroups.rates if self._disks is not None else frozenset()
 
     async def create(self, spec: SandboxSpec) -> GuestSandbox:
         """Make a new sandbox."""
@@ -323,8 +335,11 @@ class NamespaceDriver:
         new: bool,
         more: Sequence[str] = (),
     ) -> Launched:
+        refuse_rates(spec.limits, self._rates)
         mount = await self._mount(image)
         disk = await self._disk(spec, meta, state, new=new)
+        if disk is None:
+            refuse_rates(spec.limits, ())
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
@@ -352,8 +367,7 @@ class NamespaceDriver:
         """Wait until the agent serves; a sandbox that does not is ended."""
         process, leaf = launched.process, launched.leaf
         channel = Channel(lambda reason: process.terminate() if reason else None)
-        if self._inside:  # it is one process to the host, and is killed as one
-            channel.cause = lambda: MEMORY if self._cgroups.killed_for_memory(leaf) else ""
+        channel.cause = lambda: self._cause(process, leaf, spec.limits)
         try:
             if new:
                 kept = msgspec.structs.replace(meta, on_disk=launched.disk is not None)
@@ -369,6 +383,13 @@ class NamespaceDriver:
         return NamespaceSandbox(
             spec.id, channel, env, ranged=self._ranged, still=lambda: self._cgroups.freezer(leaf)
         )
+
+    def _cause(self, process: HostProcess, leaf: str, limits: Limits) -> str:
+        """Return why an agent is gone, where that is known."""
+        if process.error_line().startswith(OVER):
+            return DISK.format(limits.disk_mib, process.error_line().removeprefix(OVER))
+        # To the host gVisor is one process, and is killed as one.
+        return MEMORY if self._inside and self._cgroups.killed_for_memory(leaf) else ""
 
     async def _mount(self, image: Image) -> int | None:
         """Return the image's mount where it is one file and we can; else its directory serves."""
@@ -416,7 +437,11 @@ class NamespaceDriver:
         argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD)]
         argv += ["--host-usr"] if image.host_usr else []
         argv += ["--root", str(image.tree)] if mount is None else ["--image-fd", str(IMAGE_FD)]
-        argv += [] if disk is None else ["--disk-fd", str(IMAGE_FD + (mount is not None))]
+        argv += (
+            ["--watched-mib", str(limits.disk_mib)]
+            if disk is None
+            else ["--disk-fd", str(IMAGE_FD + (mount is not None))]
+        )
         argv += ["--state", str(state), "--hostname", spec.hostname]
         argv += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
         argv += ["--nofile", str(limits.open_files), "--fsize-mib", str(limits.file_size_mib)]
@@ -427,7 +452,7 @@ class NamespaceDriver:
         if self._inside:
             argv += self._inside.launch_options(spec, state, ranged=self._ranged, ahead=ahead)
             limits = self._inside.around(limits)
-        for directory in self._cgroups.make(spec.id, limits):
+        for directory in self._cgroups.make(spec.id, limits, _device(disk)):
             argv += ["--cgroup", str(directory)]
         if spec.exit is not None:
             write_bundle(state / BUNDLE, image, spec.exit.ca_certificate)
@@ -448,6 +473,14 @@ class NamespaceDriver:
         gone = self._states.forget(sandbox_id)
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)
+
+
+def _device(disk: int | None) -> str:
+    """Return the device of a mounted disk as control groups name it."""
+    if disk is None:
+        return ""
+    number = os.fstat(disk).st_dev
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 def _open_upper(state: Path, mount: int | None) -> int:

@@ -43,6 +43,7 @@ FIXES = {
     "idmap": "use Linux 5.19 or later and a file system with idmapped mounts (ext4, xfs, btrfs)",
     "pidns": "use a kernel with CONFIG_PID_NS",
     "landlock": "use Linux 5.13 or later with Landlock enabled",
+    "timens": "use Linux 5.6 or later with CONFIG_TIME_NS, and sysctl user.max_time_namespaces=15000",
 }
 
 
@@ -68,6 +69,12 @@ async def probe(guest_agent: Path, read: Callable[[], Host] = read_host) -> list
     if not proven:
         proven = {"probe": f"ended with {code} and said nothing"}
     return explain(proven, read())
+
+
+def has_own_clocks(proc: Path = Path("/proc")) -> bool:
+    """Say whether a sandbox's clocks can count from its own start: the kernel has time namespaces."""
+    limit = _text(proc / "sys/user/max_time_namespaces").strip()
+    return (proc / "self/ns/time").exists() and limit not in {"", "0"}
 
 
 def parse_probe(output: str) -> Mapping[str, str]:

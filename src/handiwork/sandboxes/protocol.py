@@ -115,6 +115,13 @@ class Process(Protocol):
         """Return how it ended; `stdout` and `stderr` are empty, they went through `output`."""
         ...
 
+    def close(self) -> None:
+        """Let go: its tree is killed, what it had still to say is dropped. No-op when it ended.
+
+        Whoever stops reading before the end has to: else it waits to be read, and is in the way.
+        """
+        ...
+
 
 class Terminal(Process, Protocol):
     """A command on a terminal: one stream, `stdout`, of raw bytes; `close_stdin` does nothing."""

@@ -1,7 +1,7 @@
 """Sandboxes that live: each with its own way out, both opened and closed together.
 
 Used by sessions and by the API alike. A sandbox that cannot be made leaves nothing but a record
-that says why; one that dies keeps its files and is told as sleeping, with the reason.
+that says why; one that dies keeps its files and is told as sleeping, with the reason, to its session too.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ from handiwork.sandboxes.pool import wishes_of
 from handiwork.sandboxes.protocol import Driver, Sandbox
 from handiwork.sessions.credentials import Credentials
 from handiwork.sessions.keeping import Keeping, NoKeeping
+from handiwork.sessions.notices import notify
 from handiwork.sessions.policies import NOTHING, Layers, PolicyResolver
 from handiwork.store.protocol import Store
 
@@ -465,6 +466,8 @@ class LiveSandboxes:
             except HandiworkError as error:
                 reason = f"{reason}; {error}"
             record = await self._store.sandboxes.get(sandbox_id)
+            text = f"the sandbox died, and all its processes with it; its files are kept: {reason}"
+            await notify(self._store, record.session_id, text, self._clock)
             self._slept(await self._save(record, SandboxState.SLEEPING, f"it died: {reason}"))
 
     def _slept(self, record: SandboxRecord) -> None:

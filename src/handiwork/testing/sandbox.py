@@ -188,6 +188,9 @@ class FakeProcess:
         """Return how it ended."""
         return msgspec.structs.replace(self._result, stdout=b"", stderr=b"")
 
+    def close(self) -> None:
+        """Do nothing: it is over."""
+
 
 class FakeSandbox:
     """One sandbox in memory; `requests` keeps what it was asked to run, `is_frozen` tells of `frozen`."""

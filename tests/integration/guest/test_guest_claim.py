@@ -6,9 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from handiwork.sandboxes.probe import has_own_clocks
 
 AHEAD = ("--await-claim", "--hostname", "nobody")
 LEAVING = """
@@ -72,6 +75,15 @@ def test_nothing_ran_before_the_claim(ahead):
     ahead.greeted()
     assert told(ahead) == {"first": 2, "held": HELD, "name": "claimed"}
     assert ahead.processes() == [pid]
+
+
+@pytest.mark.skipif(not has_own_clocks(), reason="needs time namespaces: Linux 5.6, CONFIG_TIME_NS")
+def test_its_clocks_count_from_when_it_was_made(ahead):
+    waits(ahead)
+    ahead.claim()
+    ahead.greeted()
+    up = ahead.run("cut -d' ' -f1 /proc/uptime")
+    assert 0 <= float(up.stdout) < 20 < time.clock_gettime(time.CLOCK_BOOTTIME), up
 
 
 def test_the_proof_sees_what_ran(ahead):

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from handiwork.sandboxes.probe import has_own_clocks
+
 PYTHON = "/usr/bin/python3"
+needs_own_clocks = pytest.mark.skipif(
+    not has_own_clocks(), reason="needs time namespaces: Linux 5.6, CONFIG_TIME_NS"
+)
 
 CALLS = """
 import ctypes, errno, os, socket
@@ -54,6 +59,39 @@ def test_forbidden_calls(box):
     result = box.run([PYTHON, "-c", CALLS + "\n".join(lines)])
     answers = dict(line.split() for line in result.stdout.decode().splitlines())
     assert answers == {name: error for name, (_, error) in REFUSED.items()} | {"control": "ok"}
+
+
+CLOCKS = """
+import os, time
+ticks = os.sysconf("SC_CLK_TCK")
+def started(pid):
+    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[19]) / ticks
+booted = next(int(line.split()[1]) for line in open("/proc/stat") if line.startswith("btime"))
+print(float(open("/proc/uptime").read().split()[0]), time.clock_gettime(time.CLOCK_MONOTONIC),
+      time.clock_gettime(time.CLOCK_BOOTTIME), time.time() - booted, started(1), started(os.getpid()))
+"""
+
+
+def clocks_of(output):
+    return [float(text) for text in output.split()]
+
+
+@needs_own_clocks
+def test_the_hosts_uptime_is_not_told(box):
+    """The control is the same script on the host, which has been up for longer than a test takes."""
+    told = box.run([PYTHON, "-c", CLOCKS])
+    assert all(0 <= one < 20 for one in clocks_of(told.stdout)), told
+    host = subprocess.run([PYTHON, "-c", CLOCKS], capture_output=True, check=True)
+    assert min(clocks_of(host.stdout)[:4]) > 20
+
+
+@needs_own_clocks
+def test_ages_and_timers_are_by_the_own_clocks(box):
+    begun = box.run("sleep 0.3; cut -d' ' -f1 /proc/uptime")
+    assert begun.code == 0
+    late = box.run(["/bin/sleep", "30"], timeout_ms=300)
+    assert late.flags & 1, late
+    assert clocks_of(box.run([PYTHON, "-c", CLOCKS]).stdout)[0] > float(begun.stdout)
 
 
 def test_x32_calls_kill(box):

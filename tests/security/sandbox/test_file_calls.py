@@ -1,13 +1,19 @@
 """The host's calls about files, while the guest chooses what the paths lead to."""
 
 import asyncio
+import errno
 import os
+import tarfile
 
+import msgspec
 import pytest
 
 from attacks.world import python, shell, told
 from handiwork.model.errors import GuestError
 from handiwork.model.sandbox import FileKind
+from handiwork.sandboxes.tree_filter import END
+from handiwork.sandboxes.tree_streams import pack, unpack
+from image_archives import entry, tar
 from uppers import upper
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -117,6 +123,71 @@ ln -s /proc/self/root{secret} magic; ln -s /proc/1/root{secret} first; ln -s one
         await answered(box.files.write(path, b"changed"))
         assert secret.read_bytes() == SECRET
     await world.healthy()
+
+
+async def packed(box, path, **limits):
+    """A tree as a tar, or the number of the error."""
+
+    async def take():
+        return b"".join([one async for one in pack(box, path, **limits) if isinstance(one, bytes)])
+
+    return await answered(take())
+
+
+async def once(data):
+    yield data
+
+
+async def test_trees_are_of_the_guests_own_files_only(world, secret):
+    """Whatever it links; the control is a file inside, by way of such a link."""
+    box = world.attacker
+    await told(
+        box,
+        shell(
+            f"rm -rf /workspace/t; mkdir -p /workspace/t; cd /workspace/t; ln -s {secret} file;"
+            f" ln -s {secret.parent} directory; ln -s / top; mkdir -p /etc/own; echo mine >/etc/own/f"
+        ),
+    )
+    for path in ("t", "t/file", "t/directory", f"t/top{secret}", f"t/directory/{secret.name}"):
+        seen = await packed(box, f"/workspace/{path}")
+        assert seen in (errno.ENOENT, errno.EINVAL) or SECRET not in seen, path
+        data = tar(entry("made", b"changed"), entry(secret.name, b"changed"))
+        await answered(unpack(box, f"/workspace/{path}", once(data)))
+        assert secret.read_bytes() == SECRET, path
+        assert [one.name for one in secret.parent.iterdir()] == [secret.name], path
+    assert b"mine" in await packed(box, "/workspace/t/top/etc/own")
+    await world.healthy()
+
+
+async def test_a_tar_that_lies_is_refused(world):
+    """The sandbox's own programs may be others by now: a PATH of its own leads to this one."""
+    box = world.attacker
+    lies = tar(entry("../out", b"x")), tar(entry("n", kind=tarfile.CHRTYPE)), b"x" * 4096
+    for number, lie in enumerate(lies):
+        await box.files.write(f"/workspace/lie{number}", lie)
+    for number, expected in enumerate((errno.EBADMSG, END, errno.EBADMSG)):
+        request = f"#!/bin/sh\ncat /workspace/lie{number}\n".encode()
+        await box.files.write("/workspace/bin/tar", request, mode=0o755)
+        assert await packed(Elsewhere(box), "/workspace/bin") == expected
+    flood = b"#!/bin/sh\ncat /workspace/lie1 | head -c 1000\nexec cat /dev/zero\n"
+    await box.files.write("/workspace/bin/tar", flood, mode=0o755)
+    await answered(packed(Elsewhere(box), "/workspace/bin", most_bytes=50_000_000))
+    assert await told(box, shell("grep -l '^cat$' /proc/[0-9]*/comm; echo none-left")) == [
+        "none-left"
+    ]
+    await world.healthy()
+
+
+class Elsewhere:
+    """The same sandbox, whose programs are looked for in a directory of the guest's."""
+
+    def __init__(self, box):
+        self.files = box.files
+        self._box = box
+
+    async def start(self, request, *, stdin=False):
+        env = {**request.env, "PATH": "/workspace/bin:/usr/bin:/bin"}
+        return await self._box.start(msgspec.structs.replace(request, env=env), stdin=stdin)
 
 
 @pytest.mark.root

@@ -6,6 +6,7 @@ from datetime import timedelta
 from api_stand_in import NOW
 from handiwork.cli.status import environment_line, stuck
 from handiwork.model.environment import EnvironmentStatus, QueueStats
+from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.session import Session, SessionState, Waiting, WaitingKind
 
 
@@ -79,10 +80,29 @@ def test_status(api, handiwork) -> None:
     assert "✗ egress: no proxy runs" in done.out
     assert "sessions: 1 active, 1 lost" in done.out
     assert "sesn_2" in done.out
+    assert "died" not in done.out
     told = json.loads(handiwork("status", "--json").out)
     assert told["parts"] == {"egress": "no proxy runs"}
     assert told["sessions"] == {"active": 1, "lost": 1}
     assert [one["session_id"] for one in told["stuck"]] == ["sesn_2"]
+
+
+def test_a_sandbox_that_died(api, handiwork) -> None:
+    for number, reason in enumerate(("it died: over disk_mib = 64", "")):
+        record = SandboxRecord(
+            id=f"sbx_{number}",
+            session_id="sesn_1",
+            tier="namespace",
+            image="host",
+            state=SandboxState.SLEEPING,
+            reason=reason,
+            created_at=NOW,
+            updated_at=NOW,
+        )
+        api(api.served.store.sandboxes.save(record))
+    assert "it died: over disk_mib = 64" in handiwork("status").out
+    (told,) = json.loads(handiwork("status", "--json").out)["died"]
+    assert (told["sandbox_id"], told["session_id"]) == ("sbx_0", "sesn_1")
 
 
 def test_when_nothing_runs(handiwork) -> None:

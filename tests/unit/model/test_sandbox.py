@@ -26,11 +26,19 @@ def test_a_size_an_exact_one_or_none() -> None:
         ("", Limits(memory_mib=0), "memory_mib = 0"),
         ("", Limits(disk_mib=-1), "disk_mib"),
         ("", Limits(pids=1 << 25), "pids"),
+        ("", Limits(disk_read_mib_per_second=0), "disk_read_mib_per_second = 0"),
     ],
 )
 def test_what_cannot_be_is_told(size: str, exact: Limits | None, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         limits_of(size, exact)
+
+
+def test_rates_of_a_disk_are_none_or_limits() -> None:
+    assert limits_of("", Limits()) == Limits()
+    assert Limits().disk_rates() == {}
+    assert Limits(disk_write_mib_per_second=2).disk_rates() == {"write": 2 << 20}
+    assert limits_of("", Limits(disk_read_mib_per_second=1)) is not None
 
 
 def test_sizes_are_frozen_limits() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from handiwork.model.errors import SandboxUnavailableError
+from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
 from handiwork.model.sandbox import Limits
 from handiwork.sandboxes import cgroups
 from handiwork.sandboxes.cgroups import Cgroups, Mount
@@ -23,7 +23,7 @@ def test_mounts_are_read():
     assert cgroups.parse_mounts(HYBRID) == [
         Mount(Path("/sys/fs/cgroup/cpu"), "/", 1, ("cpu",)),
         Mount(Path("/sys/fs/cgroup/memory"), "/", 1, ("memory",)),
-        Mount(Path("/sys/fs/cgroup/blkio"), "/", 1, ()),
+        Mount(Path("/sys/fs/cgroup/blkio"), "/", 1, ("blkio",)),
         Mount(Path("/sys/fs/cgroup/unified"), "/", 2, ()),
     ]
 
@@ -47,6 +47,74 @@ def test_settings_name_every_limit(version):
     assert found[memory] == str(10 << 20)
     assert "50000" in found["cpu.max" if version == 2 else "cpu.cfs_quota_us"]
     assert not dict(cgroups.settings(version, (), limits))
+
+
+RATES = Limits(disk_read_mib_per_second=3, disk_write_mib_per_second=5)
+
+
+def test_rates_name_the_device():
+    assert dict(cgroups.rates(1, ("blkio",), RATES, "7:3")) == {
+        "blkio.throttle.read_bps_device": f"7:3 {3 << 20}"
+    }
+    assert dict(cgroups.rates(2, ("memory", "io"), RATES, "7:3")) == {
+        "io.max": f"7:3 rbps={3 << 20} wbps={5 << 20}"
+    }
+    assert not dict(cgroups.rates(2, ("memory",), RATES, "7:3"))
+    assert not dict(cgroups.rates(2, ("io",), Limits(), "7:3"))
+
+
+def found_in(tmp_path, kind, *controllers, throttle=True):
+    """Groups of a hierarchy that looks as the kernel would make it."""
+    root = tmp_path / "hierarchy"
+    parent = root / "handiwork-test"
+    parent.mkdir(parents=True)
+    (parent / "kept").mkdir()  # leaves of a former run: the parent stays as it is made here
+    if throttle:
+        (parent / "blkio.throttle.read_bps_device").touch()
+    info, own = tmp_path / "mountinfo", tmp_path / "cgroup"
+    if kind == "cgroup":
+        info.write_text(f"1 1 0:1 / {root} rw - cgroup cgroup rw,{','.join(controllers)}\n")
+        own.write_text(f"4:{','.join(controllers)}:/\n")
+    else:
+        for directory in (root, parent):
+            (directory / "cgroup.subtree_control").write_text(" ".join(controllers))
+        info.write_text(f"1 1 0:1 / {root} rw - cgroup2 cgroup2 rw\n")
+        own.write_text("0::/\n")
+    return Cgroups("handiwork-test", info, own)
+
+
+@pytest.mark.parametrize(
+    ("kind", "controllers", "held"),
+    [
+        ("cgroup", ("blkio",), {"read"}),
+        ("cgroup", ("memory",), set()),
+        ("cgroup2", ("memory", "io"), {"read", "write"}),
+        ("cgroup2", ("io",), {"read"}),
+        ("cgroup2", ("memory",), set()),
+    ],
+)
+def test_what_rates_hold(tmp_path, monkeypatch, kind, controllers, held):
+    monkeypatch.setattr(cgroups, "_write", lambda path, value: None)
+    assert found_in(tmp_path, kind, *controllers).rates == held
+
+
+def test_without_throttling_no_rate_holds(tmp_path):
+    assert found_in(tmp_path, "cgroup", "blkio", throttle=False).rates == set()
+
+
+def test_a_leaf_for_rates_is_made_only_where_they_are_asked_for(tmp_path):
+    found = found_in(tmp_path, "cgroup", "blkio")
+    assert found.limits == ()
+    assert found.make("one", Limits()) == []
+    (leaf,) = found.make("one", RATES, "7:3")
+    assert (leaf / "blkio.throttle.read_bps_device").read_text() == f"7:3 {3 << 20}"
+
+
+def test_a_rate_that_does_not_hold_is_refused():
+    cgroups.refuse_rates(Limits(), ())
+    cgroups.refuse_rates(RATES, {"read", "write"})
+    with pytest.raises(UnsupportedError, match=r"disk_write_mib_per_second.*version 2 with memory"):
+        cgroups.refuse_rates(RATES, {"read"})
 
 
 async def test_leaves_are_made_and_removed(tmp_path):

@@ -77,6 +77,27 @@ async def test_output_is_credited_as_it_is_taken(pair):
     assert (await process.wait()).exit_code == 0
 
 
+async def test_letting_go_of_a_flood_ends_it(pair):
+    """All that nobody reads is let through, else the agent could never tell its end."""
+    channel, agent = pair
+    async with asyncio.TaskGroup() as group:
+        flood = ExecRequest(argv=("yes",), output_limit_bytes=0)
+        start = group.create_task(sandbox_of(channel).start(flood))
+        request_id, _ = await agent.next(frames.Exec)
+        agent.send(request_id, frames.Started(2))
+        process = await start
+    agent.send(request_id, *[frames.Stdout(b"x" * frames.PAYLOAD_BYTES)] * 4)
+    async for _ in process.output():
+        break
+    process.close()
+    assert (await agent.next(frames.Signal))[1].signal == 9
+    assert (await agent.next(frames.Credit))[1].amount >= frames.WINDOW_BYTES // 2
+    agent.send(request_id, frames.Stdout(b"late"), frames.Exit(137, 0, 0, 0, 0))
+    assert (await process.wait()).exit_code == 137
+    assert not channel.requests
+    process.close()
+
+
 async def test_output_that_is_collected_needs_a_limit(pair):
     with pytest.raises(GuestError, match="needs a limit"):
         await sandbox_of(pair[0]).exec(ExecRequest(argv=("yes",), output_limit_bytes=0))

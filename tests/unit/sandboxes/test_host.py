@@ -48,6 +48,16 @@ async def test_the_error_line_is_cut_and_printable(tmp_path):
     assert process.error_line() == "?[31mSTEP: no"
 
 
+async def test_the_error_line_can_be_read_before_the_end(tmp_path):
+    process = launch([script(tmp_path, "echo why >&2; exec sleep 60")], 2)
+    async with asyncio.timeout(5):
+        while not process.error_line():  # noqa: ASYNC110  what it says is a pipe's
+            await asyncio.sleep(0.01)
+    process.kill()
+    await process.exited
+    assert process.error_line() == "why"
+
+
 async def test_stop_kills_what_does_not_end(tmp_path, monkeypatch):
     monkeypatch.setattr("handiwork.sandboxes.host.STOP_SECONDS", 0.05)
     process = launch([script(tmp_path, "trap '' TERM; while :; do sleep 1; done")], 2)

@@ -1,6 +1,7 @@
 """The driver around launchers that fail: one line says why, nothing is left."""
 
 import asyncio
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -46,6 +47,43 @@ async def test_a_silent_launcher_is_given_up(driver_of, tmp_path, monkeypatch):
     with pytest.raises(SandboxUnavailableError, match="said nothing"):
         await driver_of("exec sleep 60").create(SPEC)
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("way", ["read", "write"])
+async def test_a_rate_that_cannot_hold_is_refused_before_anything_is_made(
+    driver_of, tmp_path, monkeypatch, way
+):
+    monkeypatch.setattr("handiwork.sandboxes.disks.can_limit_disks", lambda: False)
+    driver = driver_of("echo started >&2; exit 1")
+    assert not driver.protections()[f"disk_{way}_rate"]
+    limits = Limits(**{f"disk_{way}_mib_per_second": 5})
+    with pytest.raises(UnsupportedError, match=f"disk_{way}_mib_per_second cannot hold here"):
+        await driver.create(SandboxSpec(id="sbx_aaaaaaaa", limits=limits))
+    assert left(tmp_path) == []
+
+
+TOO_MUCH = """
+import os, socket, struct, sys
+channel = socket.socket(fileno=3)
+channel.sendall(struct.pack("<IIB3xII", 8, 0, 64, 1, 1))
+argv = sys.argv
+open(argv[0] + ".argv", "w").write(" ".join(argv))
+os.write(2, b"handiwork-guest: disk: its files take more than 64 MiB\\n")
+"""
+
+
+async def test_one_that_outgrew_its_limit_says_so(driver_of, tmp_path, monkeypatch):
+    """The launcher, which looks, tells it before it ends the agent."""
+    monkeypatch.setattr("handiwork.sandboxes.disks.can_limit_disks", lambda: False)
+    (tmp_path / "agent.py").write_text(TOO_MUCH)
+    driver = driver_of(f'exec {sys.executable} "{tmp_path}/agent.py" "$@"')
+    assert driver.protections()["disk_watch"]
+    assert not driver.protections()["disk_limit"]
+    box = await driver.create(SandboxSpec(id="sbx_aaaaaaaa", limits=Limits(disk_mib=64)))
+    reason = await box.closed()
+    assert reason.startswith("it is over disk_mib = 64: its files take more than 64 MiB; it is")
+    assert "--watched-mib 64" in (tmp_path / "agent.py.argv").read_text()
+    await driver.destroy(box.id)
 
 
 async def test_a_cancelled_create_leaves_nothing(driver_of, tmp_path):

@@ -27,6 +27,17 @@ def test_probe_lines_are_read():
     }
 
 
+def test_own_clocks_need_the_kernel_and_room(tmp_path):
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "sys/user").mkdir(parents=True)
+    assert not probe.has_own_clocks(tmp_path)
+    (tmp_path / "self/ns/time").touch()
+    (tmp_path / "sys/user/max_time_namespaces").write_text("0\n")
+    assert not probe.has_own_clocks(tmp_path)
+    (tmp_path / "sys/user/max_time_namespaces").write_text("96364\n")
+    assert probe.has_own_clocks(tmp_path)
+
+
 def test_a_plain_host():
     found = told(WORKS)
     assert all(finding.ok and not finding.fix for finding in found.values())

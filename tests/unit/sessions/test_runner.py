@@ -419,7 +419,9 @@ async def test_a_sandbox_that_dies_wakes_for_the_next_call(world: World) -> None
         await box.die("killed")
         await until(lambda: not world.boundary.bindings)
         world.brain.say("sesn_1", call("b", "cat f"))
-        assert text((await world.posted(2))[1]) == "kept"
+        told, output = (await world.posted(2))[1].content
+        assert output.text == "kept"
+        assert "the sandbox died, and all its processes with it" in told.text
 
 
 async def test_a_restore_that_fails_never_starts_afresh(world: World) -> None:

@@ -17,6 +17,7 @@ from handiwork.model.errors import (
 )
 from handiwork.model.policy import AllowRule, Match, Policy
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxRecord, SandboxState
+from handiwork.model.session import Session, SessionState
 from handiwork.sandboxes.protocol import Wish
 from handiwork.sessions.policies import NOTHING
 from handiwork.sessions.sandboxes import SandboxRequest
@@ -163,6 +164,23 @@ async def test_one_that_dies_sleeps_with_the_reason(world: World) -> None:
             "it died: its agent was killed"
         )
         assert await world.sandboxes.use(record.id) is not box
+
+
+async def test_the_session_of_one_that_dies_is_told_why(world: World) -> None:
+    session = Session(
+        id="sesn_1",
+        environment_id="env_1",
+        state=SessionState.ACTIVE,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    await world.store.sessions.save(session)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest(session_id="sesn_1"))
+        await world.driver.live[record.id].die("it is over disk_mib = 64")
+        await until(lambda: _is(world, record.id, SandboxState.SLEEPING))
+        (notice,) = await world.store.notices.list("sesn_1")
+        assert "died, and all its processes with it; its files are kept: it is over" in notice.text
 
 
 async def _is(world: World, sandbox_id: str, state: SandboxState) -> bool:

@@ -18,7 +18,9 @@ Read = Callable[[int, int], bytes]
 KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"5": "directory", b"2": "link", b"1": "hard"}
 _SPECIAL = {b"3": "a device", b"4": "a device", b"6": "a FIFO"}
 _XATTR = b"SCHILY.xattr."
-_GNU_NAME, _GNU_TARGET, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
+_GNU_NAME, _GNU_TARGET, _PAX, PAX_GLOBAL = b"L", b"K", b"x", b"g"
+EXTENSIONS = (_GNU_NAME, _GNU_TARGET, _PAX, PAX_GLOBAL)
+"""Headers that only tell of the members after them."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,26 +52,30 @@ def members(read: Read, size: int, limits: ImageLimits) -> Iterator[Member]:
         count += 1
         if count > 3 * limits.entries:
             raise ConfigError(f"the archive has more than {limits.entries} entries")
-        _check_sum(header)
+        check_sum(header)
         kind, told = header[156:157], {**global_records, **records}
-        length = _decimal(told, b"size") if b"size" in told else number(header[124:136])
+        length = length_of(header, told)
         at += BLOCK
         if at + length > size:
             raise ConfigError("the tar archive is cut short")
-        if kind in (_GNU_NAME, _GNU_TARGET, _PAX, _PAX_GLOBAL):
+        if kind in EXTENSIONS:
             length = number(header[124:136])
-            found = _extension(kind, read(at, length) if length <= limits.extension_bytes else None)
-            (global_records if kind == _PAX_GLOBAL else records).update(found)
+            found = extension(kind, read(at, length) if length <= limits.extension_bytes else None)
+            (global_records if kind == PAX_GLOBAL else records).update(found)
         else:
-            yield _member(header, kind, told, length, at)
+            yield member(header, told, length, at)
             records = {}
         at += -(-length // BLOCK) * BLOCK
 
 
-def _member(
-    header: bytes, kind: bytes, told: Mapping[bytes, bytes], length: int, at: int
-) -> Member:
-    name = told.get(b"path") or _name(header)
+def length_of(header: bytes, told: Mapping[bytes, bytes]) -> int:
+    """Return the bytes of a member's content; records stand over its header."""
+    return _decimal(told, b"size") if b"size" in told else number(header[124:136])
+
+
+def member(header: bytes, told: Mapping[bytes, bytes], length: int, at: int) -> Member:
+    """Return what a header and the records before it tell of one entry; ConfigError at a fault."""
+    kind, name = header[156:157], told.get(b"path") or _name(header)
     known = KINDS.get(kind) or _SPECIAL.get(kind)
     if known is None:
         raise ConfigError(f"the archive has an entry of an unknown kind {kind!r}: {shown(name)}")
@@ -93,7 +99,8 @@ def _member(
     )
 
 
-def _check_sum(header: bytes) -> None:
+def check_sum(header: bytes) -> None:
+    """Raise ConfigError unless a header's checksum is right."""
     told = number(header[148:156])
     if told != sum(header[:148]) + 8 * 0x20 + sum(header[156:]):
         raise ConfigError("the tar archive has a header whose checksum is wrong")
@@ -144,7 +151,7 @@ def _name(header: bytes) -> bytes:
     return prefix + b"/" + name if prefix else name
 
 
-def _extension(kind: bytes, body: bytes | None) -> dict[bytes, bytes]:
+def extension(kind: bytes, body: bytes | None) -> dict[bytes, bytes]:
     """Return the pax records that an extension stands for."""
     if body is None:
         raise ConfigError("the tar archive has an extended header that is too long")
@@ -153,7 +160,7 @@ def _extension(kind: bytes, body: bytes | None) -> dict[bytes, bytes]:
     records = _pax(body)
     if any(key.startswith(b"GNU.sparse") for key in records):
         raise ConfigError("the tar archive has a sparse file: write it without --sparse")
-    if kind == _PAX_GLOBAL and records.keys() & {b"path", b"linkpath", b"size"}:
+    if kind == PAX_GLOBAL and records.keys() & {b"path", b"linkpath", b"size"}:
         raise ConfigError("the tar archive names all its members alike")
     return records
 

@@ -26,7 +26,7 @@ from handiwork.model.errors import (
 )
 from handiwork.model.sandbox import SandboxSpec
 from handiwork.observe import log
-from handiwork.sandboxes.cgroups import Cgroups
+from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.images.image import Image
@@ -113,6 +113,7 @@ class MicrovmDriver:
     async def create(self, spec: SandboxSpec) -> GuestSandbox:
         """Make a new sandbox."""
         check_env(spec.env)
+        refuse_rates(spec.limits, ())
         image = await self._images.resolve(spec.image)
         boot = await self._booted_from()
         blank = await self._blank(spec.limits.disk_mib)
@@ -131,6 +132,7 @@ class MicrovmDriver:
     async def restore(self, spec: SandboxSpec) -> GuestSandbox:
         """Wake one from the state that `sleep`, or a crash, left."""
         check_env(spec.env)
+        refuse_rates(spec.limits, ())
         boot = await self._booted_from()
         async with self._lock(spec.id):
             alive = self._running.get(spec.id)

@@ -14,6 +14,7 @@ from handiwork.sandboxes.selfcheck import (
     life,
     processes,
     terminals,
+    trees,
     watching,
 )
 from handiwork.sandboxes.selfcheck.table import (
@@ -28,7 +29,18 @@ from handiwork.sandboxes.selfcheck.table import (
 
 __all__ = ["AREAS", "Area", "Check", "names", "selfcheck"]
 
-_PARTS = (commands, connections, files, freezing, isolation, life, processes, terminals, watching)
+_PARTS = (
+    commands,
+    connections,
+    files,
+    freezing,
+    isolation,
+    life,
+    processes,
+    terminals,
+    trees,
+    watching,
+)
 
 
 def names(areas: Collection[Area] = AREAS) -> list[str]:

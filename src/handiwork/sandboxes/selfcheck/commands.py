@@ -6,7 +6,9 @@ import signal
 
 from handiwork.model.errors import UnsupportedError
 from handiwork.model.sandbox import ExecRequest
-from handiwork.sandboxes.selfcheck.table import Bench, check, expect, hold, refused
+from handiwork.sandboxes.selfcheck.table import Bench, Refuted, check, expect, hold, refused
+
+PATIENCE_SECONDS = 20.0
 
 
 @check("command")
@@ -180,6 +182,20 @@ async def _unread_output_stops_the_process(bench: Bench) -> None:
         total += len(chunk)
     expect(total, 8_000_000, "bytes that were read")
     await process.wait()
+
+
+@check("shell")
+async def _a_flood_that_is_let_go_of_ends(bench: Bench) -> None:
+    flood = ExecRequest(argv=("sh", "-c", "yes"), timeout_seconds=None, output_limit_bytes=0)
+    process = await (await bench.box()).start(flood)
+    await asyncio.sleep(0.2)
+    process.close()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            ended = await process.wait()
+    except TimeoutError:
+        raise Refuted("it did not end") from None
+    expect(ended.exit_code, 128 + signal.SIGKILL, "exit code")
 
 
 @check("shell")

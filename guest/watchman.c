@@ -1,0 +1,196 @@
+#define _GNU_SOURCE
+#include "watchman.h"
+
+#include "fatal.h"
+#include "users.h"
+#include "weigh.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    FIRST_MS = 1000,    /* many sandboxes are gone by then, and one that wakes over its limit is stopped soon */
+    QUICK_MS = 1000,    /* between two looks at the file system while something is written on it, */
+    SLOW_MS = 4000,     /* and while nothing is */
+    SELDOM_MS = 30000,  /* somebody else may delete as much as is written here */
+    REST_TIMES = 10,    /* so many times what counting took nobody counts */
+    ROOM_PARTS = 4,     /* when so much of the room that was left may be gone, it is counted again */
+    FILES_A_MIB = 64,   /* as many as mkfs gives a disk of that size */
+    IDLE_PRIORITY = 3 << 13, /* ioprio_set(2) */
+    PLACES = 2,
+};
+
+/* What the one who counts says. */
+struct answer {
+    struct weight found;
+    bool seen;
+};
+
+struct watchman {
+    int agent, pidfd;
+    int places[PLACES];
+    struct weight most, found;
+    struct answer answer;
+    struct statvfs system; /* when it was last counted */
+    unsigned long long free_blocks; /* at the last look */
+    int64_t began_ms, ended_ms;
+    int pause_ms;
+    bool counted;
+    pid_t counter; /* 0: nobody counts */
+    int answers;   /* -1, or where the counter answers */
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* A process of its own, without hurry. As an ordinary user it becomes root of what is its user's: a guest may have
+ * closed its directories to that one. */
+static _Noreturn void count(const struct watchman *watchman, int answers)
+{
+    struct answer answer = {.seen = true};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGTERM, SIG_DFL);
+    if (nice(19) < 0)
+        errno = 0; /* as it is, then */
+    syscall(SYS_ioprio_set, 1, 0, IDLE_PRIORITY);
+    if (geteuid())
+        users_enter(0);
+    for (int i = 0; i < PLACES && answer.seen; i++) {
+        int place = openat(watchman->places[i], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        answer.seen = place >= 0 && weigh(place, &watchman->most, &answer.found);
+    }
+    _exit(write(answers, &answer, sizeof answer) != sizeof answer);
+}
+
+static void start_counting(struct watchman *watchman)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC))
+        return; /* later */
+    watchman->began_ms = now_ms();
+    fstatvfs(watchman->places[0], &watchman->system);
+    pid_t pid = fork();
+    if (!pid)
+        count(watchman, ends[1]);
+    close(ends[1]);
+    watchman->counter = pid > 0 ? pid : 0;
+    watchman->answers = ends[0];
+    if (pid < 0) {
+        close(ends[0]);
+        watchman->answers = -1;
+    }
+}
+
+/* False when it said nothing. */
+static bool end_counting(struct watchman *watchman)
+{
+    bool answered = read(watchman->answers, &watchman->answer, sizeof watchman->answer) == sizeof watchman->answer;
+    close(watchman->answers);
+    watchman->answers = -1;
+    kill(watchman->counter, SIGKILL);
+    while (waitpid(watchman->counter, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    watchman->counter = 0;
+    watchman->ended_ms = now_ms();
+    return answered;
+}
+
+static void judge(struct watchman *watchman)
+{
+    const struct weight *most = &watchman->most, *found = &watchman->answer.found;
+    if (!end_counting(watchman))
+        return;
+    watchman->counted = true;
+    watchman->found = *found;
+    if (watchman->answer.seen && !weight_is_over(found, most))
+        return;
+    if (!watchman->answer.seen)
+        dprintf(STDERR_FILENO, "handiwork-guest: disk: its files cannot be counted: directories are nested too deep\n");
+    else
+        dprintf(STDERR_FILENO, "handiwork-guest: disk: its files take more than %llu MiB, or are more than %llu\n",
+                (unsigned long long)most->bytes >> 20, (unsigned long long)most->files);
+    kill(watchman->agent, SIGKILL);
+}
+
+/* Whether as much is gone from the whole file system as would be a good part of what was left of the limit. */
+static bool may_have_grown(const struct watchman *watchman, const struct statvfs *now)
+{
+    const struct statvfs *then = &watchman->system;
+    uint64_t bytes = then->f_bfree > now->f_bfree ? (then->f_bfree - now->f_bfree) * now->f_frsize : 0;
+    uint64_t files = then->f_ffree > now->f_ffree ? then->f_ffree - now->f_ffree : 0;
+    return bytes > (watchman->most.bytes - watchman->found.bytes) / ROOM_PARTS ||
+           files > (watchman->most.files - watchman->found.files) / ROOM_PARTS;
+}
+
+static bool is_due(struct watchman *watchman)
+{
+    struct statvfs now;
+    int64_t rested = now_ms() - watchman->ended_ms, took = watchman->ended_ms - watchman->began_ms;
+    if (fstatvfs(watchman->places[0], &now))
+        return false;
+    watchman->pause_ms = now.f_bfree < watchman->free_blocks ? QUICK_MS
+                         : watchman->pause_ms < SLOW_MS      ? watchman->pause_ms * 2
+                                                             : SLOW_MS;
+    watchman->free_blocks = now.f_bfree;
+    if (!watchman->counted)
+        return true;
+    return rested >= took * REST_TIMES && (rested >= SELDOM_MS || may_have_grown(watchman, &now));
+}
+
+static void open_places(struct watchman *watchman, const char *state)
+{
+    static const char *const names[PLACES] = {"upper", "work"};
+    for (int i = 0; i < PLACES; i++) {
+        char *path;
+        if (asprintf(&path, "%s/%s", state, names[i]) < 0)
+            fatal("disk watch");
+        watchman->places[i] = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (watchman->places[i] < 0)
+            fatal(path);
+        free(path);
+    }
+}
+
+void watchman_stay(const struct options *options, int agent)
+{
+    struct watchman watchman = {
+        .agent = agent,
+        .pidfd = (int)syscall(SYS_pidfd_open, agent, 0),
+        .most = {(uint64_t)options->watched_mib << 20, (uint64_t)options->watched_mib * FILES_A_MIB},
+        .pause_ms = FIRST_MS,
+        .answers = -1,
+    };
+    if (watchman.pidfd < 0)
+        fatal("disk watch");
+    open_places(&watchman, options->state);
+    for (;;) {
+        struct pollfd events[] = {{.fd = watchman.pidfd, .events = POLLIN},
+                                  {.fd = watchman.answers, .events = POLLIN}};
+        int ready = poll(events, 2, watchman.counter ? -1 : watchman.pause_ms);
+        if (events[0].revents)
+            break;
+        if (ready > 0 && events[1].revents)
+            judge(&watchman);
+        else if (!ready && is_due(&watchman))
+            start_counting(&watchman);
+    }
+    if (watchman.counter)
+        end_counting(&watchman);
+}
