@@ -1,7 +1,8 @@
-"""Snapshots of a real tree beside tar with zstd and restic, and how soon a sandbox that slept is awake."""
+"""Snapshots of a real tree beside tar with zstd and restic, and how soon a sandbox that
+slept is awake, or one more like it there."""
 
 import harness
-from parts import generations, waking
+from parts import forks, generations, waking
 
 
 async def measure(bench: harness.Bench) -> None:
@@ -9,6 +10,8 @@ async def measure(bench: harness.Bench) -> None:
         await generations.measure(bench)
     with bench.part("wake_ms"):
         await waking.measure(bench)
+    with bench.part(*forks.NAMES):
+        await forks.measure(bench)
 
 
 if __name__ == "__main__":

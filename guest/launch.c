@@ -31,6 +31,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { IDS = 65536 };
 enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS };
 
 /* What launcher and child share by inheritance. */
@@ -55,9 +56,17 @@ static void write_file(const char *step, const char *path, const char *text)
     close(fd);
 }
 
-static void write_maps(const struct options *options, int pid)
+static void write_map(int pid, const char *file, unsigned inside, unsigned outside, unsigned count)
 {
     char path[64], map[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+    snprintf(map, sizeof map, "%u %u %u", inside, outside, count);
+    write_file(file, path, map);
+}
+
+static void write_maps(const struct options *options, int pid)
+{
+    char path[64];
     const char *files[] = {"uid_map", "gid_map"};
     unsigned ids[] = {getuid(), getgid()};
     if (!options->ranged) {
@@ -66,12 +75,10 @@ static void write_maps(const struct options *options, int pid)
         write_file("setgroups", path, "deny");
     }
     for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "/proc/%d/%s", pid, files[i]);
         if (options->ranged)
-            snprintf(map, sizeof map, "0 %u 65536", options->id_base);
+            write_map(pid, files[i], 0, options->id_base, IDS);
         else
-            snprintf(map, sizeof map, "0 %u 1", ids[i]);
-        write_file(files[i], path, map);
+            write_map(pid, files[i], 0, ids[i], 1);
     }
 }
 
@@ -136,18 +143,21 @@ static void open_memory_events(struct launch *launch)
 }
 
 /*
- * Leaves the standard descriptors, the channel, which becomes number 3, and of image and disk those that come
- * as descriptors, as the next numbers. Only the first four get inside.
+ * Leaves the standard descriptors, the channel, which becomes number 3, and of image, disk and layers those that
+ * come as descriptors, as the next numbers. Only the first four get inside.
  */
 static void take_descriptors(struct launch *launch)
 {
     enum { FIRST = 3, KEPT = 3 };
-    int *kept[KEPT] = {&launch->options->channel, &launch->options->image_fd, &launch->options->disk_fd};
-    int next = FIRST;
-    for (int i = 0; i < KEPT; i++)
-        if (*kept[i] >= 0 && (*kept[i] = fcntl(*kept[i], F_DUPFD, FIRST + KEPT)) < 0)
+    struct options *options = launch->options;
+    int *kept[KEPT + LAYERS_MAX] = {&options->channel, &options->image_fd, &options->disk_fd};
+    int count = KEPT, next = FIRST;
+    for (unsigned i = 0; i < options->layer_count; i++)
+        kept[count++] = &options->layers[i];
+    for (int i = 0; i < count; i++)
+        if (*kept[i] >= 0 && (*kept[i] = fcntl(*kept[i], F_DUPFD, FIRST + count)) < 0)
             fatal("descriptors");
-    for (int i = 0; i < KEPT; i++) {
+    for (int i = 0; i < count; i++) {
         if (*kept[i] < 0)
             continue;
         if (dup3(*kept[i], next, O_CLOEXEC) < 0)
@@ -223,6 +233,42 @@ static int wait_for(int pid)
         if (errno != EINTR)
             fatal("wait");
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* A process in a user namespace of its own that does nothing until its maps are used; it ends with us. */
+static int start_sleeper(void)
+{
+    int hold[2];
+    char byte;
+    if (pipe2(hold, O_CLOEXEC))
+        fatal("pipe");
+    int pid = (int)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
+    if (pid < 0)
+        fatal("disk ids");
+    if (!pid) {
+        close(hold[1]);
+        _exit(read(hold[0], &byte, 1) != 0);
+    }
+    close(hold[0]); /* the other end closes with this program, whatever ends it */
+    return pid;
+}
+
+/*
+ * The files of a disk or layers that were another sandbox's belong to that one's ids. The mounts show them as
+ * ours; the namespace that says so has done its part when they have their map.
+ */
+static void map_disk(const struct launch *launch)
+{
+    const struct options *options = launch->options;
+    if (options->disk_base == options->id_base)
+        return;
+    int pid = start_sleeper();
+    write_map(pid, "uid_map", options->disk_base, options->id_base, IDS);
+    write_map(pid, "gid_map", options->disk_base, options->id_base, IDS);
+    rootfs_map_disk(&launch->sources, options, pid);
+    if (kill(pid, SIGKILL))
+        fatal("disk ids");
+    wait_for(pid);
 }
 
 static void release(const struct launch *launch)
@@ -390,7 +436,8 @@ int launch(struct options *options, int argc, char **argv)
     close(launch.channel);
     write_maps(options, pid);
     if (options->ranged) {
-        rootfs_map_image(&launch.sources, options, pid);
+        rootfs_map_image(&launch.sources, pid);
+        map_disk(&launch);
         become_root_again();
         set_lowest_oom_score(pid);
     }

@@ -39,8 +39,8 @@ static void take_cgroup(struct options *options, const char *value)
 static void take_layer(struct options *options, const char *value)
 {
     if (options->layer_count == LAYERS_MAX)
-        fatal_because("--layer", "too many", EXIT_BAD_USAGE);
-    options->layers[options->layer_count++] = absolute("--layer", value);
+        fatal_because("--layer-fd", "too many", EXIT_BAD_USAGE);
+    options->layers[options->layer_count++] = (int)number("--layer-fd", value, INT_MAX);
 }
 
 static void take_runsc_flag(struct options *options, const char *value)
@@ -60,8 +60,6 @@ static bool take_path(struct options *options, const char *name, const char *val
         options->exit_path = absolute(name, value);
     else if (!strcmp(name, "--bundle"))
         options->bundle = absolute(name, value);
-    else if (!strcmp(name, "--layer"))
-        take_layer(options, value);
     else if (!strcmp(name, "--cgroup"))
         take_cgroup(options, value);
     else if (!strcmp(name, "--hostname"))
@@ -88,6 +86,11 @@ static bool take_number(struct options *options, const char *name, const char *v
     } else if (!strcmp(name, "--id-base")) {
         options->id_base = (unsigned)number(name, value, UINT_MAX - IDS);
         options->ranged = true;
+    } else if (!strcmp(name, "--disk-base")) {
+        options->disk_base = (unsigned)number(name, value, UINT_MAX - IDS);
+        options->disk_based = true;
+    } else if (!strcmp(name, "--layer-fd")) {
+        take_layer(options, value);
     } else if (!strcmp(name, "--tmp-mib")) {
         options->tmp_mib = (unsigned)number(name, value, MIB_MAX);
     } else if (!strcmp(name, "--shm-mib")) {
@@ -145,8 +148,12 @@ void options_parse(struct options *options, int argc, char **argv)
     struct stat channel;
     if (!options->root == (options->image_fd < 0) || !options->state)
         fatal_because("usage", "--state and one of --root and --image-fd are required", EXIT_BAD_USAGE);
-    if ((options->image_fd >= 0 || options->disk_fd >= 0) && !options->ranged)
-        fatal_because("--image-fd and --disk-fd", "need --id-base", EXIT_BAD_USAGE);
+    if ((options->image_fd >= 0 || options->disk_fd >= 0 || options->layer_count) && !options->ranged)
+        fatal_because("--image-fd, --disk-fd and --layer-fd", "need --id-base", EXIT_BAD_USAGE);
+    if (!options->disk_based)
+        options->disk_base = options->id_base;
+    if (options->disk_based && options->disk_fd < 0 && !options->layer_count)
+        fatal_because("--disk-base", "needs --disk-fd or --layer-fd", EXIT_BAD_USAGE);
     if (options->awaits_claim && options->exit_path)
         fatal_because("--await-claim", "the exit comes with the claim", EXIT_BAD_USAGE);
     if (options->runsc && !options->bundle_config)

@@ -16,7 +16,9 @@ struct options {
     bool awaits_claim; /* stop before hardening until somebody wants it */
     bool ranged; /* --id-base was given: a range of ids of our own, and an idmapped image */
     unsigned id_base;
-    const char *layers[LAYERS_MAX]; /* between image and upper, topmost first */
+    bool disk_based;    /* --disk-base was given */
+    unsigned disk_base; /* the first id of those that own files on disk and layers; they are shown as `id_base` */
+    int layers[LAYERS_MAX]; /* descriptors of what lies between image and upper, topmost first */
     unsigned layer_count;
     const char *cgroups[CGROUPS_MAX];
     unsigned cgroup_count;

@@ -129,7 +129,7 @@ void rootfs_open_sources(struct sources *sources, const struct options *options)
     if (options->disk_fd >= 0)
         sources->disk = clone_mount("disk-fd", options->disk_fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
     for (unsigned i = 0; i < options->layer_count; i++)
-        sources->layers[i] = clone_tree(options->layers[i], still);
+        sources->layers[i] = clone_mount("layer-fd", options->layers[i], still);
     /* Not idmapped: what only the host's root may read in its /usr is not the sandbox's to read. */
     sources->usr = options->host_usr ? clone_tree("/usr", still) : -1;
     sources->bundle = options->bundle ? clone_tree(options->bundle, still | MOUNT_ATTR_NOEXEC) : -1;
@@ -153,16 +153,30 @@ static void map_ids(const char *step, int tree, int users)
         fatal(step);
 }
 
-void rootfs_map_image(const struct sources *sources, const struct options *options, int pid)
+static int users_of(int pid)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
     int users = open(path, O_RDONLY | O_CLOEXEC);
     if (users < 0)
         fatal(path);
-    map_ids("idmapped image", sources->image, users);
+    return users;
+}
+
+void rootfs_map_disk(const struct sources *sources, const struct options *options, int pid)
+{
+    int users = users_of(pid);
+    if (sources->disk >= 0)
+        map_ids("idmapped disk", sources->disk, users);
     for (unsigned i = 0; i < options->layer_count; i++)
         map_ids("idmapped layer", sources->layers[i], users);
+    close(users);
+}
+
+void rootfs_map_image(const struct sources *sources, int pid)
+{
+    int users = users_of(pid);
+    map_ids("idmapped image", sources->image, users);
     close(users);
 }
 

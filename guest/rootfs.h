@@ -15,8 +15,11 @@ struct sources {
 /* Opens them. By the launcher when it is privileged, else by the child in its own mount namespace. */
 void rootfs_open_sources(struct sources *sources, const struct options *options);
 
-/* Maps the ids of image and layers through the user namespace of `pid`. */
-void rootfs_map_image(const struct sources *sources, const struct options *options, int pid);
+/* Maps the ids of the image through the user namespace of `pid`. */
+void rootfs_map_image(const struct sources *sources, int pid);
+
+/* Maps the ids of disk and layers through that of another `pid`. */
+void rootfs_map_disk(const struct sources *sources, const struct options *options, int pid);
 
 /* Makes the directories that the mounts need; the current directory becomes the state directory. */
 void rootfs_prepare_state(const struct options *options);

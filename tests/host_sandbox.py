@@ -9,7 +9,7 @@ import stat
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from handiwork.model.errors import ConflictError, GuestError, NotFoundError
+from handiwork.model.errors import ConflictError, GuestError, NotFoundError, UnsupportedError
 from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, SandboxSpec
 from handiwork.sandboxes.protocol import Stream, Wish
 
@@ -269,6 +269,12 @@ class HostDriver:
     async def destroy(self, sandbox_id: str) -> None:
         await self.sleep(sandbox_id)
         shutil.rmtree(self._root / sandbox_id, ignore_errors=True)
+
+    def can_fork(self, sandbox_id: str) -> bool:
+        return False
+
+    async def fork(self, source: str, target: str) -> None:
+        raise UnsupportedError("no forks")
 
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         self.wished.append(list(wishes))

@@ -27,6 +27,9 @@ class KeepingDriver(HostDriver):
         self.root = root
         self.made = 0
         self.trees: dict[str, int] = {}
+        self.settled: list[str] = []
+        self.forks = False
+        self.forked: list[tuple[str, str]] = []
 
     def origin(self, sandbox_id: str) -> Origin:
         if not (self.root / sandbox_id).exists():
@@ -34,12 +37,28 @@ class KeepingDriver(HostDriver):
         return Origin("img", Range(0, os.geteuid()), f"t{self.trees.get(sandbox_id, 0)}")
 
     @contextlib.asynccontextmanager
-    async def upper(self, sandbox_id: str) -> AsyncIterator[int]:
+    async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:
         directory = os.open(self.root / sandbox_id, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            yield directory
+            yield (directory,)
         finally:
             os.close(directory)
+
+    @contextlib.asynccontextmanager
+    async def lower(self, sandbox_id: str) -> AsyncIterator[int | None]:
+        yield None
+
+    async def settle(self, sandbox_id: str, disk_mib: int) -> None:
+        self.settled.append(sandbox_id)
+
+    def can_fork(self, sandbox_id: str) -> bool:
+        return self.forks
+
+    async def fork(self, source: str, target: str) -> None:
+        if self.broken is not None:
+            raise self.broken
+        self.forked.append((source, target))
+        shutil.copytree(self.root / source, self.root / target)
 
     async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
         assert image == "img"

@@ -53,7 +53,7 @@ import shutil
 _sleep = NamespaceDriver.sleep
 async def _sleep_and_lose_files(self, sandbox_id):
     await _sleep(self, sandbox_id)
-    async with self.upper(sandbox_id) as upper:
+    async with self.uppers(sandbox_id) as (upper, *_):
         shutil.rmtree("workspace", dir_fd=upper)
 NamespaceDriver.sleep = _sleep_and_lose_files
 """,

@@ -123,7 +123,7 @@ WRITER = "(exec 3>/workspace/open; echo held >&3; sleep 3600) >/dev/null 2>&1 & 
 async def test_what_was_written_is_on_the_host_while_frozen(driver):
     box = await driver.create(SandboxSpec(id="sbx_frozenaaaa"))
     await box.exec(shell(f"{WRITER}; until [ -s /workspace/open ]; do sleep 0.05; done"))
-    async with box.frozen(), driver.upper(box.id) as upper:
+    async with box.frozen(), driver.uppers(box.id) as (upper,):
         found = []
         for name in ("closed", "open"):
             file = os.open(f"workspace/{name}", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=upper)

@@ -282,9 +282,9 @@ async def test_a_crash_keeps_what_was_written_a_moment_before(driver, data_dir):
     box = await driver.create(ONE)
     await box.files.write("/workspace/kept", b"kept")
     await driver.sleep(ONE.id)
-    async with driver.upper(ONE.id) as upper_fd:
+    async with driver.uppers(ONE.id) as (upper_fd,):
         assert os.stat("workspace/kept", dir_fd=upper_fd).st_size == 4
     again = await driver.restore(ONE)
-    async with driver.upper(ONE.id) as upper_fd:  # it runs
+    async with driver.uppers(ONE.id) as (upper_fd,):  # it runs
         assert os.stat("workspace/kept", dir_fd=upper_fd).st_size == 4
     assert await again.files.read("/workspace/kept") == b"kept"

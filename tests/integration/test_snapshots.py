@@ -12,6 +12,7 @@ from control_plane_process import ControlPlane
 from handiwork.brains.conversation import TOOLSET
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import ConflictError, HandiworkError, SandboxUnavailableError
+from handiwork.sandboxes.disks import can_limit_disks
 from snapshot_plane import SECONDS, asked, damage, lose, running, started, text, until
 
 CONFIG = "[sessions]\nidle_seconds = 1.0\nlease_seconds = 4\n[snapshots]\nsweep_seconds = 0.5\n"
@@ -174,7 +175,7 @@ def test_forks_are_sandboxes_of_their_own(tmp_path: Path) -> None:
         for number, fork in enumerate(forks):
             assert await text(fork, "stat -c %u a; cat a; echo $MINE") == "7\none\n1"
             await fork.exec(f"echo {number} > a")
-            assert fork.record.origin == f"{box.id}/1"
+            assert fork.record.origin == (box.id if can_limit_disks() else f"{box.id}/1")
         assert await text(box, "cat a") == "one"
         await box.sleep()
         (asleep,) = await box.fork(wake=False)
@@ -184,6 +185,36 @@ def test_forks_are_sandboxes_of_their_own(tmp_path: Path) -> None:
 
     with running(tmp_path, QUIET) as plane:
         asked(plane, verb)
+
+
+def test_a_fork_is_kept_and_comes_back_as_any_other(tmp_path: Path) -> None:
+    async def first(client: Handiwork) -> tuple[str, str]:
+        box = await client.sandboxes.create()
+        await box.exec("mkdir d; echo one > d/a; echo gone > d/b; chown 7 d/a; rm -rf /var/backups")
+        await box.sleep()
+        (fork,) = await box.fork()
+        await box.exec("echo box > d/c")
+        await fork.exec("rm d/b; echo two > d/c")
+        taken = await fork.snapshot()
+        await fork.exec("echo three > d/c; rm d/a")
+        await fork.snapshots.rollback(taken.number)
+        assert await text(fork, told) == "one\ntwo\n7\na\nc"
+        await fork.snapshot()
+        return box.id, fork.id
+
+    async def second(client: Handiwork) -> None:
+        assert await text(await client.sandboxes.get(ids[1]), told) == "one\ntwo\n7\na\nc"
+        assert await text(await client.sandboxes.get(ids[0]), told) == "one\nbox\n7\na\nb\nc"
+
+    told = "cat d/a d/c; stat -c %u d/a; ls d; ls -d /var/backups 2>/dev/null"
+    plane = started(tmp_path, QUIET)
+    try:
+        ids = asked(plane, first)
+    finally:
+        plane.kill()
+    lose(plane, ids[1])
+    with running(tmp_path, QUIET) as again:
+        asked(again, second)
 
 
 def sdk(plane: ControlPlane) -> Anthropic:

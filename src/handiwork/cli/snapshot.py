@@ -186,7 +186,7 @@ def fork(
     policy: Annotated[str, typer.Option(help="What they may reach; empty: as by `create`.")] = "",
     sleeping: Annotated[bool, typer.Option("--sleeping", help="Do not start them.")] = False,
 ) -> None:
-    """Make sandboxes of one and print their ids."""
+    """Make sandboxes of one, of its files at one moment, and print their ids."""
 
     async def verb(client: Handiwork) -> list[str]:
         box = await client.sandboxes.get(sandbox_id)

@@ -235,7 +235,8 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store keeps of a sandbox; `session_id` is empty for one made over the API.
 
     `limits` absent: the operator's default of the day. `attached` are the paths of what its session
-    brought along, which is in no snapshot. `origin`: the snapshot (`ID/NUMBER`) that it began as.
+    brought along, which is in no snapshot. `origin`: the snapshot
+    (`ID/NUMBER`) or the sandbox (`ID`) that it began as.
     """
 
     id: str

@@ -18,13 +18,12 @@ import itertools
 import os
 import shutil
 import struct
-import time
 from collections.abc import Callable
-from io import BufferedRandom
 from pathlib import Path
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.process import is_root
+from handiwork.sandboxes.disk_files import copy_file, lock
 from handiwork.sandboxes.host import TOOL_PATH
 from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.tools import run_tool
@@ -38,16 +37,15 @@ LEAST_MIB = 64
 """Smaller than this a file system is more journal than files."""
 UPPERS = ("upper", "work")
 ATTACH_TRIES = 64
-RELEASE_SECONDS, LOOK_SECONDS = 10.0, 0.005
-"""The kernel lets a disk go a moment after its last user; so long it is waited for."""
 
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # the same on every architecture
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
-_NOSUID, _NODEV, _NOATIME = 0x2, 0x4, 0x10
+_RDONLY, _NOSUID, _NODEV, _NOATIME = 0x1, 0x2, 0x4, 0x10
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LOOP_CONFIG_BYTES, _FLAGS_OFFSET, _BLOCK_BYTES = 304, 60, 4096  # struct loop_config
 _AUTOCLEAR, _DIRECT_IO = 4, 16
+_INCOMPATIBLE_OFFSET, _NEEDS_RECOVERY = 1024 + 0x60, 4  # of ext4's superblock
 
 
 def can_limit_disks() -> bool:
@@ -105,7 +103,7 @@ class Disks:
         template = await self._template(mib)
         beside = target.with_name(f".{target.name}")
         try:
-            await asyncio.to_thread(_copy_sparse, template, beside)
+            await asyncio.to_thread(copy_file, template, beside)
             beside.rename(target)
         except OSError as error:
             beside.unlink(missing_ok=True)
@@ -153,31 +151,6 @@ async def _format(path: Path, mib: int) -> None:
     beside.rename(path)
 
 
-def _copy_sparse(source: Path, target: Path) -> None:
-    """Copy what is not a hole."""
-    with source.open("rb") as read, target.open("xb") as written:
-        size = os.fstat(read.fileno()).st_size
-        os.ftruncate(written.fileno(), size)
-        end = 0
-        while True:
-            try:
-                start = os.lseek(read.fileno(), end, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                return  # there is no more
-            end = os.lseek(read.fileno(), start, os.SEEK_HOLE)
-            _copy_range(read.fileno(), written.fileno(), start, end)
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
-    while start < end:
-        copied = os.copy_file_range(source, target, end - start, start, start)
-        if not copied:
-            return
-        start += copied
-
-
 async def mounted(path: Path, mount: Callable[[Path], int] | None = None) -> int:
     """Mount a disk beside the event loop, as `mount_disk`; a caller that is cancelled leaves no mount."""
     mounting = asyncio.get_running_loop().run_in_executor(None, mount or mount_disk, path)
@@ -193,18 +166,23 @@ def _let_go(mounting: "asyncio.Future[int]") -> None:
         os.close(mounting.result())
 
 
-def mount_disk(path: Path) -> int:
+def mount_disk(path: Path, *, writable: bool = True) -> int:
     """Mount a disk; return a descriptor of the mount, which ends with it. SandboxUnavailableError."""
     try:
-        device, name = _attach(path)
+        device, name = _attach(path, writable=writable)
         try:
-            return mount_device(name)
+            return mount_device(name, writable=writable)
         finally:
             os.close(device)  # the mount holds it now, or nobody does and it clears itself
     except OSError as error:
         raise SandboxUnavailableError(
             f"the disk {path} could not be mounted: {error.strerror}; `handiwork doctor` tells more"
         ) from error
+
+
+def mount_layer(path: Path) -> int:
+    """Mount, as `mount_disk`, one that nobody writes to; others may do so too."""
+    return mount_disk(path, writable=False)
 
 
 def mount_new(path: Path) -> int:
@@ -218,11 +196,14 @@ def mount_new(path: Path) -> int:
     return mount
 
 
-def _attach(path: Path) -> tuple[int, str]:
+def _attach(path: Path, *, writable: bool) -> tuple[int, str]:
     """Put a file on a free loop device; another process may take the one that was offered first."""
     config = bytearray(_LOOP_CONFIG_BYTES)
-    with path.open("r+b") as file, CONTROL.open("r+b", buffering=0) as control:
-        _lock(file)
+    with (
+        path.open("r+b" if writable else "rb") as file,
+        CONTROL.open("r+b", buffering=0) as control,
+    ):
+        lock(file.fileno(), alone=writable)
         struct.pack_into("II", config, 0, file.fileno(), _BLOCK_BYTES)
         struct.pack_into("I", config, _FLAGS_OFFSET, _AUTOCLEAR | _DIRECT_IO)
         for _ in range(ATTACH_TRIES):
@@ -239,30 +220,17 @@ def _attach(path: Path) -> tuple[int, str]:
     raise OSError(errno.EBUSY, "no loop device is free")
 
 
-def _lock(file: BufferedRandom) -> None:
-    """Take the disk for this opening of it, which the loop device keeps: mounted twice it would break."""
-    ends = time.monotonic() + RELEASE_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                raise
-            time.sleep(LOOK_SECONDS)
-        else:
-            return
-
-
-def mount_device(device: str) -> int:
+def mount_device(device: str, *, writable: bool = True) -> int:
     """Mount a device; return a descriptor of the mount. OSError when the kernel refuses."""
     libc = ctypes.CDLL(None, use_errno=True)
     context = _called(libc, _SYS_FSOPEN, b"ext4", _FSOPEN_CLOEXEC)
     try:
         _called(libc, _SYS_FSCONFIG, context, _SET_STRING, b"source", device.encode(), 0)
-        for flag in (b"noinit_itable", b"discard"):  # what is deleted inside is the host's again
+        # What is deleted inside is the host's again.
+        for flag in (b"noinit_itable", b"discard") if writable else (b"ro",):
             _called(libc, _SYS_FSCONFIG, context, _SET_FLAG, flag, None, 0)
         _called(libc, _SYS_FSCONFIG, context, _CREATE, None, None, 0)
-        flags = _NOSUID | _NODEV | _NOATIME
+        flags = _NOSUID | _NODEV | _NOATIME | (0 if writable else _RDONLY)
         return _called(libc, _SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, flags)
     finally:
         os.close(context)
@@ -274,6 +242,19 @@ def _called(libc: ctypes.CDLL, *arguments: object) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def make_clean(path: Path) -> None:
+    """Wait until nobody has a disk, and see to it that it can be mounted without being written to."""
+    with path.open("rb") as file:
+        lock(file.fileno())
+        os.fsync(file.fileno())
+        file.seek(_INCOMPATIBLE_OFFSET)
+        (features,) = struct.unpack("<I", file.read(4))
+    if features & _NEEDS_RECOVERY:
+        os.close(mount_disk(path))  # reads its journal
+        with path.open("rb") as file:
+            lock(file.fileno())
 
 
 def make_uppers(mount: int, owner: int) -> None:

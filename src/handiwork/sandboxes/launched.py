@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from handiwork.model.errors import ConfigError, SandboxUnavailableError
@@ -14,6 +15,7 @@ from handiwork.model.sandbox import SandboxSpec
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.host import HostProcess
 from handiwork.sandboxes.images.image import Image
+from handiwork.sandboxes.stacks import Stack
 from handiwork.sandboxes.states import Staged
 
 BUNDLE = "bundle.pem"
@@ -21,17 +23,15 @@ STANDS, CLAIM, HOSTNAME_BYTES = b"\1", b"HWC1", 64
 
 
 class Launched:
-    """A launcher, our end of its sandbox's channel, a descriptor of its disk's mount where it has one.
+    """A launcher, our end of its sandbox's channel, and what the sandbox writes on.
 
     `leaf` is the name of its control groups.
     """
 
-    def __init__(
-        self, process: HostProcess, end: socket.socket, disk: int | None, leaf: str
-    ) -> None:
+    def __init__(self, process: HostProcess, end: socket.socket, stack: Stack, leaf: str) -> None:
         self.process = process
         self.end = end
-        self.disk = disk
+        self.stack = stack
         self.leaf = leaf
 
     async def stands_within(self, seconds: float) -> None:
@@ -68,9 +68,7 @@ class Launched:
         """End all of it, which the end of its channel does."""
         self.end.close()
         await self.process.stop()
-        if self.disk is not None:
-            os.close(self.disk)
-            self.disk = None
+        self.stack.close()
 
 
 class Entry:
@@ -106,16 +104,22 @@ class Entry:
 
 
 class Running:
-    """A sandbox that has a channel."""
+    """A sandbox that has a channel; `still` holds its processes for a copy of its files."""
 
-    def __init__(self, launched: Launched, channel: Channel) -> None:
+    def __init__(
+        self,
+        launched: Launched,
+        channel: Channel,
+        still: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
         self.launched = launched
         self.channel = channel
+        self.still = still
 
     @property
-    def disk(self) -> int | None:
-        """A descriptor of its disk's mount, where it has one."""
-        return self.launched.disk
+    def stack(self) -> Stack:
+        """What it writes on."""
+        return self.launched.stack
 
     async def stop(self) -> None:
         """End all of it."""

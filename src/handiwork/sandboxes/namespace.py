@@ -9,8 +9,9 @@ import asyncio
 import hashlib
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -19,33 +20,43 @@ import msgspec
 
 from handiwork.model.errors import (
     ConflictError,
+    GuestError,
     HandiworkError,
     NotFoundError,
     SandboxUnavailableError,
-    UnsupportedError,
 )
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
+from handiwork.observe import log
 from handiwork.observe.metrics import Metrics
 from handiwork.process import is_root
 from handiwork.sandboxes import disks
 from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.channel import Channel
-from handiwork.sandboxes.commands import DEFAULT_ENV, check_env, parse_user
+from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
+from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
+from handiwork.sandboxes.identity import renew_machine_id
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write_bundle
+from handiwork.sandboxes.layers import Layers
+from handiwork.sandboxes.namespace_sandbox import NamespaceSandbox
 from handiwork.sandboxes.pool import Pool
 from handiwork.sandboxes.probe import has_own_clocks
 from handiwork.sandboxes.protocol import Inside, Wish
 from handiwork.sandboxes.remaking import Remaking
+from handiwork.sandboxes.settling import Settling
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.protocol import Make, Origin
-from handiwork.sandboxes.states import Meta, Staged, States, disk_of
+from handiwork.sandboxes.snapshots.stoppable import in_thread
+from handiwork.sandboxes.snapshots.walk import DIRECTORY
+from handiwork.sandboxes.stacks import Stack, Stacks
+from handiwork.sandboxes.states import Meta, Staged, States
 from handiwork.sandboxes.trees import remove_tree
 
+_LOG = log.get("sandboxes")
 DEFAULT_AGENT = Path(__file__).parents[1] / "guest_agent"
 """Where the package carries the guest program."""
 HELLO_SECONDS = 20.0
@@ -91,6 +102,7 @@ class NamespaceDriver:
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
         self._disks = disks.Disks(data_dir / "disks") if disks.can_limit_disks() else None
+        self._stacks = Stacks(self._disks, Layers(self._states.layers))
         self._metrics = metrics or Metrics()
         self._pool: Pool[_Kind, Entry] = Pool(
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
@@ -161,7 +173,10 @@ class NamespaceDriver:
                 meta = msgspec.structs.replace(meta, image=current.digest)
                 self._states.save(meta)
             image = await self._images.find(meta.image)
-            return await self._start(spec, meta, image, new=False)
+            sandbox = await self._start(spec, meta, image, new=False)
+            if meta.forked:
+                await self._make_its_own(sandbox)
+            return sandbox
 
     async def sleep(self, sandbox_id: str) -> None:
         """End its processes and keep its files; NotFoundError when there is no such sandbox."""
@@ -176,33 +191,52 @@ class NamespaceDriver:
             await self._stop(sandbox_id)
             await self._delete(sandbox_id)
 
-    @asynccontextmanager
-    async def upper(self, sandbox_id: str) -> AsyncIterator[int]:
-        """Yield a descriptor of the directory that holds what the sandbox wrote, running or not.
+    def can_fork(self, sandbox_id: str) -> bool:
+        """Whether its files lie on disks, which can be copied and shared."""
+        return self._states.lies_on_disks(sandbox_id)
 
-        The guest may change it meanwhile, and named what is in it: open only beneath it and without
-        following links. NotFoundError when there is no such sandbox.
+    async def fork(self, source: str, target: str) -> None:
+        """Make a sandbox that sleeps of another's files; one that runs is frozen meanwhile."""
+        async with AsyncExitStack() as held:
+            for one in sorted({source, target}):
+                await held.enter_async_context(self._lock(one))
+            forking = Forking(states=self._states, source=source, target=target, now=self._clock())
+            await forking.run(self._running.get(source))
+        flushing = asyncio.get_running_loop().run_in_executor(None, self._states.flush, target)
+        flushing.add_done_callback(lambda done: _tell_unflushed(done, target))
+
+    @asynccontextmanager
+    async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:
+        """Yield descriptors of the directories that hold what the sandbox wrote, running or not.
+
+        The guest may change the first meanwhile, and named what is in all: open only beneath them and
+        without following links. NotFoundError when there is no such sandbox.
         """
         running = self._running.get(sandbox_id)
-        path = self._states.path(sandbox_id)
-        mount, lent = (running.disk if running else None), None
-        if mount is None and self._states.disk(sandbox_id).exists():
-            mount = lent = await disks.mounted(self._states.disk(sandbox_id))
+        meta, state = self._states.seen(sandbox_id), self._states.path(sandbox_id)
+        async with self._stacks.read(meta, state, running.stack if running else None) as found:
+            yield found
+
+    @asynccontextmanager
+    async def lower(self, sandbox_id: str) -> AsyncIterator[int | None]:
+        """Yield a descriptor of the root of its image where its files lie in layers, else None."""
+        meta = self._states.seen(sandbox_id)
+        if not meta.layers:
+            yield None
+            return
+        image = await self._images.find(meta.image)
+        mount = await self._mount(image)
+        root = os.open("." if mount is not None else image.tree, DIRECTORY, dir_fd=mount)
         try:
-            upper = _open_upper(path, mount)
-            try:
-                yield upper
-            finally:
-                os.close(upper)
+            yield root
         finally:
-            if lent is not None:
-                os.close(lent)
+            os.close(root)
 
     def origin(self, sandbox_id: str) -> Origin:
         """Tell what a state is; NotFoundError when its files are not on this host."""
         meta = self._states.load(sandbox_id, "")
         tree = f"{meta.id}/{meta.created.isoformat()}"
-        return Origin(meta.image, Range(meta.id_base, os.geteuid()), tree)
+        return Origin(meta.image, Range(meta.owner_base, os.geteuid()), tree)
 
     async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
         """Put a tree that `make` makes beside in the place of the sandbox's, in one step."""
@@ -218,6 +252,35 @@ class NamespaceDriver:
                 disk_mib=disk_mib,
                 now=self._clock(),
             ).run(make)
+            await asyncio.to_thread(self._states.sweep_layers)
+
+    async def settle(self, sandbox_id: str, disk_mib: int) -> None:
+        """Bring the files of one that sleeps onto a disk of its own, where that is worth it.
+
+        It is where it shares with nobody any more, or lies on more than one layer. No-op else.
+        """
+        meta = self._states.seen(sandbox_id)
+        if not meta.layers or (len(meta.layers) == 1 and self._states.is_shared(meta)):
+            return
+        async with self._lock(sandbox_id):
+            if await asyncio.to_thread(self._states.unshare, meta):
+                return
+        async with self.uppers(sandbox_id) as uppers, self.lower(sandbox_id) as image:
+            stop, owners = threading.Event(), Range(meta.owner_base, os.geteuid())
+
+            async def make(place: int, ids: Range) -> None:
+                settling = Settling(
+                    sandbox_id=sandbox_id,
+                    uppers=uppers,
+                    image=image,
+                    owners=owners,
+                    place=place,
+                    ids=ids,
+                    stop=stop,
+                )
+                await in_thread(None, stop, settling.run)
+
+            await self.remake(sandbox_id, meta.image, disk_mib, make)
 
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Make ready sandboxes that wait for a claim, and disks for those that are made anew.
@@ -325,6 +388,15 @@ class NamespaceDriver:
         launched = await self._launch(spec, meta, image, self._states.path(spec.id), new=new)
         return await self._serve(spec, meta, image, launched, new=new)
 
+    async def _make_its_own(self, sandbox: GuestSandbox) -> None:
+        """Give a fork that starts for the first time a name of its own, where its files have another's."""
+        try:
+            await renew_machine_id(sandbox.files, os.urandom)
+        except GuestError as error:  # it has no room, say: its files are as they were, all the same
+            _LOG.warning("it has the machine-id of another", sandbox=sandbox.id, reason=str(error))
+        meta = self._states.seen(sandbox.id)
+        self._states.save(msgspec.structs.replace(meta, forked=False))
+
     async def _launch(
         self,
         spec: SandboxSpec,
@@ -337,23 +409,24 @@ class NamespaceDriver:
     ) -> Launched:
         refuse_rates(spec.limits, self._rates)
         mount = await self._mount(image)
-        disk = await self._disk(spec, meta, state, new=new)
-        if disk is None:
-            refuse_rates(spec.limits, ())
+        on = self._stacks.create if new else self._stacks.open
+        stack = await on(meta, state, spec.limits.disk_mib)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
             try:
-                argv = [*self._argv(spec, meta, image, state, mount, disk, ahead=bool(more)), *more]
-                given = [one for one in (mount, disk) if one is not None]
-                process = launch(argv, theirs.fileno(), *given)
+                if stack.disk is None:
+                    refuse_rates(spec.limits, ())
+                argv = self._argv(spec, meta, image, state, stack.disk, ahead=bool(more))
+                argv += ["--root", str(image.tree)] if mount is None else []
+                descriptors, naming = _given(mount, stack)
+                process = launch([*argv, *naming, *more], theirs.fileno(), *descriptors)
             except BaseException:
                 ours.close()
-                if disk is not None:
-                    os.close(disk)
+                stack.close()
                 await self._cgroups.remove(spec.id)
                 raise
-        return Launched(process, ours, disk, spec.id)
+        return Launched(process, ours, stack, spec.id)
 
     async def _serve(
         self,
@@ -369,8 +442,9 @@ class NamespaceDriver:
         channel = Channel(lambda reason: process.terminate() if reason else None)
         channel.cause = lambda: self._cause(process, leaf, spec.limits)
         try:
-            if new:
-                kept = msgspec.structs.replace(meta, on_disk=launched.disk is not None)
+            on_disk = launched.stack.disk is not None
+            if new or on_disk != meta.on_disk:
+                kept = msgspec.structs.replace(meta, on_disk=on_disk)
                 self._states.save(kept)  # while the launcher works
             await channel.loop.create_unix_connection(lambda: channel, sock=launched.end)
             await channel.hello(HELLO_SECONDS)
@@ -378,11 +452,12 @@ class NamespaceDriver:
             channel.end()
             await self._fail(spec.id, launched, error)
             raise
-        self._running[spec.id] = Running(launched, channel)
         env = {**DEFAULT_ENV, **image.env, **spec.env}
-        return NamespaceSandbox(
+        sandbox = NamespaceSandbox(
             spec.id, channel, env, ranged=self._ranged, still=lambda: self._cgroups.freezer(leaf)
         )
+        self._running[spec.id] = Running(launched, channel, sandbox.frozen)
+        return sandbox
 
     def _cause(self, process: HostProcess, leaf: str, limits: Limits) -> str:
         """Return why an agent is gone, where that is known."""
@@ -396,21 +471,6 @@ class NamespaceDriver:
         if image.erofs is None or not self._ranged or not can_mount_files():
             return None
         return await self._images.mounts.get(image, self._agent)
-
-    async def _disk(self, spec: SandboxSpec, meta: Meta, state: Path, *, new: bool) -> int | None:
-        """Return the mount of the sandbox's disk; None for one that has none."""
-        path = disk_of(state)
-        if new and self._disks is not None:
-            mount = await self._disks.take(path, spec.limits.disk_mib)
-            try:
-                disks.give_uppers(mount, meta.id_base)
-            except BaseException:
-                os.close(mount)
-                raise
-            return mount
-        if new or not path.exists():
-            return None
-        return await disks.mounted(path)
 
     async def _fail(self, sandbox_id: str, launched: Launched, error: BaseException) -> None:
         """Clean up after a start that failed; tells the launcher's own reason if there is one."""
@@ -428,7 +488,6 @@ class NamespaceDriver:
         meta: Meta,
         image: Image,
         state: Path,
-        mount: int | None,
         disk: int | None,
         *,
         ahead: bool,
@@ -436,12 +495,8 @@ class NamespaceDriver:
         limits = spec.limits
         argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD)]
         argv += ["--host-usr"] if image.host_usr else []
-        argv += ["--root", str(image.tree)] if mount is None else ["--image-fd", str(IMAGE_FD)]
-        argv += (
-            ["--watched-mib", str(limits.disk_mib)]
-            if disk is None
-            else ["--disk-fd", str(IMAGE_FD + (mount is not None))]
-        )
+        argv += ["--watched-mib", str(limits.disk_mib)] if disk is None else []
+        argv += ["--disk-base", str(meta.disk_base)] if meta.disk_base else []
         argv += ["--state", str(state), "--hostname", spec.hostname]
         argv += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
         argv += ["--nofile", str(limits.open_files), "--fsize-mib", str(limits.file_size_mib)]
@@ -473,6 +528,7 @@ class NamespaceDriver:
         gone = self._states.forget(sandbox_id)
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)
+            await asyncio.to_thread(self._states.sweep_layers)
 
 
 def _device(disk: int | None) -> str:
@@ -483,53 +539,15 @@ def _device(disk: int | None) -> str:
     return f"{os.major(number)}:{os.minor(number)}"
 
 
-def _open_upper(state: Path, mount: int | None) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open("upper" if mount is not None else state / "upper", flags, dir_fd=mount)
-    except FileNotFoundError:
-        raise NotFoundError(f"sandbox {state.name} has no state on this host") from None
+def _tell_unflushed(done: "asyncio.Future[None]", sandbox_id: str) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        _LOG.warning("its disk could not be flushed", sandbox=sandbox_id, reason=str(error))
 
 
-class NamespaceSandbox(GuestSandbox):
-    """One running sandbox of this tier; rootless it has one user, root."""
-
-    def __init__(
-        self,
-        sandbox_id: str,
-        channel: Channel,
-        env: Mapping[str, str],
-        *,
-        ranged: bool,
-        still: Callable[[], AbstractAsyncContextManager[None] | None],
-    ) -> None:
-        """`still` gives the freezer of its control group, None where there is none."""
-        super().__init__(sandbox_id, channel, env)
-        self._ranged = ranged
-        self._freezer = still
-
-    def check(self, request: ExecRequest) -> None:
-        """Refuse another user than root where there is none: UnsupportedError."""
-        if not self._ranged and parse_user(request.user) != (0, 0):
-            raise UnsupportedError(
-                "a sandbox of an ordinary user has the one user 'root': start Handiwork as root"
-                f" to run commands as {request.user[:40]!r}"
-            )
-
-    def _still(self) -> AbstractAsyncContextManager[None]:
-        """Return the freezer of its control group, where there is one, else the agent's means."""
-        freezer = self._freezer()
-        return super()._still() if freezer is None else _without_clock(self._channel, freezer)
-
-
-@asynccontextmanager
-async def _without_clock(
-    channel: Channel, freezer: AbstractAsyncContextManager[None]
-) -> AsyncIterator[None]:
-    """Freeze; the agent is frozen too, so that what it owes us is not late meanwhile."""
-    channel.deadlines.pause()
-    try:
-        async with freezer:
-            yield
-    finally:
-        channel.deadlines.resume()
+def _given(mount: int | None, stack: Stack) -> tuple[list[int], list[str]]:
+    """Return the descriptors that a launcher gets beside its channel, and the options that name them."""
+    layers = [("--layer-fd", upper) for upper in stack.below.uppers]
+    named = [("--image-fd", mount), ("--disk-fd", stack.disk), *layers]
+    there = [(option, one) for option, one in named if one is not None]
+    options = [[option, str(number)] for number, (option, _) in enumerate(there, IMAGE_FD)]
+    return [one for _, one in there], [part for option in options for part in option]

@@ -233,6 +233,18 @@ class Driver(Protocol):
         """End its processes and delete all it left on the host. No-op when there is nothing."""
         ...
 
+    def can_fork(self, sandbox_id: str) -> bool:
+        """Whether `fork` can copy this one's files, running or not. Where not, a snapshot may do."""
+        ...
+
+    async def fork(self, source: str, target: str) -> None:
+        """Make a sandbox that sleeps, with the files that another has now and nothing else of it.
+
+        A source that runs is frozen meanwhile. All of it or nothing: ConflictError when state of the
+        target's id exists, NotFoundError without a source, UnsupportedError where `can_fork` says no.
+        """
+        ...
+
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Make ready ahead of time what is wished, as far as this tier can; let go of what else is.
 

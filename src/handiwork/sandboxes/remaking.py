@@ -5,6 +5,9 @@ Until the swap nobody sees it; what fails, or ends with us, leaves what was ther
 
 import asyncio
 import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +16,29 @@ from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes import disks
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.protocol import Make
+from handiwork.sandboxes.snapshots.stoppable import in_thread
 from handiwork.sandboxes.states import Staged, States
 from handiwork.sandboxes.trees import flush_open, remove_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@asynccontextmanager
+async def installed(states: States, staged: Staged) -> AsyncIterator[None]:
+    """Put a staged state in place when the body has made it whole; what fails leaves nothing of it."""
+    try:
+        yield
+        replaced = await in_thread(None, threading.Event(), lambda: states.install(staged))
+    except BaseException as error:
+        states.drop(staged)
+        await asyncio.shield(asyncio.to_thread(remove_tree, staged.path))
+        if isinstance(error, OSError):
+            raise SandboxUnavailableError(
+                f"the files of {staged.meta.id} could not be made: {error.strerror}"
+            ) from error
+        raise
+    if replaced is not None:
+        await asyncio.to_thread(remove_tree, replaced)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +56,8 @@ class Remaking:
         """Make it and put it in place; the caller sees to it that the sandbox does not run."""
         on_disk = self.disks is not None
         staged = self.states.stage(self.sandbox_id, self.image, self.now, on_disk=on_disk)
-        try:
+        async with installed(self.states, staged):
             await self._fill(staged, make)
-            replaced = await asyncio.to_thread(self.states.install, staged)
-        except BaseException as error:
-            self.states.drop(staged)
-            await asyncio.shield(asyncio.to_thread(remove_tree, staged.path))
-            if isinstance(error, OSError):
-                raise SandboxUnavailableError(
-                    f"the files of {self.sandbox_id} could not be made: {error.strerror}"
-                ) from error
-            raise
-        if replaced is not None:
-            await asyncio.to_thread(remove_tree, replaced)
 
     async def _fill(self, staged: Staged, make: Make) -> None:
         base = staged.meta.id_base

@@ -21,17 +21,23 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.ids import is_id
-from handiwork.sandboxes.trees import exchange, flush_filesystem, remove_tree
+from handiwork.sandboxes.trees import exchange, flush_filesystem, flush_one, remove_tree
 
 IDS = 65_536
 LAST_BASE = 0xFFFFFFFF - IDS
+UNFLUSHED = "unflushed"
+"""In a state whose disk may not lie on the host's yet: which boot of the host it is whole in."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 _GONE = re.compile(r"\.(gone|staged|pool)-.+")
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a state; `id_base` 0: its files are ours (rootless).
 
-    `on_disk`: its files are on a disk of its own, without which the state is lost.
+    `on_disk`: its files are on a disk of its own, without which the state is lost. `disk_base`: the
+    first id of those that own its files, where they are not `id_base` and those after it. `layers`:
+    the names of what it shares with others, topmost first; its own disk is new, or there is none yet.
+    `forked`: it was made of another, and has not started since.
     """
 
     id: str
@@ -39,6 +45,14 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     created: datetime
     on_disk: bool = False
+    disk_base: int = 0
+    layers: tuple[str, ...] = ()
+    forked: bool = False
+
+    @property
+    def owner_base(self) -> int:
+        """The first host id of those that own its files, wherever they lie."""
+        return self.disk_base or self.id_base
 
 
 class Staged(msgspec.Struct, frozen=True):
@@ -62,10 +76,15 @@ class States:
         self._first_id = first_id
         self._bases: dict[str, int] = {}
         self._numbers = itertools.count()
+        self._layers = directory.with_name("layers")
+        self._becoming: set[str] = set()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
         for name in self.ids():
             self._bases[name] = self._owner(self.path(name))
+            if self._is_whole(name):
+                self.flush(name)
+        self.sweep_layers()
 
     def path(self, sandbox_id: str) -> Path:
         """Return the directory of a state, there or not."""
@@ -76,6 +95,11 @@ class States:
     def disk(self, sandbox_id: str) -> Path:
         """Return where a state's disk lies; there is none where its files lie in `upper` itself."""
         return disk_of(self.path(sandbox_id))
+
+    @property
+    def layers(self) -> Path:
+        """Where layers lie, as `NAME.img`."""
+        return self._layers
 
     def ids(self) -> list[str]:
         """Return the id of every state, sorted."""
@@ -125,14 +149,40 @@ class States:
         """
         target = self.path(staged.meta.id)
         (staged.path / "meta.json").write_bytes(msgspec.json.encode(staged.meta))
-        flush_filesystem(staged.path)
+        self._flush(staged)
         replaces = target.exists()
         if replaces:
             exchange(staged.path, target)
         else:
             staged.path.rename(target)
-        flush_filesystem(self._directory)
+        flush_one(self._directory)
         return staged.path if replaces else None
+
+    def flush(self, sandbox_id: str) -> None:
+        """Have the disk of a new state lie on the host's; until then it is whole in this boot alone."""
+        mark = self.path(sandbox_id) / UNFLUSHED
+        with contextlib.suppress(FileNotFoundError):
+            if mark.exists():
+                flush_one(self.disk(sandbox_id))
+                mark.unlink()
+
+    def _is_whole(self, sandbox_id: str) -> bool:
+        mark = self.path(sandbox_id) / UNFLUSHED
+        return not mark.exists() or mark.read_bytes() == BOOT.read_bytes()
+
+    def _flush(self, staged: Staged) -> None:
+        """Make a staged state durable: by its few files where it is one on disks, which takes no time."""
+        mark = staged.path / UNFLUSHED
+        if mark.exists():
+            for path in (mark, staged.path / "meta.json", staged.path):
+                flush_one(path)
+            return
+        if not (staged.meta.on_disk or staged.meta.layers):
+            flush_filesystem(staged.path)
+            return
+        disk = disk_of(staged.path)
+        for path in (*([disk] if disk.exists() else []), staged.path / "meta.json", staged.path):
+            flush_one(path)
 
     def drop(self, staged: Staged) -> None:
         """Take back what was staged and not installed; the directory remains to be deleted."""
@@ -172,11 +222,18 @@ class States:
             if base and name in {"upper", "work"}:
                 os.chown(directory, base, base)
 
-    def save(self, meta: Meta) -> None:
-        """Write the meta file whole or not at all."""
+    def save(self, meta: Meta, *, durable: bool = False) -> None:
+        """Write the meta file whole or not at all; `durable`: a power cut later does not undo it.
+
+        It is in any case where a state has layers, which nothing but this file tells.
+        """
         path = self.path(meta.id)
         beside = path / ".meta.json"
-        beside.write_bytes(msgspec.json.encode(meta))
+        with beside.open("wb") as file:
+            file.write(msgspec.json.encode(meta))
+            file.flush()
+            if durable or meta.layers:
+                os.fsync(file.fileno())
         beside.rename(path / "meta.json")
 
     def load(self, sandbox_id: str, current_image: str) -> Meta:
@@ -189,14 +246,107 @@ class States:
         if not (path / "upper").is_dir():
             raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
         meta = self._meta(path, current_image)
-        if meta.on_disk and not self.disk(sandbox_id).exists():
-            raise NotFoundError(f"the disk of sandbox {sandbox_id} is gone from this host")
+        self._check_disks(meta)
         if bool(meta.id_base) != self._ranged:
             raise SandboxUnavailableError(
                 f"sandbox {sandbox_id} has {'an' if meta.id_base else 'no'} id range of its own:"
                 f" only {'root' if meta.id_base else 'an ordinary user'} can wake it"
             )
         return meta
+
+    def _check_disks(self, meta: Meta) -> None:
+        disk = self.disk(meta.id)
+        if not self._is_whole(meta.id):
+            raise NotFoundError(
+                f"the host went down before the disk of sandbox {meta.id} was written: it is not whole"
+            )
+        lost = [one for one in meta.layers if not self._layer(one).exists()]
+        if lost or (meta.on_disk and not disk.exists()):
+            what = f"the layer {lost[0]}" if lost else "the disk"
+            raise NotFoundError(f"{what} of sandbox {meta.id} is gone from this host")
+        if meta.layers and disk.exists() and disk.samefile(self._layer(meta.layers[0])):
+            disk.unlink()  # a crash came between the steps of `share`
+
+    def _layer(self, name: str) -> Path:
+        return self._layers / f"{name}.img"
+
+    def share(self, meta: Meta) -> Meta:
+        """Make the disk of a sandbox that does not run its topmost layer; return what is known of it now.
+
+        A crash at any step leaves the disk with it, under one name or both. The disk is clean.
+        """
+        self._layers.mkdir(mode=0o700, exist_ok=True)
+        names = (f"{meta.id}-{number}" for number in itertools.count())
+        name = next(one for one in names if not self._layer(one).exists())
+        disk = self.disk(meta.id)
+        self._becoming.add(name)
+        try:
+            os.link(disk, self._layer(name))
+            shared = msgspec.structs.replace(
+                meta, layers=(name, *meta.layers), disk_base=meta.owner_base, on_disk=False
+            )
+            self.save(shared, durable=True)
+        except BaseException:
+            self._layer(name).unlink(missing_ok=True)
+            raise
+        finally:
+            self._becoming.discard(name)
+        disk.unlink()
+        return shared
+
+    def is_shared(self, meta: Meta) -> bool:
+        """Whether somebody else stands on the topmost layer of a state."""
+        others = (self.seen(one) for one in self.ids() if one != meta.id)
+        return any(meta.layers[0] in other.layers for other in others)
+
+    def unshare(self, meta: Meta) -> bool:
+        """Make the topmost layer of a state its own disk again; False where that is not possible.
+
+        Possible where it wrote nothing since and nobody else stands on it. It must not run.
+        """
+        disk = self.disk(meta.id)
+        if not meta.layers or disk.exists() or self.is_shared(meta):
+            return False
+        os.link(self._layer(meta.layers[0]), disk)
+        own = msgspec.structs.replace(meta, layers=meta.layers[1:], on_disk=True)
+        self.save(own, durable=True)
+        self.sweep_layers()
+        return True
+
+    def sweep_layers(self) -> None:
+        """Delete the layers that no state stands on; none while it cannot be told of every one."""
+        if not self._layers.exists():
+            return
+        found = {entry.stem: entry for entry in self._layers.iterdir()}
+        kept = set(
+            self._becoming
+        )  # in this order: what becomes one between the two is in no meta file
+        try:
+            kept |= self._needed_layers() if found else set()
+        except (OSError, msgspec.DecodeError):
+            return
+        for name in found.keys() - kept:
+            found[name].unlink(missing_ok=True)
+
+    def _needed_layers(self) -> set[str]:
+        needed: set[str] = set()
+        for sandbox_id in self.ids():
+            with contextlib.suppress(FileNotFoundError):
+                content = (self.path(sandbox_id) / "meta.json").read_bytes()
+                needed.update(msgspec.json.decode(content, type=Meta).layers)
+        return needed
+
+    def seen(self, sandbox_id: str) -> Meta:
+        """Return what is known of a state as it lies there, whole or not."""
+        path = self.path(sandbox_id)
+        if not path.is_dir():
+            raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
+        return self._meta(path, "")
+
+    def lies_on_disks(self, sandbox_id: str) -> bool:
+        """Whether a state's files are on a disk, its own or one that it shares."""
+        path = self.path(sandbox_id)
+        return disk_of(path).exists() or (path.exists() and bool(self.seen(sandbox_id).layers))
 
     def _meta(self, path: Path, current_image: str) -> Meta:
         with contextlib.suppress(OSError, msgspec.DecodeError):

@@ -35,6 +35,15 @@ def flush_filesystem(path: Path) -> None:
     _flush(os.open(path, _DIRECTORY))
 
 
+def flush_one(path: Path) -> None:
+    """Do so for one file, or the names in one directory; blocks."""
+    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def flush_open(directory: int) -> None:
     """Do so for the filesystem of a directory that is open, if only to look names up in it."""
     _flush(os.open(".", _DIRECTORY, dir_fd=directory))

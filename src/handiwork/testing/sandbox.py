@@ -305,6 +305,19 @@ class FakeDriver:
         self._stop(sandbox_id)
         self.states.pop(sandbox_id, None)
 
+    def can_fork(self, sandbox_id: str) -> bool:
+        """Whether there is such a one."""
+        return sandbox_id in self.states
+
+    async def fork(self, source: str, target: str) -> None:
+        """Copy a tree."""
+        if source not in self.states:
+            raise NotFoundError(f"sandbox {source} has no state")
+        if target in self.states:
+            raise ConflictError(f"sandbox {target} has state")
+        tree = self.states[source]
+        self.states[target] = {name: msgspec.structs.replace(node) for name, node in tree.items()}
+
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Make ready nothing: there is nothing to make."""
 

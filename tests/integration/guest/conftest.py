@@ -191,7 +191,16 @@ class Box(Channel):
     """A launched sandbox and its directories."""
 
     def __init__(
-        self, binary, folder, *, ranged, options=(), exit_path=None, parent=None, image_fd=None
+        self,
+        binary,
+        folder,
+        *,
+        ranged,
+        options=(),
+        exit_path=None,
+        parent=None,
+        image_fd=None,
+        passed=(),
     ):
         self.folder, self.ranged = folder, ranged
         self.image = make_image(folder)
@@ -212,7 +221,7 @@ class Box(Channel):
         user = {} if ranged else {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         self.launcher = subprocess.Popen(
             [*(parent or []), *argv],
-            pass_fds=[theirs.fileno(), *([] if image_fd is None else [image_fd])],
+            pass_fds=[theirs.fileno(), *passed, *([] if image_fd is None else [image_fd])],
             stderr=subprocess.PIPE,
             **user,
         )

@@ -1,5 +1,6 @@
 """What lies between image and upper, and an image that is one file."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -10,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-NOBODY = 65534
-MODES = ["ranged", "rootless"]
+OTHERS = 400_000_000
+"""The first id of the sandbox that the files of the layers were another's."""
+DETACHED = pytest.mark.skipif(
+    tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2]) < (6, 15),
+    reason="a mount without a place is copied from Linux 6.15 on",
+)
 
 
 @pytest.fixture
@@ -22,12 +27,21 @@ def folder():
     shutil.rmtree(path)
 
 
-def give(path, mode):
-    """Files of a layer are root's where ids are mapped, else the user's."""
-    if mode == "rootless":
-        for entry in (path, *path.rglob("*")):
-            os.chown(entry, NOBODY, NOBODY, follow_symlinks=False)
-    return ["--layer", str(path)]
+@contextlib.contextmanager
+def given(*layers):
+    """Yield the options and descriptors of layers; their files are given to another sandbox's root."""
+    opened = []
+    try:
+        for layer in layers:
+            for entry in (layer, *layer.rglob("*")):
+                if entry.lstat().st_uid == 0:
+                    os.chown(entry, OTHERS, OTHERS, follow_symlinks=False)
+            opened.append(os.open(layer, os.O_RDONLY | os.O_DIRECTORY))
+        options = [part for one in opened for part in ("--layer-fd", str(one))]
+        yield {"options": [*options, "--disk-base", str(OTHERS)], "passed": opened}
+    finally:
+        for one in opened:
+            os.close(one)
 
 
 def make_layers(image):
@@ -49,40 +63,53 @@ def make_layers(image):
     return top, bottom
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_topmost_layer_wins_and_takes_away(open_box, bare_image, folder, mode):
+def test_the_topmost_layer_wins_and_takes_away(open_box, bare_image, folder):
     top, bottom = make_layers(bare_image(folder))
-    options = [*give(top, mode), *give(bottom, mode)]
-    box = open_box(ranged=mode == "ranged", folder=folder, options=options)
-    result = box.run("cat /var/both /var/of-bottom; ls /var /opt/old; stat -c %u:%g /var/both")
+    os.chown(top / "var/both", OTHERS + 7, OTHERS + 8)
+    with given(top, bottom) as layers:
+        box = open_box(folder=folder, **layers)
+    result = box.run("cat /var/both /var/of-bottom; ls /var /opt/old; stat -c %u:%g /var/* /var")
     assert result.code == 0, result
     assert result.stdout.decode().split() == [
-        *("topbottom/opt/old:", "new", "/var:", "both", "of-bottom", "tmp", "0:0")
+        *("topbottom/opt/old:", "new", "/var:", "both", "of-bottom", "tmp"),
+        *("7:8", "0:0", "0:0", "0:0"),
     ]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_layers_are_never_written(open_box, bare_image, folder, mode):
+def test_layers_are_never_written(open_box, bare_image, folder):
     top, bottom = make_layers(bare_image(folder))
-    before = {str(p): p.lstat() for d in (top, bottom) for p in d.rglob("*")}
-    options = [*give(top, mode), *give(bottom, mode)]
-    box = open_box(ranged=mode == "ranged", folder=folder, options=options)
-    changed = box.run("echo new > /var/both; chmod 600 /var/of-bottom; rm -r /opt/old; ls /opt")
-    assert (changed.code, changed.stdout) == (0, b""), changed
-    box.close()
-    after = {str(p): p.lstat() for d in (top, bottom) for p in d.rglob("*")}
-    assert {k: (v.st_mode, v.st_mtime_ns) for k, v in after.items()} == {
-        k: (v.st_mode, v.st_mtime_ns) for k, v in before.items()
-    }
-    again = open_box(ranged=mode == "ranged", folder=folder, options=options)
-    assert again.run("cat /var/both; ls /opt").stdout == b"new\n"
+    with given(top, bottom) as layers:
+        before = {str(p): p.lstat() for d in (top, bottom) for p in d.rglob("*")}
+        box = open_box(folder=folder, **layers)
+        changed = box.run("echo new > /var/both; chmod 600 /var/of-bottom; rm -r /opt/old; ls /opt")
+        assert (changed.code, changed.stdout) == (0, b""), changed
+        box.close()
+        after = {str(p): p.lstat() for d in (top, bottom) for p in d.rglob("*")}
+        assert {k: (v.st_mode, v.st_mtime_ns) for k, v in after.items()} == {
+            k: (v.st_mode, v.st_mtime_ns) for k, v in before.items()
+        }
+        again = open_box(folder=folder, **layers)
+        assert again.run("cat /var/both; ls /opt").stdout == b"new\n"
 
 
-def test_layers_have_a_limit(agent_binary, folder):
-    layers = [part for _ in range(33) for part in ("--layer", str(folder))]
-    argv = [agent_binary, "launch", "--root", folder, "--state", folder, *layers]
-    done = subprocess.run(argv, capture_output=True, text=True)
-    assert (done.returncode, "--layer: too many" in done.stderr) == (126, True)
+def test_nobody_is_left_who_held_the_ids_of_a_disk(open_box, bare_image, folder):
+    with given(*make_layers(bare_image(folder))) as layers:
+        box = open_box(folder=folder, **layers)
+    assert box.run("true").code == 0
+    children = Path(f"/proc/{box.launcher.pid}/task/{box.launcher.pid}/children").read_text()
+    assert children.split() == [str(box.agent_pid())]
+
+
+def test_layers_have_a_limit_and_need_ids(agent_binary, folder):
+    def told(*options):
+        argv = [agent_binary, "launch", "--root", folder, "--state", folder, *options]
+        done = subprocess.run(argv, capture_output=True, text=True)
+        assert done.returncode == 126
+        return done.stderr
+
+    assert "--layer-fd: too many" in told(*["--layer-fd", "0"] * 33)
+    assert "need --id-base" in told("--layer-fd", "0")
+    assert "needs --disk-fd or --layer-fd" in told("--id-base", "70000", "--disk-base", "1")
 
 
 def mount_erofs(agent, file):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
-from handiwork.sandboxes import disks
+from handiwork.sandboxes import disk_files, disks
 from handiwork.sandboxes.disks import Disks, give_uppers, make_uppers, mount_disk
 
 pytestmark = [
@@ -102,7 +102,7 @@ async def test_files_are_there_when_it_is_mounted_again(place):
 
 
 async def test_a_disk_that_is_in_use_is_not_mounted_twice(place, monkeypatch):
-    monkeypatch.setattr(disks, "RELEASE_SECONDS", 0.2)
+    monkeypatch.setattr(disk_files, "RELEASE_SECONDS", 0.2)
     path = place / "disk.img"
     mount = await Disks(place / "disks", ready=0).take(path, MIB)
     try:

@@ -12,6 +12,8 @@ from handiwork.model.errors import ConfigError, SandboxUnavailableError
 from handiwork.model.sandbox import SandboxExit, SandboxSpec
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.launched import CLAIM, STANDS, Entry, Launched, write_bundle
+from handiwork.sandboxes.layers import Layers, Lent
+from handiwork.sandboxes.stacks import Stack
 from handiwork.sandboxes.states import Meta, Staged
 
 
@@ -24,6 +26,10 @@ class Process:
 
     async def stop(self):
         self.stopped += 1
+
+
+def on(disk):
+    return Stack(disk, Lent(Layers(Path("/nowhere"))))
 
 
 def ahead_at(path):
@@ -50,7 +56,7 @@ def way_out(tmp_path):
 async def test_it_stands_when_it_says_so(ends):
     ours, theirs = ends
     theirs.send(STANDS)
-    await Launched(Process(), ours, None, "pool-0").stands_within(5)
+    await Launched(Process(), ours, on(None), "pool-0").stands_within(5)
 
 
 @pytest.mark.parametrize("said", [b"\2", b"", None])
@@ -60,7 +66,7 @@ async def test_what_ends_or_says_something_else_does_not_stand(ends, said):
         theirs.sendall(said)
         theirs.close()
     with pytest.raises(SandboxUnavailableError):
-        await Launched(Process(), ours, None, "pool-0").stands_within(5 if said else 0.05)
+        await Launched(Process(), ours, on(None), "pool-0").stands_within(5 if said else 0.05)
 
 
 async def test_a_claim_gives_trust_name_and_exit(ends, way_out, tmp_path):
@@ -68,7 +74,7 @@ async def test_a_claim_gives_trust_name_and_exit(ends, way_out, tmp_path):
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(b"ROOTS\n")
     spec = SandboxSpec(id="sbx_aaaaaaaa", exit=way_out, hostname="mine")
-    Entry(Launched(Process(), ours, None, "pool-0"), ahead_at(tmp_path), None).claim(spec)
+    Entry(Launched(Process(), ours, on(None), "pool-0"), ahead_at(tmp_path), None).claim(spec)
     assert bundle.read_bytes() == b"ROOTS\nOURS\n"
     message, descriptors, _, _ = socket.recv_fds(theirs, 99, 4)
     assert message == CLAIM + b"mine" + bytes(60)
@@ -82,7 +88,7 @@ async def test_a_claim_gives_trust_name_and_exit(ends, way_out, tmp_path):
 
 
 async def test_a_claim_that_cannot_be_kept_is_refused(ends, way_out, tmp_path):
-    entry = Entry(Launched(Process(), ends[0], None, "pool-0"), ahead_at(tmp_path), None)
+    entry = Entry(Launched(Process(), ends[0], on(None), "pool-0"), ahead_at(tmp_path), None)
     for spec in (
         SandboxSpec(id="sbx_aaaaaaaa"),
         SandboxSpec(id="sbx_aaaaaaaa", exit=way_out, hostname="n" * 65),
@@ -103,7 +109,7 @@ async def test_its_end_is_that_of_its_processes_and_of_what_it_left(ends):
 
     process, disk = Process(), os.open("/dev/null", os.O_RDONLY)
     ahead = ahead_at(Path("/none"))
-    entry = Entry(Launched(process, ends[0], disk, "pool-0"), ahead, forget)
+    entry = Entry(Launched(process, ends[0], on(disk), "pool-0"), ahead, forget)
     assert entry.stands
     await entry.end()
     assert (process.stopped, forgotten) == (1, [(ahead, "pool-0")])

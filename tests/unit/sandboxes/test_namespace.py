@@ -13,7 +13,8 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpec
-from handiwork.sandboxes.namespace import NamespaceDriver, NamespaceSandbox
+from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.namespace_sandbox import NamespaceSandbox
 from handiwork.sandboxes.protocol import Wish
 
 SPEC = SandboxSpec(id="sbx_aaaaaaaa")

@@ -18,7 +18,6 @@ import msgspec
 
 from handiwork.model.errors import (
     ConflictError,
-    GuestError,
     HandiworkError,
     NotFoundError,
     SandboxUnavailableError,
@@ -29,6 +28,7 @@ from handiwork.observe import log
 from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
 from handiwork.sandboxes.guest_client import GuestSandbox
+from handiwork.sandboxes.identity import renew_machine_id
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks, jail, kernel, machine, memory, orders, running
 from handiwork.sandboxes.microvm.running import Running
@@ -52,7 +52,6 @@ GUEST_FIRST_ID = 1 << 30
 """Inside, the sandbox has a range of ids of its own as on a host."""
 
 DRAIN_SECONDS = 10.0
-MACHINE_ID = "/etc/machine-id"
 CGROUP = "/sys/fs/cgroup"
 SHM_MIB = 64
 
@@ -158,6 +157,16 @@ class MicrovmDriver:
         async with self._lock(sandbox_id):
             await self._stop(sandbox_id)
             await self._delete(sandbox_id)
+
+    def can_fork(self, sandbox_id: str) -> bool:
+        """None can: what sleeps is a machine with its memory, identity and all."""
+        return False
+
+    async def fork(self, source: str, target: str) -> None:
+        """Refuse: UnsupportedError."""
+        raise UnsupportedError(
+            f"the tier {self.tier!r} has no forks: {source} keeps its disk and its memory to itself"
+        )
 
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Make ready what the next machines need: nothing that a first one does not make."""
@@ -274,12 +283,7 @@ class MicrovmDriver:
 
     async def _renew_machine_id(self, sandbox: GuestSandbox) -> None:
         """Give the machine a name of its own, where its image or its software keeps one."""
-        try:
-            await sandbox.files.stat(MACHINE_ID, follow=False)
-        except GuestError:
-            return
-        text = self._entropy(16).hex().encode() + b"\n"
-        await sandbox.files.write(MACHINE_ID, text, mode=0o444)
+        await renew_machine_id(sandbox.files, self._entropy)
 
     async def _fail(self, sandbox_id: str, started: Running, error: BaseException) -> None:
         """Clean up after a start that failed; tells the machine's own reason if there is one."""

@@ -2,8 +2,14 @@
 
 import asyncio
 
-from handiwork.model.errors import ConflictError, NotFoundError, SandboxUnavailableError
+from handiwork.model.errors import (
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
 from handiwork.model.sandbox import ExecRequest, SandboxSpec
+from handiwork.sandboxes.protocol import Sandbox
 from handiwork.sandboxes.selfcheck.table import Bench, Refuted, check, expect, hold
 
 
@@ -66,6 +72,61 @@ async def _sandboxes_do_not_see_each_other(bench: Bench) -> None:
         await box.files.write("/workspace/mine", f"{number}".encode())
     for number, box in enumerate(boxes):
         expect(await box.files.read("/workspace/mine"), f"{number}".encode(), "own file")
+
+
+@check("life")
+async def _forks_have_the_files_and_are_apart(bench: Bench) -> None:
+    spec = bench.spec()
+    box = await bench.driver.create(spec)
+    await box.files.write("/workspace/kept", b"kept", mode=0o640)
+    if not bench.driver.can_fork(spec.id):
+        await _refuses_to_fork(bench, spec)
+        return
+    for _ in range(2):
+        twin = await _forked(bench, spec)
+        expect(await twin.files.read("/workspace/kept"), b"kept", "file of a fork")
+        expect((await twin.files.stat("/workspace/kept")).mode, 0o640, "mode in a fork")
+        await twin.files.write("/workspace/kept", b"the fork's")
+        await bench.driver.sleep(spec.id)  # the second time round it sleeps while it is forked
+    woken = await bench.driver.restore(spec)
+    expect(await woken.files.read("/workspace/kept"), b"kept", "file after forks")
+
+
+@check("life")
+async def _a_fork_outlives_what_it_is_of(bench: Bench) -> None:
+    spec = bench.spec()
+    box = await bench.driver.create(spec)
+    if not bench.driver.can_fork(spec.id):
+        return
+    await box.files.write("/workspace/kept", b"kept")
+    await bench.driver.sleep(spec.id)
+    fork = bench.spec()
+    await bench.driver.fork(spec.id, fork.id)
+    await bench.driver.destroy(spec.id)
+    twin = await bench.driver.restore(fork)
+    expect(await twin.files.read("/workspace/kept"), b"kept", "file of a fork")
+    try:
+        await bench.driver.fork(fork.id, fork.id)
+    except ConflictError:
+        return
+    raise Refuted("a fork took the place of a sandbox that was there")
+
+
+async def _forked(bench: Bench, spec: SandboxSpec) -> Sandbox:
+    fork = bench.spec()
+    await bench.driver.fork(spec.id, fork.id)
+    hold(fork.id in await bench.driver.leftovers(), "the state of a fork is not told")
+    return await bench.driver.restore(fork)
+
+
+async def _refuses_to_fork(bench: Bench, spec: SandboxSpec) -> None:
+    target = bench.spec()
+    try:
+        await bench.driver.fork(spec.id, target.id)
+    except UnsupportedError:
+        hold(target.id not in await bench.driver.leftovers(), "state of a refused fork is left")
+        return
+    raise Refuted("what cannot be forked was")
 
 
 async def _raises(wanted: type[Exception], bench: Bench, spec: SandboxSpec) -> None:

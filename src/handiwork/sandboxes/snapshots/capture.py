@@ -1,5 +1,6 @@
 """Taking a generation: the tree is walked, new contents are packed, the manifest is written last."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -30,7 +31,11 @@ SPARSE_BLOCKS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What generation to take. `tree` names this very tree, so that its inodes may be compared."""
+    """What generation to take. `tree` names this very tree, so that its inodes may be compared.
+
+    `below` are layers that `upper` lies on and takes away from, topmost first; nobody changes them.
+    `lower` is an open descriptor of the image's root, where there are such.
+    """
 
     tenant: str
     sandbox_id: str
@@ -41,6 +46,8 @@ class Wanted:
     upper: Path
     ids: Range
     excluded: frozenset[str] = frozenset()
+    below: tuple[Path, ...] = ()
+    lower: int | None = None
 
 
 def _goes_on() -> None:
@@ -102,11 +109,15 @@ class Capture:
             known=former.known,
             stopped=self.stop.is_set,
         )
-        root = os.open(wanted.upper, DIRECTORY)
-        try:
-            walk.run(root)
-        finally:
-            os.close(root)
+        with contextlib.ExitStack() as opened:
+
+            def root(path: Path) -> int:
+                directory = os.open(path, DIRECTORY)
+                opened.callback(os.close, directory)
+                return directory
+
+            below = [root(path) for path in wanted.below]
+            walk.run(root(wanted.upper), *below, image=wanted.lower)
         return walk
 
 

@@ -1,6 +1,6 @@
 """What a driver does besides, whose sandboxes' files can be kept elsewhere and made again."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -28,8 +28,19 @@ class KeepsFiles(Protocol):
         """Tell what a state is; NotFoundError when its files are not on this host."""
         ...
 
-    def upper(self, sandbox_id: str) -> AbstractAsyncContextManager[int]:
-        """Yield a descriptor of the directory that holds what the sandbox wrote."""
+    def uppers(self, sandbox_id: str) -> AbstractAsyncContextManager[Sequence[int]]:
+        """Yield descriptors of the directories that hold what the sandbox wrote, topmost first.
+
+        Only the first changes; each is an overlay's layer, and takes away from those below it.
+        """
+        ...
+
+    def lower(self, sandbox_id: str) -> AbstractAsyncContextManager[int | None]:
+        """Yield a descriptor of the root of its image where its files lie in layers, else None."""
+        ...
+
+    async def settle(self, sandbox_id: str, disk_mib: int) -> None:
+        """Bring files that lie in layers together where that is worth it; the sandbox must not run."""
         ...
 
     async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:

@@ -16,6 +16,7 @@ from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
 from handiwork.sandboxes.snapshots.manifest import Entry, Kind, Manifest, path_of
 from handiwork.sandboxes.snapshots.owners import Range, attribute_outside
 from handiwork.sandboxes.snapshots.packs import PackReader
+from handiwork.sandboxes.snapshots.sealing import DamagedError
 from handiwork.sandboxes.snapshots.walk import DIRECTORY, shown
 
 THREADS = 2
@@ -23,18 +24,24 @@ BATCH_FILES = 512
 BATCH_BYTES = 16 * 1024 * 1024
 _LINKED = b".linked"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOVED = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass
 class Restore:
-    """One making of a tree. `place` is an open directory of ours; the tree becomes its `name`."""
+    """One making of a tree. `place` is an open directory of ours; the tree becomes its `name`.
+
+    `contents` None: the contents come from `reader`. Else they lie in that open directory already,
+    under the numbers of their entries, and are moved.
+    """
 
     manifest: Manifest
-    reader: PackReader
+    reader: PackReader | None
     ids: Range
     place: int
     name: str
     stop: threading.Event = field(default_factory=threading.Event)
+    contents: int | None = None
 
     def run(self) -> None:
         """Make the tree; what raises leaves a part of it, which is nobody's state.
@@ -130,23 +137,31 @@ class Restore:
 
     def _file(self, number: int, parent: int, chunks: "_Chunks") -> None:
         entry = self.manifest.body.entries[number]
-        file = os.open(entry.name, _CREATE, 0o600, dir_fd=parent)
+        if self.contents is None:
+            file = os.open(entry.name, _CREATE, 0o600, dir_fd=parent)
+        else:
+            os.rename(str(number), entry.name, src_dir_fd=self.contents, dst_dir_fd=parent)
+            file = os.open(entry.name, _MOVED, dir_fd=parent)
         try:
-            end, extents = 0, entry.extents
-            for at in range(0, len(extents), 4):
-                offset, chunk, skip, length = extents[at : at + 4]
-                content = chunks.content(chunk, number)[skip : skip + length]
-                end = offset + length
-                written = os.pwrite(file, content, offset)
-                while written < length:
-                    written += os.pwrite(file, content[written:], offset + written)
-            if end != entry.size:
-                os.ftruncate(file, entry.size)
+            if self.contents is None:
+                self._fill(number, entry, file, chunks)
             self._dress(number, entry, file)
         finally:
             os.close(file)
         if entry.linked:
             os.link(entry.name, str(number), src_dir_fd=parent, dst_dir_fd=self._linked)
+
+    def _fill(self, number: int, entry: Entry, file: int, chunks: "_Chunks") -> None:
+        end, extents = 0, entry.extents
+        for at in range(0, len(extents), 4):
+            offset, chunk, skip, length = extents[at : at + 4]
+            content = chunks.content(chunk, number)[skip : skip + length]
+            end = offset + length
+            written = os.pwrite(file, content, offset)
+            while written < length:
+                written += os.pwrite(file, content[written:], offset + written)
+        if end != entry.size:
+            os.ftruncate(file, entry.size)
 
     def _others(self, cursor: "_Cursor") -> None:
         for number, entry in enumerate(self.manifest.body.entries):
@@ -267,10 +282,12 @@ class _Chunks:
         """Return the content of a chunk, for a file's entry."""
         if chunk != self._last:
             manifest = self._restore.manifest
-            place = manifest.body.chunks[chunk]
+            reader, place = self._restore.reader, manifest.body.chunks[chunk]
+            if reader is None:
+                raise DamagedError("a tree whose contents are here has no chunks")
             pack_id = manifest.head.packs[place.pack]
             tell = self._teller(number)
-            self._content = memoryview(self._restore.reader.chunk(pack_id, place, tell))
+            self._content = memoryview(reader.chunk(pack_id, place, tell))
             self._last = chunk
         return self._content
 

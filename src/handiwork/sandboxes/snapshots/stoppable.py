@@ -69,8 +69,11 @@ def _run(call: Callable[[], T], done: "Future[T]") -> None:
         done.set_exception(error)
 
 
-async def in_thread(executor: Executor, stop: threading.Event, call: Callable[[], T]) -> T:
-    """Run a blocking call; whoever is cancelled stops it and goes on when it has ended."""
+async def in_thread(executor: Executor | None, stop: threading.Event, call: Callable[[], T]) -> T:
+    """Run a blocking call, in one of the loop's own threads where no others are given.
+
+    Whoever is cancelled stops it and goes on when it has ended.
+    """
     task = asyncio.get_running_loop().run_in_executor(executor, call)
     try:
         return await asyncio.shield(task)

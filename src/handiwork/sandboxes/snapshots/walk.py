@@ -2,6 +2,11 @@
 
 A directory's other entries come before its directories, so that its files stand together. What has
 no place in a snapshot is left out and named; what is too much ends the walk.
+
+A tree may lie in layers, each of which wins over those below it and takes away from them as an overlay
+does: what is walked is what they are together, as one upper directory would hold it. What one deleted
+of another is then simply not there; what it deleted of the image below all of them stays deleted, so
+the image has to be looked at: a deletion of nothing would show as a name.
 """
 
 import contextlib
@@ -25,6 +30,7 @@ from handiwork.sandboxes.snapshots.owners import Range, attribute_inside
 MAX_NAMES = 200_000
 """In one directory."""
 MAX_TOLD = 100
+OPAQUE = b"user.overlay.opaque"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -39,15 +45,23 @@ _NOTHING: frozenset[bytes] = frozenset()
 
 
 class _Frame:
-    """A directory that is being walked: one for each level, so few are open at once."""
+    """A directory that is being walked, in every layer that has it: few are open at once."""
 
-    __slots__ = ("directory", "inner", "number", "path")
+    __slots__ = ("directories", "image", "inner", "number", "path")
 
-    def __init__(self, number: int, directory: int, path: bytes) -> None:
+    def __init__(self, number: int, directories: list[int], path: bytes, image: int | None) -> None:
         self.number = number
-        self.directory = directory
+        self.directories = directories
+        self.image = image
         self.path = path
         self.inner: Iterator[bytes] = iter(())
+
+    def close(self) -> None:
+        while self.directories:
+            os.close(self.directories.pop())
+        if self.image is not None:
+            os.close(self.image)
+            self.image = None
 
 
 class _Inside(dict[int, int]):
@@ -76,38 +90,44 @@ class Walk:
     _files: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._layered = False
         self._inside = _Inside(self.ids)
         self._left_out: dict[bytes, set[bytes]] = {}
         for path in self.excluded:
             parent, _, name = path.rpartition(b"/")
             self._left_out.setdefault(parent, set()).add(name)
 
-    def run(self, root: int) -> None:
-        """Walk the tree of an open directory, which stays the caller's."""
+    def run(self, root: int, *below: int, image: int | None = None) -> None:
+        """Walk the tree of an open directory, over those below it; all stay the caller's.
+
+        `image` is the root of what lies below all of them, and is needed where there are layers.
+        """
+        self._layered = bool(below)
         facts = os.fstat(root)
         self._add(-1, b"", Kind.DIRECTORY, facts, self._attributes(root, b"", b""))
-        frames = [self._frame(0, os.dup(root), b"")]
+        opened = [os.dup(one) for one in (root, *below)]
+        frames = [self._frame(0, opened, b"", None if image is None else os.dup(image))]
         try:
             while frames:
                 frame = frames[-1]
                 name = next(frame.inner, None)
                 if name is None:
-                    os.close(frames.pop().directory)
+                    frames.pop().close()
                 elif (child := self._enter(frame, name)) is not None:
                     frames.append(child)
                 if len(frames) > MAX_DEPTH:
                     raise self.refusal(frames[-1].path, f"is deeper than {MAX_DEPTH} directories")
         finally:
             for frame in frames:
-                os.close(frame.directory)
+                frame.close()
 
-    def _frame(self, number: int, directory: int, path: bytes) -> _Frame:
-        """Take an open directory over, and add what it holds but directories."""
-        frame = _Frame(number, directory, path)
+    def _frame(self, number: int, directories: list[int], path: bytes, image: int | None) -> _Frame:
+        """Take open directories over, and add what they hold but directories."""
+        frame = _Frame(number, directories, path, image)
         try:
             frame.inner = iter(self._directory(frame))
         except BaseException:
-            os.close(directory)
+            frame.close()
             raise
         return frame
 
@@ -116,45 +136,69 @@ class Walk:
         inner = []
         known = self.known(frame.path)
         left_out = self._left_out.get(frame.path, _NOTHING)
-        for name, found in _names(frame.directory, self, frame.path):
+        for name, found, directory in _names(frame.directories, self, frame.path):
             if name in left_out:
                 continue
             try:
                 if found.is_dir(follow_symlinks=False):
                     inner.append(name)
                 elif found.is_file(follow_symlinks=False):
-                    self._file(frame, name, found, known.get(name))
+                    self._file(frame, name, directory, found, known.get(name))
                 else:
-                    self._other(frame, name, found.stat(follow_symlinks=False))
+                    self._other(frame, name, directory, found.stat(follow_symlinks=False))
             except FileNotFoundError:
                 continue
         return inner
 
     def _enter(self, parent: _Frame, name: bytes) -> _Frame | None:
         here = parent.path + b"/" + name
+        children: list[int] = []
         try:
-            child = os.open(name, DIRECTORY, dir_fd=parent.directory)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise self.refusal(here, f"cannot be opened: {error.strerror}") from None
-        try:
-            xattrs = self._attributes(child, parent.path, name)
-            self._add(parent.number, name, Kind.DIRECTORY, os.fstat(child), xattrs)
+            closed = self._open_all(parent, name, here, children)
+            if not children:
+                return None
+            xattrs = self._attributes(children[0], parent.path, name)
+            if closed:
+                others = (one for one in xattrs if one[0] != OPAQUE)
+                xattrs = (*others, (OPAQUE, b"y"))
+            self._add(parent.number, name, Kind.DIRECTORY, os.fstat(children[0]), xattrs)
         except BaseException:
-            os.close(child)
+            for child in children:
+                os.close(child)
             raise
-        return self._frame(len(self.entries) - 1, child, here)
+        image = None if closed or parent.image is None else _opened_in(parent.image, name)
+        return self._frame(len(self.entries) - 1, children, here, image)
+
+    def _open_all(self, parent: _Frame, name: bytes, here: bytes, children: list[int]) -> bool:
+        """Open a directory in each layer that it is made of; say whether nothing below them shows in it."""
+        layered = len(parent.directories) > 1
+        for directory in parent.directories:
+            try:
+                children.append(os.open(name, DIRECTORY, dir_fd=directory))
+            except FileNotFoundError:
+                continue
+            except NotADirectoryError:
+                return True
+            except OSError as error:
+                raise self.refusal(here, f"cannot be opened: {error.strerror}") from None
+            if layered and _is_opaque(children[-1]):
+                return True
+        return False
 
     def _file(
-        self, frame: _Frame, name: bytes, found: "os.DirEntry[str]", former: Entry | None
+        self,
+        frame: _Frame,
+        name: bytes,
+        directory: int,
+        found: "os.DirEntry[str]",
+        former: Entry | None,
     ) -> None:
         if former is not None and _is_same(former, facts := found.stat(follow_symlinks=False)):
             if not self._is_link(frame, name, facts):
                 self._take_over(frame, former, facts)
             return
         try:
-            file = os.open(name, _FILE, dir_fd=frame.directory)
+            file = os.open(name, _FILE, dir_fd=directory)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -182,15 +226,17 @@ class Walk:
             xattrs = self._attributes(file, frame.path, name)
             self.read(self._add(frame.number, name, Kind.FILE, facts, xattrs), file, facts)
 
-    def _other(self, frame: _Frame, name: bytes, facts: os.stat_result) -> None:
+    def _other(self, frame: _Frame, name: bytes, directory: int, facts: os.stat_result) -> None:
         kind = _kind(facts)
         if kind is None:
             what = "a socket" if stat.S_ISSOCK(facts.st_mode) else "a device"
             self.skip(frame.path + b"/" + name, what)
+        elif kind == Kind.WHITEOUT and self._layered and not _is_in(frame.image, name):
+            return  # it was deleted of a layer, and is not there
         elif not self._is_link(frame, name, facts):
             entry = self._add(frame.number, name, kind, facts, ())
             if kind == Kind.SYMLINK:
-                entry.target = os.readlink(name, dir_fd=frame.directory)
+                entry.target = os.readlink(name, dir_fd=directory)
 
     def _is_link(self, frame: _Frame, name: bytes, facts: os.stat_result) -> bool:
         """Say whether this is one more name of what was added; then it was added as that."""
@@ -279,18 +325,52 @@ def shown(path: bytes) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
-def _names(directory: int, walk: Walk, path: bytes) -> list[tuple[bytes, "os.DirEntry[str]"]]:
-    names = []
-    with os.scandir(directory) as found:
-        for entry in found:
-            names.append((entry.name.encode(_ENCODING, _ERRORS), entry))
-            if len(names) > MAX_NAMES:
-                raise walk.refusal(path or b"/", f"holds more than {MAX_NAMES} names")
+def _opened_in(image: int, name: bytes) -> int | None:
+    """Open the image's directory of that name, where it has one."""
+    try:
+        return os.open(name, DIRECTORY, dir_fd=image)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_in(image: int | None, name: bytes) -> bool:
+    if image is None:
+        return False
+    try:
+        os.lstat(name, dir_fd=image)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_opaque(directory: int) -> bool:
+    try:
+        return os.getxattr(directory, OPAQUE) == b"y"
+    except OSError:
+        return False
+
+
+def _names(
+    directories: list[int], walk: Walk, path: bytes
+) -> list[tuple[bytes, "os.DirEntry[str]", int]]:
+    """Return all names, sorted, each with the entry of the topmost layer that has it and its directory."""
+    names: list[tuple[bytes, os.DirEntry[str], int]] = []
+    above: set[bytes] = set()
+    for directory in directories:
+        with os.scandir(directory) as found:
+            for entry in found:
+                name = entry.name.encode(_ENCODING, _ERRORS)
+                if name not in above:
+                    names.append((name, entry, directory))
+                if len(names) > MAX_NAMES:
+                    raise walk.refusal(path or b"/", f"holds more than {MAX_NAMES} names")
+        if directory != directories[-1]:
+            above.update(name for name, _, _ in names)
     return sorted(names, key=_first)
 
 
-def _first(pair: tuple[bytes, object]) -> bytes:
-    return pair[0]
+def _first(found: tuple[bytes, object, object]) -> bytes:
+    return found[0]
 
 
 def _is_same(entry: Entry, facts: os.stat_result) -> bool:

@@ -17,7 +17,7 @@ from handiwork.observe import log
 from handiwork.sandboxes.protocol import Driver
 from handiwork.sandboxes.snapshots.protocol import KeepsFiles
 from handiwork.sessions.notices import notify
-from handiwork.sessions.snapshots.shelf import Made, Shelf
+from handiwork.sessions.snapshots.shelf import Made, Shelf, files_of
 from handiwork.sessions.snapshots.upkeep import Upkeep
 
 Work = Callable[[], Awaitable[object]]
@@ -72,10 +72,16 @@ class Background:
             await asyncio.wait([job])
 
     def slept(self, record: SandboxRecord, driver: Driver, *, stopping: bool) -> None:
-        """Take a generation of a sandbox that sleeps now."""
-        if self.settings.on_idle and isinstance(driver, KeepsFiles):
+        """Take a generation of a sandbox that sleeps now, and bring its files together."""
+        if isinstance(driver, KeepsFiles):
             reason: Reason = "stop" if stopping else "idle"
-            self.begin(record.id, lambda: self.shelf.take(record, driver, None, reason))
+            self.begin(record.id, lambda: self._after_sleep(record, driver, reason))
+
+    async def _after_sleep(self, record: SandboxRecord, driver: Driver, reason: Reason) -> None:
+        if self.settings.on_idle:
+            await self.shelf.take(record, driver, None, reason)
+        if reason == "idle":
+            await self.shelf.settle(record, files_of(record, driver))
 
     def keeps_closed(self, driver: Driver) -> bool:
         """Say whether a last generation is to be taken."""

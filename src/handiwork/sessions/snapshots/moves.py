@@ -23,7 +23,7 @@ from handiwork.sandboxes.snapshots.diff import differences
 from handiwork.sandboxes.snapshots.generations import Generations
 from handiwork.sandboxes.snapshots.stoppable import StoppableBlobs
 from handiwork.sessions.notices import notify
-from handiwork.sessions.sandboxes import Held, LiveSandboxes, SandboxRequest
+from handiwork.sessions.sandboxes import Change, Held, LiveSandboxes, SandboxRequest
 from handiwork.sessions.snapshots.background import Background
 from handiwork.sessions.snapshots.shelf import files_of, unavailable
 
@@ -133,11 +133,6 @@ class Moves:
         to one: its policy is the one that is named here, or that of a sandbox made by hand.
         """
         source = await self._shelf.store.sandboxes.get(sandbox_id)
-        if number is None:
-            async with self._live.held(sandbox_id) as held:
-                number = (await self._take(held, "fork")).number
-        else:
-            await self._known(sandbox_id, number)
         request = SandboxRequest(
             tier=source.tier,
             image=source.image,
@@ -146,7 +141,20 @@ class Moves:
             metadata=source.metadata,
             limits=source.limits,
         )
-        return await self._forked(source, number, request, count, wake=wake)
+        made: list[SandboxRecord] = []
+        try:
+            if number is None:
+                number = await self._fork_now(sandbox_id, request, made)
+            else:
+                await self._known(sandbox_id, number)
+            change, origin = self._more_of(sandbox_id, number, made)
+            for _ in range(count - len(made)):
+                made.append(await self._live.create_of(request, change, origin))
+            return [await self._live.wake(one.id) for one in made] if wake else made
+        except BaseException:
+            for record in made:
+                await asyncio.shield(self._live.close(record.id))
+            raise
 
     async def export(self, sandbox_id: str, number: int) -> AsyncGenerator[bytes, None]:
         """Yield one as a file, piece by piece: in clear to whoever has it. NotFoundError at once.
@@ -185,29 +193,34 @@ class Moves:
         request = msgspec.structs.replace(request, image=manifest.head.image)
         return await self._live.create_of(request, change, "an imported file")
 
-    async def _forked(
-        self, source: SandboxRecord, number: int, request: SandboxRequest, count: int, *, wake: bool
-    ) -> list[SandboxRecord]:
-        made: list[SandboxRecord] = []
+    async def _fork_now(
+        self, sandbox_id: str, request: SandboxRequest, made: list[SandboxRecord]
+    ) -> int:
+        """Make a first one of a sandbox as it is now; 0, or the snapshot that all are to be made of.
+
+        What a session brought along is in no fork: where there is such, a snapshot leaves it out.
+        """
+        async with self._live.held(sandbox_id) as held:
+            _check_files(held)
+            if held.record.attached or not held.driver.can_fork(sandbox_id):
+                return (await self._take(held, "fork")).number
+            made.append(await self._live.create_of(request, _fork_of(sandbox_id), sandbox_id))
+        return 0
+
+    def _more_of(
+        self, sandbox_id: str, number: int, made: list[SandboxRecord]
+    ) -> tuple[Change, str]:
+        """Return what makes one more of a snapshot, or like the first one, which nobody has woken yet."""
+        if not number:
+            return _fork_of(made[0].id), sandbox_id
 
         async def change(record: SandboxRecord, driver: Driver) -> None:
-            await self._shelf.make(source.id, [number], record, driver)
+            await self._shelf.make(sandbox_id, [number], record, driver)
 
-        try:
-            for _ in range(count):
-                origin = f"{source.id}/{number}"
-                made.append(await self._live.create_of(request, change, origin))
-                if wake:
-                    made[-1] = await self._live.wake(made[-1].id)
-        except BaseException:
-            for record in made:
-                await asyncio.shield(self._live.close(record.id))
-            raise
-        return made
+        return change, f"{sandbox_id}/{number}"
 
     async def _take(self, held: Held, reason: Reason) -> Snapshot:
-        if held.record.state not in _HAS_FILES:
-            raise ConflictError(f"the sandbox {held.record.id} is {held.record.state.value}")
+        _check_files(held)
         return await self._shelf.take(held.record, held.driver, held.sandbox, reason)
 
     async def _after_call(self, sandbox_id: str) -> None:
@@ -224,6 +237,18 @@ class Moves:
 
 
 _HAS_FILES = (SandboxState.STARTING, SandboxState.RUNNING, SandboxState.SLEEPING)
+
+
+def _check_files(held: Held) -> None:
+    if held.record.state not in _HAS_FILES:
+        raise ConflictError(f"the sandbox {held.record.id} is {held.record.state.value}")
+
+
+def _fork_of(source: str) -> Change:
+    async def change(record: SandboxRecord, driver: Driver) -> None:
+        await driver.fork(source, record.id)
+
+    return change
 
 
 def _text(path: bytes) -> str:

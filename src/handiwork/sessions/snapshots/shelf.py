@@ -137,7 +137,8 @@ class Shelf:
     ) -> Manifest:
         stop, hold = threading.Event(), _Hold(asyncio.get_running_loop())
         async with contextlib.AsyncExitStack() as still:
-            upper = await still.enter_async_context(files.upper(record.id))
+            uppers = await still.enter_async_context(files.uppers(record.id))
+            lower = await still.enter_async_context(files.lower(record.id))
             if sandbox is not None:
                 await still.enter_async_context(sandbox.frozen())
             origin = files.origin(record.id)
@@ -154,7 +155,9 @@ class Shelf:
                     reason=reason,
                     image=origin.image,
                     tree=origin.tree,
-                    upper=path_of_open(upper),
+                    upper=path_of_open(uppers[0]),
+                    below=tuple(path_of_open(one) for one in uppers[1:]),
+                    lower=lower,
                     ids=origin.ids,
                     excluded=frozenset(record.attached),
                 )
@@ -258,6 +261,15 @@ class Shelf:
             )
 
         await files.remake(record.id, manifest.head.image, limits.disk_mib, make)
+
+    async def settle(self, record: SandboxRecord, files: KeepsFiles) -> None:
+        """Bring a sandbox's files together that lie in layers; what fails is logged and changes nothing."""
+        limits = record.limits or self.sandbox.limits
+        try:
+            async with self._places:
+                await files.settle(record.id, limits.disk_mib)
+        except (HandiworkError, OSError) as error:
+            self._log.warning("files stay in layers", sandbox=record.id, reason=str(error))
 
     # --- telling ---
 

@@ -38,6 +38,37 @@ class Shares(FakeDriver):
         return made
 
 
+class ForksOneTree(FakeDriver):
+    async def fork(self, source, target):
+        self.states[target] = self.states[source]
+
+
+class ForksNothing(FakeDriver):
+    async def fork(self, source, target):
+        self.states[target] = {"": self.states[source][""]}
+
+
+class ForksOnLoan(FakeDriver):
+    async def fork(self, source, target):
+        await super().fork(source, target)
+        self.lent = {**getattr(self, "lent", {}), source: target}
+
+    async def destroy(self, sandbox_id):
+        await super().destroy(sandbox_id)
+        self.states.pop(getattr(self, "lent", {}).get(sandbox_id), None)
+
+
+class ForksOver(FakeDriver):
+    async def fork(self, source, target):
+        if source != target:
+            await super().fork(source, target)
+
+
+class ForksThoughItCannot(FakeDriver):
+    def can_fork(self, sandbox_id):
+        return False
+
+
 @pytest.mark.parametrize(
     ("driver", "name"),
     [
@@ -46,6 +77,11 @@ class Shares(FakeDriver):
         (Reuses, "an id is used once"),
         (Invents, "a missing state is not restored"),
         (Shares, "sandboxes do not see each other"),
+        (ForksOneTree, "forks have the files and are apart"),
+        (ForksNothing, "forks have the files and are apart"),
+        (ForksThoughItCannot, "forks have the files and are apart"),
+        (ForksOnLoan, "a fork outlives what it is of"),
+        (ForksOver, "a fork outlives what it is of"),
     ],
 )
 async def test_found_out(driver, name):

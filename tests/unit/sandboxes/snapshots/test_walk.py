@@ -1,4 +1,5 @@
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -95,3 +96,121 @@ def test_a_guest_that_swaps_names_gets_nothing_of_the_host(place, tmp_path):
     finally:
         over.set()
         guest.join()
+
+
+def layered(place, names):
+    """Make so many empty layers beside the upper, topmost first."""
+    layers = [place.directory / name for name in names]
+    for layer in layers:
+        layer.mkdir()
+    return layers
+
+
+def put(layer, name, text, *, opaque=False):
+    path = layer / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    if opaque:
+        os.setxattr(path.parent, "user.overlay.opaque", b"y")
+
+
+def contents(tree):
+    files = sorted(path for path in tree.rglob("*") if path.is_file())
+    return {str(path.relative_to(tree)): path.read_text() for path in files}
+
+
+def opaque(tree, name):
+    return "user.overlay.opaque" in os.listxattr(tree / name)
+
+
+def test_the_topmost_layer_wins_and_files_of_all_are_there(place):
+    middle, bottom = layered(place, ("middle", "bottom"))
+    put(bottom, "d/a", "bottom")
+    put(bottom, "d/deep/b", "bottom")
+    put(middle, "d/a", "middle")
+    put(middle, "only/c", "middle")
+    place.file("d/deep/e", b"top")
+    (middle / "d").chmod(0o700)
+    (place.upper / "d").chmod(0o711)
+    tree = place.make(place.take(below=(middle, bottom)))
+    assert contents(tree) == {
+        "d/a": "middle",
+        "d/deep/b": "bottom",
+        "d/deep/e": "top",
+        "only/c": "middle",
+    }
+    assert (tree / "d").stat().st_mode & 0o777 == 0o711
+    assert not opaque(tree, "d")
+
+
+def test_what_an_opaque_directory_hides_is_not_there_in_any_depth(place):
+    middle, bottom = layered(place, ("middle", "bottom"))
+    put(bottom, "d/hidden", "bottom")
+    put(bottom, "d/in/hidden", "bottom")
+    put(middle, "d/in/shown", "middle")
+    os.setxattr(middle / "d", "user.overlay.opaque", b"y")
+    place.file("d/top", b"top")
+    tree = place.make(place.take(below=(middle, bottom)))
+    assert contents(tree) == {"d/in/shown": "middle", "d/top": "top"}
+    # The upper's is not, but what lies below the layers would show in it.
+    assert opaque(tree, "d")
+    assert not opaque(tree, "d/in")
+
+
+@pytest.mark.root
+def test_what_was_deleted_of_the_image_stays_so_and_the_rest_is_not_there(place):
+    below, image = layered(place, ("below", "image"))
+    for name in ("file", "directory/x", "again/x", "d/of-layer", "d/of-both", "new/of-layer"):
+        put(below, name, "below")
+    for name in ("file", "of-image", "d/of-image", "d/of-both"):
+        put(image, name, "image")
+    (place.upper / "d").mkdir()
+    (place.upper / "new").mkdir()
+    gone = ("file", "directory", "d/of-image", "d/of-layer", "d/of-both", "new/of-layer")
+    for name in gone:
+        os.mknod(place.upper / name, stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    os.mknod(below / "of-image", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    place.file("again", b"a file now")
+    root = os.open(image, os.O_RDONLY)
+    tree = place.make(place.take(below=(below,), lower=root))
+    os.close(root)
+    assert contents(tree) == {"again": "a file now"}
+    kept = {str(one.relative_to(tree)) for one in tree.rglob("*") if one.is_char_device()}
+    assert kept == {"file", "of-image", "d/of-image", "d/of-both"}
+
+
+@pytest.mark.root
+def test_a_directory_over_a_deleted_one_hides_what_lies_below_that(place):
+    middle, bottom = layered(place, ("middle", "bottom"))
+    put(bottom, "d/old", "bottom")
+    os.mknod(middle / "d", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    place.file("d/new", b"top")
+    tree = place.make(place.take(below=(middle, bottom)))
+    assert contents(tree) == {"d/new": "top"}
+    assert opaque(tree, "d")
+
+
+def test_links_hold_within_a_layer(place):
+    (below,) = layered(place, ("below",))
+    put(below, "a", "both")
+    os.link(below / "a", below / "b")
+    os.link(below / "a", below / "c")
+    place.file("c", b"mine")
+    tree = place.make(place.take(below=(below,)))
+    assert (tree / "a").stat().st_nlink == 2
+    assert (tree / "a").samefile(tree / "b")
+    assert (tree / "c").read_bytes() == b"mine"
+
+
+def test_files_of_a_layer_are_recognised_after_a_fork(place, calm):
+    """What was the upper lies below another now: nothing of it is read again."""
+    place.file("d/a", b"x" * 5000)
+    first = place.take()
+    for entry in first.body.entries:
+        entry.extents = ()
+    (new,) = layered(place, ("new",))
+    put(new, "d/b", "new")
+    second = place.take(first, upper=new, below=(place.upper,))
+    found = {entry.name: entry.extents for entry in second.body.entries}
+    assert found[b"a"] == ()  # taken over, without a look
+    assert found[b"b"]

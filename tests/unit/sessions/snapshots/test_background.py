@@ -175,3 +175,37 @@ async def test_the_brain_of_a_session_is_told_that_its_files_are_older(
         assert "lost and are restored from snapshot 1 of" in result.content[0].text
         assert "one" in result.content[1].text
         assert "sandbox.restored" in await keeping.kinds()
+
+
+async def test_files_are_brought_together_after_a_sleep_and_not_at_the_end(
+    keeping: KeepingWorld,
+) -> None:
+    async with keeping:
+        first, second = await box(keeping), await box(keeping)
+        await keeping.sandboxes.sleep(first.id)
+
+        async def settled() -> bool:
+            return keeping.driver.settled == [first.id]
+
+        await until(settled)
+    assert keeping.driver.settled == [first.id]
+    assert second.id in await keeping.driver.leftovers()
+
+
+async def test_files_that_cannot_be_brought_together_stay_as_they_are(
+    keeping: KeepingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(sandbox_id: str, disk_mib: int) -> None:
+        keeping.driver.settled.append(sandbox_id)
+        raise SandboxUnavailableError("the disk is full")
+
+    monkeypatch.setattr(keeping.driver, "settle", refuse)
+    async with keeping:
+        record = await box(keeping)
+        await keeping.sandboxes.sleep(record.id)
+
+        async def tried() -> bool:
+            return keeping.driver.settled == [record.id]
+
+        await until(tried)
+        assert await (await keeping.sandboxes.use(record.id)).files.read("/workspace/a") == b"one"

@@ -114,6 +114,54 @@ async def test_forks_are_of_nobodys_session_and_all_or_none(keeping: KeepingWorl
         assert await keeping.driver.leftovers() == sorted([record.id, first.id, second.id])
 
 
+async def test_where_the_tier_forks_no_snapshot_is_taken(keeping: KeepingWorld) -> None:
+    keeping.driver.forks = True
+    async with keeping:
+        record = await box(keeping, env={"A": "1"})
+        first, second, third = await keeping.moves.fork(record.id, 3)
+        assert await keeping.shelf.all(record.id) == []
+        assert {one.origin for one in (first, second, third)} == {record.id}
+        # The others are of the first, before it ran: all are of one moment.
+        of_first = [(first.id, second.id), (first.id, third.id)]
+        assert keeping.driver.forked == [(record.id, first.id), *of_first]
+        await put(keeping, first, b"changed")
+        assert [held(keeping, one) for one in (record, second, third)] == [b"one"] * 3
+        assert (second.env, second.state) == ({"A": "1"}, SandboxState.RUNNING)
+        with pytest.raises(SandboxUnavailableError, match="4 sandboxes run already"):
+            await keeping.moves.fork(record.id, 1)
+        assert len(await keeping.driver.leftovers()) == 4
+        await keeping.moves.take(record.id)
+        (of_snapshot,) = await keeping.moves.fork(record.id, 1, number=1, wake=False)
+        assert of_snapshot.origin == f"{record.id}/1"
+
+
+async def test_a_fork_that_fails_leaves_none(keeping: KeepingWorld) -> None:
+    keeping.driver.forks = True
+    async with keeping:
+        record = await box(keeping)
+        keeping.driver.broken = SandboxUnavailableError("the disk is full")
+        with pytest.raises(SandboxUnavailableError, match="the disk is full"):
+            await keeping.moves.fork(record.id, 2)
+        keeping.driver.broken = None
+        assert await keeping.driver.leftovers() == [record.id]
+        await keeping.sandboxes.close(record.id)
+        with pytest.raises(ConflictError, match="is gone"):
+            await keeping.moves.fork(record.id, 1)
+
+
+async def test_what_a_session_brought_along_is_in_no_fork(keeping: KeepingWorld) -> None:
+    keeping.driver.forks = True
+    async with keeping:
+        record = await box(keeping)
+        (keeping.driver.root / record.id / "skills").mkdir()
+        await keeping.sandboxes.claim(record.id, "/skills")
+        (fork,) = await keeping.moves.fork(record.id, 1)
+        assert fork.origin == f"{record.id}/1"
+        assert keeping.driver.forked == []
+        assert not (keeping.driver.root / fork.id / "skills").exists()
+        assert held(keeping, fork) == b"one"
+
+
 async def test_a_fork_of_a_sessions_sandbox_gets_no_policy_of_the_session(
     keeping: KeepingWorld,
 ) -> None:

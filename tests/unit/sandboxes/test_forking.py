@@ -1,0 +1,264 @@
+"""More of one sandbox: whole or not at all, with ids of its own, and no more layers than are good."""
+
+import os
+import threading
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from handiwork.model.errors import (
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
+from handiwork.sandboxes import forking
+from handiwork.sandboxes.forking import Forking
+from handiwork.sandboxes.layers import DEPTH
+from handiwork.sandboxes.states import UNFLUSHED, States
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+ONE, TWO, THREE = (f"sbx_{name}aaaaaaaa" for name in ("one", "two", "three"))
+BLANK = bytes(4096)
+
+
+@pytest.fixture
+def states(tmp_path):
+    return opened(tmp_path)
+
+
+def opened(tmp_path):
+    return States(tmp_path / "sandboxes", ranged=os.geteuid() == 0, first_id=1 << 30)
+
+
+def write(states, sandbox_id, content=b"files"):
+    """Give a state a disk: nobody mounts it here."""
+    states.disk(sandbox_id).write_bytes(BLANK + content)
+
+
+def made(states, sandbox_id=ONE):
+    meta = states.make(sandbox_id, "img", NOW)
+    write(states, sandbox_id)
+    meta = msgspec.structs.replace(meta, on_disk=True)
+    states.save(meta)
+    return meta
+
+
+def fork(states, source, target):
+    return Forking(states=states, source=source, target=target, now=NOW)
+
+
+def layers(tmp_path):
+    return sorted(path.name for path in (tmp_path / "layers").iterdir())
+
+
+async def test_one_that_sleeps_shares_its_disk_from_now_on(states, tmp_path):
+    before = made(states)
+    await fork(states, ONE, TWO).run(None)
+    for again in (states, opened(tmp_path)):
+        one, two = again.load(ONE, ""), again.load(TWO, "")
+        assert one.layers == two.layers == (f"{ONE}-0",)
+        assert one.owner_base == two.owner_base == before.id_base
+        assert (one.id_base == two.id_base) == (os.geteuid() != 0)
+        assert not states.disk(ONE).exists()
+        assert not states.disk(TWO).exists()
+    assert (tmp_path / f"layers/{ONE}-0.img").read_bytes() == BLANK + b"files"
+
+
+async def test_what_wrote_nothing_since_shares_the_same_layer(states, tmp_path):
+    made(states)
+    await fork(states, ONE, TWO).run(None)
+    await fork(states, TWO, THREE).run(None)
+    assert states.load(THREE, "").layers == (f"{ONE}-0",)
+    assert layers(tmp_path) == [f"{ONE}-0.img"]
+
+
+async def test_a_stack_grows_no_deeper_than_it_may(states, tmp_path):
+    made(states)
+    for number in range(DEPTH + 2):
+        await fork(states, ONE, f"sbx_child{number:08}").run(None)
+        write(states, ONE, b"%d" % number)
+    deep = states.load(ONE, "").layers
+    assert len(deep) == DEPTH
+    last = f"sbx_child{DEPTH + 1:08}"
+    assert states.load(last, "").layers == deep
+    assert states.disk(last).read_bytes() == BLANK + b"%d" % DEPTH  # a copy of what lies above
+
+
+async def test_one_that_runs_is_still_while_its_disk_is_copied(states, monkeypatch):
+    made(states)
+    order = []
+
+    class Running:
+        class stack:
+            disk = 7
+
+        @asynccontextmanager
+        async def still(self):
+            order.append("still")
+            yield
+            order.append("moves")
+
+    def copy(mount, source, target, stop):
+        order.append("copied")
+        assert (mount, source) == (7, states.disk(ONE))
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(forking, "copy_still", copy)
+    await fork(states, ONE, TWO).run(Running())
+    assert order == ["still", "copied", "moves"]
+    assert states.load(ONE, "").layers == states.load(TWO, "").layers == ()
+    assert states.load(TWO, "").on_disk
+    assert states.disk(TWO).exists()
+
+
+async def test_one_that_moved_after_all_leaves_no_fork(states, tmp_path, monkeypatch):
+    made(states)
+
+    class Running:
+        class stack:
+            disk = 7
+
+        @asynccontextmanager
+        async def still(self):
+            yield
+            raise SandboxUnavailableError("it moved")
+
+    monkeypatch.setattr(forking, "copy_still", lambda *_: None)
+    with pytest.raises(SandboxUnavailableError, match="it moved"):
+        await fork(states, ONE, TWO).run(Running())
+    assert [path.name for path in (tmp_path / "sandboxes").iterdir()] == [ONE]
+
+
+async def test_what_cannot_be_forked_is_told(states):
+    made(states)
+    with pytest.raises(NotFoundError):
+        await fork(states, TWO, THREE).run(None)
+    with pytest.raises(ConflictError, match="has state"):
+        await fork(states, ONE, ONE).run(None)
+    states.make(TWO, "img", NOW)
+    with pytest.raises(UnsupportedError, match="not on a disk"):
+        await fork(states, TWO, THREE).run(None)
+    states.save(msgspec.structs.replace(states.load(ONE, ""), image=""))
+    with pytest.raises(SandboxUnavailableError, match="what image"):
+        await fork(states, ONE, THREE).run(None)
+    assert states.ids() == sorted([ONE, TWO])
+
+
+STEPS = ("link", "fsync", "rename", "unlink")
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_crash_between_the_steps_loses_nothing_and_leaves_nothing(
+    states, tmp_path, monkeypatch, step
+):
+    """As after kill -9: what was done is there, what was to follow is not."""
+    made(states)
+    monkeypatch.setattr(forking, "make_clean", lambda _: None)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_args, **_options):
+        raise Killed
+
+    place = {"link": os, "fsync": os, "rename": type(tmp_path), "unlink": type(tmp_path)}[step]
+    meta = states.load(ONE, "")
+    with monkeypatch.context() as killed:
+        killed.setattr(type(tmp_path), "unlink", die)  # nobody cleans up after a kill
+        if step != "unlink":
+            killed.setattr(place, step, die)
+        with pytest.raises(Killed):
+            states.share(meta)
+    again = opened(tmp_path)
+    meta = again.load(ONE, "")
+    found = tmp_path / f"layers/{ONE}-0.img" if meta.layers else again.disk(ONE)
+    assert found.read_bytes() == BLANK + b"files"
+    assert bool(meta.layers) == (step == "unlink")
+    assert again.disk(ONE).exists() == (not meta.layers)
+    assert layers(tmp_path) == ([f"{ONE}-0.img"] if meta.layers else [])
+    await fork(again, ONE, TWO).run(None)
+    assert again.load(TWO, "").layers == (f"{ONE}-0",)
+
+
+async def test_a_layer_goes_with_the_last_that_stands_on_it(states, tmp_path):
+    made(states)
+    await fork(states, ONE, TWO).run(None)
+    assert states.forget(ONE) is not None
+    states.sweep_layers()
+    assert layers(tmp_path) == [f"{ONE}-0.img"]
+    assert states.load(TWO, "").layers == (f"{ONE}-0",)
+    assert states.forget(TWO) is not None
+    states.sweep_layers()
+    assert layers(tmp_path) == []
+
+
+async def test_nothing_is_deleted_while_a_meta_file_cannot_be_read(states, tmp_path):
+    made(states)
+    await fork(states, ONE, TWO).run(None)
+    for one in (ONE, TWO):
+        (states.path(one) / "meta.json").write_bytes(b"{")
+    opened(tmp_path)
+    assert layers(tmp_path) == [f"{ONE}-0.img"]
+
+
+async def test_a_lost_layer_is_a_lost_state(states, tmp_path):
+    made(states)
+    await fork(states, ONE, TWO).run(None)
+    (tmp_path / f"layers/{ONE}-0.img").unlink()
+    with pytest.raises(NotFoundError, match="the layer"):
+        states.load(TWO, "")
+
+
+async def test_who_is_left_alone_has_the_disk_again(states, tmp_path):
+    made(states)
+    await fork(states, ONE, TWO).run(None)
+    one = states.load(ONE, "")
+    assert states.is_shared(one)
+    assert not states.unshare(one)
+    states.forget(TWO)
+    assert states.unshare(one)
+    again = opened(tmp_path)
+    assert again.load(ONE, "").layers == ()
+    assert again.disk(ONE).read_bytes() == BLANK + b"files"
+    assert layers(tmp_path) == []
+
+
+async def test_what_becomes_a_layer_is_not_swept(states, tmp_path, monkeypatch):
+    """Another sandbox may be deleted at that moment, in another thread."""
+    made(states)
+    save, swept = states.save, threading.Event()
+
+    def save_later(meta, **options):
+        states.sweep_layers()
+        swept.set()
+        save(meta, **options)
+
+    monkeypatch.setattr(states, "save", save_later)
+    await fork(states, ONE, TWO).run(None)
+    assert swept.is_set()
+    assert layers(tmp_path) == [f"{ONE}-0.img"]
+
+
+async def test_a_copy_counts_in_this_boot_alone_until_it_is_flushed(states, tmp_path, monkeypatch):
+    """As after a power cut: what was not written out is told as lost, and never taken for whole."""
+    made(states)
+    monkeypatch.setattr(forking, "DEPTH", 0)
+    await fork(states, ONE, TWO).run(None)
+    assert states.load(TWO, "").on_disk
+    with monkeypatch.context() as later:
+        boot = tmp_path / "boot"
+        boot.write_text("another")
+        later.setattr("handiwork.sandboxes.states.BOOT", boot)
+        with pytest.raises(NotFoundError, match="not whole"):
+            opened(tmp_path).load(TWO, "")
+        assert opened(tmp_path).load(ONE, "").id == ONE
+    assert (states.path(TWO) / UNFLUSHED).exists()
+    again = opened(tmp_path)  # killed, but the host did not go down: it is flushed now
+    assert not (again.path(TWO) / UNFLUSHED).exists()
+    again.flush(TWO)
+    with monkeypatch.context() as later:
+        later.setattr("handiwork.sandboxes.states.BOOT", tmp_path / "boot")
+        assert opened(tmp_path).load(TWO, "").on_disk
