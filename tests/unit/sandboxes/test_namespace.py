@@ -12,9 +12,8 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpec
+from handiwork.model.sandbox import Limits, SandboxExit, SandboxSpec
 from handiwork.sandboxes.namespace import NamespaceDriver
-from handiwork.sandboxes.namespace_sandbox import NamespaceSandbox
 from handiwork.sandboxes.protocol import Wish
 
 SPEC = SandboxSpec(id="sbx_aaaaaaaa")
@@ -162,13 +161,3 @@ async def test_the_exit_and_its_bundle_are_passed(driver_of, tmp_path):
     assert arguments[arguments.index("--exit") + 1] == "/run/x.sock"
     assert arguments[arguments.index("--bundle") + 1].endswith(f"{SPEC.id}/bundle.pem")
     assert arguments[:3] == ["launch", "--channel", "3"]
-
-
-async def test_rootless_has_one_user():
-    sandbox = NamespaceSandbox.__new__(NamespaceSandbox)
-    sandbox._ranged = False
-    sandbox.check(ExecRequest(argv=("x",), user="0:0"))
-    with pytest.raises(UnsupportedError, match="one user"):
-        sandbox.check(ExecRequest(argv=("x",), user="nobody"))
-    sandbox._ranged = True
-    sandbox.check(ExecRequest(argv=("x",), user="nobody"))
