@@ -6,6 +6,8 @@ its own tree by a name or a hard link, or is over a limit ends it. Where a symbo
 whoever follows it: inside, that is the sandbox's own root.
 """
 
+from collections.abc import Mapping
+
 from handiwork.model.errors import ConfigError
 from handiwork.model.sandbox import TreeReport
 from handiwork.sandboxes.images import tars
@@ -34,6 +36,7 @@ class TreeFilter:
         self._waiting = bytearray()
         self._content = 0
         self._held = bytearray()
+        self._kinds: set[bytes] = set()
         self._records: dict[bytes, bytes] = {}
         self._global_records: dict[bytes, bytes] = {}
 
@@ -52,6 +55,11 @@ class TreeFilter:
         if self.ended:
             self._waiting.clear()
         return bytes(passed)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether what passed up to now ends within a member's content."""
+        return self._content > 0
 
     def report(self, notes: str = "") -> TreeReport:
         """Tell what went by."""
@@ -94,6 +102,7 @@ class TreeFilter:
             return False
         kind, body = header[156:157], bytes(self._waiting[BLOCK : BLOCK + length])
         told = tars.extension(kind, body)
+        self._refuse_twice(kind, told)
         (self._global_records if kind == tars.PAX_GLOBAL else self._records).update(told)
         if len(self._global_records) > RULES.extension_bytes // BLOCK:
             raise ConfigError("the tar archive tells too much of all its members")
@@ -101,7 +110,20 @@ class TreeFilter:
         del self._waiting[:whole]
         return True
 
+    def _refuse_twice(self, kind: bytes, told: Mapping[bytes, bytes]) -> None:
+        """Refuse what readers understand differently: which of two names or sizes stands, or that one is empty."""
+        late = kind == tars.PAX_GLOBAL and self._kinds - {kind}
+        again = kind != tars.PAX_GLOBAL and (
+            kind in self._kinds or told.keys() & self._records.keys()
+        )
+        if late or again:
+            raise ConfigError("the tar archive tells twice of one member")
+        if any(told.get(key) == b"" for key in (b"path", b"linkpath", b"size")):
+            raise ConfigError("the tar archive tells an empty name or size of a member")
+        self._kinds.add(kind)
+
     def _enter(self, header: bytes, passed: bytearray) -> None:
+        tars.check_prefix(header)
         told = {**self._global_records, **self._records}
         found = tars.member(header, told, tars.length_of(header, told), 0)
         self._entries += 1
@@ -116,6 +138,7 @@ class TreeFilter:
         else:
             self._skip(found.name, found.kind)
         self._held.clear()
+        self._kinds.clear()
         self._records.clear()
 
     def _skip(self, name: bytes, kind: str) -> None:

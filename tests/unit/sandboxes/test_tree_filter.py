@@ -1,6 +1,7 @@
 """An archive that goes by: what passes is as it came, what must not is out and named."""
 
 import io
+import subprocess
 import tarfile
 
 import pytest
@@ -78,6 +79,85 @@ def test_so_many_are_named_and_the_rest_is_counted():
 def test_what_leads_out_or_is_not_known_ends_it(member, said):
     with pytest.raises(ConfigError, match=said):
         passed(tar(member))
+
+
+def told(kind, body, name="x"):
+    """An extension header as it is, of which tarfile would make its own."""
+    return raw(entry(name, body, kind=kind))
+
+
+def pax(**records):
+    body = b""
+    for key, value in records.items():
+        record = f" {key}={value}\n".encode()
+        size = len(record) + 2
+        body += f"{size if size > 99 else f'{size:02}'}".encode() + record
+    return told(tarfile.XHDTYPE, body)
+
+
+def raw(*members):
+    """Members without what ends an archive."""
+    out = io.BytesIO()
+    for info, data in members:
+        size, info.size = info.size, len(data)
+        info.size = size
+        out.write(info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512))
+    return out.getvalue()
+
+
+def prefixed(magic):
+    """A file whose header has a prefix that leads out, for who reads it."""
+    header = bytearray(raw(entry("safe")))
+    header[257 : 257 + len(magic)] = magic
+    header[345:350] = b"../.."
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+LONG_NAME, LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+INNER = raw(entry("sda", kind=tarfile.BLKTYPE), entry("../../escape"), entry("c"))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (pax(size=1536) + pax(path="big") + raw(entry("f")) + INNER, "twice"),
+        (pax(path="../../evil") + pax(path="safe") + raw(entry("f")), "twice"),
+        (told(LONG_NAME, b"../evil\0") + told(LONG_NAME, b"safe\0") + raw(entry("f")), "twice"),
+        (pax(path="../evil") + told(LONG_NAME, b"safe\0") + raw(entry("f")), "twice"),
+        (told(LONG_NAME, b"../evil\0") + pax(path="safe") + raw(entry("f")), "twice"),
+        (pax(linkpath="/etc/shadow") + pax(linkpath="f") + raw(hard("h", "f")), "twice"),
+        (pax(linkpath="/etc/shadow") + told(LONG_LINK, b"f\0") + raw(hard("h", "f")), "twice"),
+        (pax(path="safe") + told(tarfile.XGLTYPE, b"9 a=bcde\n") + raw(entry("f")), "twice"),
+        (told(tarfile.XHDTYPE, b"09 path=a\n"[1:] * 2) + raw(entry("f")), "twice|malformed"),
+        (told(tarfile.XHDTYPE, b"10 path=a\n" * 2) + raw(entry("f")), "twice"),
+        (pax(path="") + raw(entry("f")), "empty name"),
+        (told(LONG_NAME, b"\0") + raw(entry("f")), "empty name"),
+        (prefixed(b"ustar  \0"), "prefix"),
+        (prefixed(bytes(8)), "prefix"),
+        (prefixed(b"ustarX00"), "prefix"),
+        (prefixed(b"ustar\00000"), r"'\.\.'"),
+    ],
+)
+def test_what_readers_would_understand_differently_ends_it(data, said):
+    with pytest.raises(ConfigError, match=said):
+        passed(data + END)
+
+
+@pytest.mark.parametrize("form", ["gnu", "oldgnu", "pax", "ustar", "v7"])
+def test_what_gnu_tar_writes_passes(tmp_path, form):
+    tree, long = tmp_path / "tree", form in ("gnu", "oldgnu", "pax")
+    (tree / "d").mkdir(parents=True)
+    name = "n" * 180 if long else "n"
+    (tree / "d" / name).write_bytes(b"x" * 3000)
+    (tree / "hard").hardlink_to(tree / "d" / name)
+    (tree / "link").symlink_to("t" * 180 if long else "t")
+    argv = ["tar", "-c", f"--format={form}", "-f", "-", "-C", tree, "."]
+    data = subprocess.run(argv, check=True, capture_output=True).stdout
+    out, report = passed(data)
+    assert sorted(names(out)) == sorted([".", "./d", f"./d/{name}", "./hard", "./link"])
+    assert report.entries == 5
 
 
 def test_limits():

@@ -106,6 +106,12 @@ def check_sum(header: bytes) -> None:
         raise ConfigError("the tar archive has a header whose checksum is wrong")
 
 
+def check_prefix(header: bytes) -> None:
+    """Raise ConfigError for a prefix of the name that some read and some do not: not all ask whose form it is."""
+    if header[257:263] != b"ustar\0" and any(header[345:500]):
+        raise ConfigError("the tar archive has a prefix of a name in a header that is not ustar's")
+
+
 def number(digits: bytes) -> int:
     """Return a header's number: octal, or binary when its first bit is set (GNU)."""
     if digits[0] & 0x80:
@@ -178,6 +184,8 @@ def _pax(body: bytes) -> dict[bytes, bytes]:
         key, equals, value = record.partition(b"=")
         if end > len(body) or not equals or not value.endswith(b"\n"):
             raise ConfigError("the tar archive has a malformed pax header")
+        if key in records and not key.startswith(b"GNU.sparse"):
+            raise ConfigError(f"the tar archive tells twice of one member: {shown(key)}")
         records[key] = value[:-1]
         at = end
     return records
