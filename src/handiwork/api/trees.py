@@ -17,12 +17,12 @@ from handiwork.api.control import Injected
 from handiwork.api.errors import told
 from handiwork.api.exec import NDJSON
 from handiwork.api.files import FilePath
-from handiwork.api.streams import Emit, LiveResponse, Unfinished
+from handiwork.api.streams import Emit, LiveResponse, Unfinished, while_called
 from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import TreeReport
 from handiwork.model.wire import MAX_TREE_BYTES, MAX_TREE_ENTRIES, TreeFrame
 from handiwork.observe import log
-from handiwork.sandboxes.tree_streams import pack, unpack
+from handiwork.sandboxes.tree_streams import Inside, pack, unpack
 
 TAR = "application/x-tar"
 MostBytes = Annotated[int, QueryParameter(ge=1, le=MAX_TREE_BYTES)]
@@ -42,7 +42,7 @@ async def get_tree(
     """Send a directory's content, or one file, as a tar; no device, and no name that leads out of it."""
     sandbox = await control.sandboxes.use(sandbox_id)
     tree = pack(sandbox, path, most_bytes=limit_bytes, most_entries=limit_entries)
-    first = await anext(tree)  # what is not there is told as such
+    first = await while_called(request, anext(tree))  # what is not there is told as such
     framed = NDJSON in request.headers.get("accept", "")
 
     async def body(emit: Emit) -> None:
@@ -89,7 +89,7 @@ async def _framed(first: bytes | TreeReport, tree: Tree, emit: Emit) -> None:
             if isinstance(piece, TreeReport):
                 await emit(_line(TreeFrame(report=piece)))
             else:
-                await emit(_line(TreeFrame(data=piece)))
+                await emit(_line(TreeFrame(data=bytes(piece), inside=isinstance(piece, Inside))))
     except HandiworkError as error:
         await emit(_line(TreeFrame(error=told(error)[1])))
 

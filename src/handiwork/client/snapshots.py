@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import IO
 
 from handiwork.client.link import Link, Query, part
-from handiwork.model.errors import ConfigError, HandiworkError
+from handiwork.client.new_file import new_file
+from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.snapshot import Snapshot, SnapshotDiff, SnapshotState
 from handiwork.model.wire import RollbackBody
@@ -70,21 +71,12 @@ class Snapshots:
 
         Whoever has the file can read it: its key is in it.
         """
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.part")
         place = f"{self._path}/snapshots/{number:d}/export"
-        try:
-            with beside.open("xb") as file:
-                beside.chmod(0o600)
-                async with self._link.stream("GET", place, seconds=TAKE_SECONDS) as pieces:
-                    size = await _written(file, pieces)
-            if await asyncio.to_thread(_tail, beside) != END:
+        with new_file(Path(path), mode=0o600) as file:
+            async with self._link.stream("GET", place, seconds=TAKE_SECONDS) as pieces:
+                size = await _written(file, pieces)
+            if await asyncio.to_thread(_tail, file) != END:
                 raise HandiworkError("the file was cut short: the control plane stopped")
-            beside.rename(target)
-        except OSError as error:
-            raise ConfigError(f"{target}: {error.strerror}") from None
-        finally:
-            beside.unlink(missing_ok=True)
         return size
 
     async def remove(self, number: int) -> None:
@@ -99,10 +91,9 @@ async def _written(file: IO[bytes], pieces: AsyncIterator[bytes]) -> int:
     return size
 
 
-def _tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-len(END), os.SEEK_END)
-        return file.read()
+def _tail(file: IO[bytes]) -> bytes:
+    file.seek(-len(END), os.SEEK_END)
+    return file.read()
 
 
 async def pieces_of(file: IO[bytes]) -> AsyncIterator[bytes]:

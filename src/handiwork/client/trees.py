@@ -3,17 +3,18 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from handiwork.client.link import Link, Query, lines
+from handiwork.client.new_file import new_file
 from handiwork.client.snapshots import TAKE_SECONDS, pieces_of
 from handiwork.model.errors import ConfigError, HandiworkError, SandboxUnavailableError
 from handiwork.model.sandbox import TreeReport
-from handiwork.model.wire import TreeFrame, error_of
+from handiwork.model.wire import NOT_WHOLE, TreeFrame, error_of
 
 Place = str | os.PathLike[str] | IO[bytes]
 """A path here, or a binary file that is open."""
@@ -50,6 +51,23 @@ async def send(link: Link, route: str, query: Query, source: Place) -> TreeRepor
 
 
 async def _written(file: IO[bytes], chunks: AsyncIterator[bytes]) -> TreeReport:
+    """Write what comes; where it ends too soon, in a way that no reader of it takes for its end."""
+    last = TreeFrame()
+    try:
+        async for frame in _frames(chunks):
+            if frame.report is not None:
+                return frame.report
+            last = frame
+            await asyncio.to_thread(file.write, frame.data)
+    except HandiworkError:
+        if not last.inside:
+            await asyncio.to_thread(file.write, NOT_WHOLE)
+        raise
+    raise AssertionError("frames end with a report or an error")
+
+
+async def _frames(chunks: AsyncIterator[bytes]) -> AsyncGenerator[TreeFrame, None]:
+    """Yield the frames up to the report; raise the error that comes in its place."""
     async for line in lines(chunks):
         try:
             frame = msgspec.json.decode(line, type=TreeFrame)
@@ -57,28 +75,20 @@ async def _written(file: IO[bytes], chunks: AsyncIterator[bytes]) -> TreeReport:
             break
         if frame.error is not None:
             raise error_of(frame.error)
+        yield frame
         if frame.report is not None:
-            return frame.report
-        await asyncio.to_thread(file.write, frame.data)
+            return
     raise SandboxUnavailableError("the tree was cut short: the control plane stopped")
 
 
 @contextlib.contextmanager
 def _new(place: Place) -> Iterator[IO[bytes]]:
-    """Open a file beside, which takes the target's name when all went well; leave an open one open."""
+    """Open a new file, which is whole or not at all; leave an open one open."""
     if not isinstance(place, str | os.PathLike):
         yield place
         return
-    target = Path(place)
-    beside = target.with_name(f".{target.name}.part")
-    try:
-        with beside.open("xb") as file:
-            yield file
-        beside.rename(target)
-    except OSError as error:
-        raise ConfigError(f"{target}: {error.strerror}") from None
-    finally:
-        beside.unlink(missing_ok=True)
+    with new_file(Path(place)) as file:
+        yield file
 
 
 @contextlib.contextmanager

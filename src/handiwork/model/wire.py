@@ -4,6 +4,7 @@ Every body refuses unknown fields and has limits, so that a slip is told and not
 """
 
 import re
+import tarfile
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -320,10 +321,25 @@ class ExecFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorBody | None = None
 
 
+def _not_whole() -> bytes:
+    member = tarfile.TarInfo("not-whole")
+    member.size = 512
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+NOT_WHOLE = _not_whole()
+"""The header of a file whose content is missing: after a tar that lost its rest between two members it
+has every reader refuse the end, which some take for the archive's."""
+
+
 class TreeFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of an archive on its way out: bytes of it (base64), or its end, or why it is not whole."""
+    """One line of an archive on its way out: bytes of it (base64), or its end, or why it is not whole.
+
+    `inside`: the bytes end within a member's content, where every reader of a tar misses the rest.
+    """
 
     data: bytes = b""
+    inside: bool = False
     report: TreeReport | None = None
     error: ErrorBody | None = None
 

@@ -6,6 +6,7 @@ and writes to the sandbox's disk, and the host opens no file of a guest. What go
 """
 
 import asyncio
+import contextlib
 import errno
 import posixpath
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -19,11 +20,16 @@ from handiwork.model.errors import (
     sole,
 )
 from handiwork.model.sandbox import ExecRequest, ExecResult, FileKind, TreeReport
-from handiwork.model.wire import MAX_EXEC_SECONDS, MAX_TREE_BYTES, MAX_TREE_ENTRIES
+from handiwork.model.wire import MAX_EXEC_SECONDS, MAX_TREE_BYTES, MAX_TREE_ENTRIES, NOT_WHOLE
 from handiwork.sandboxes.protocol import Process, Sandbox
 from handiwork.sandboxes.tree_filter import END, TooLargeError, TreeFilter
 
 T = TypeVar("T")
+
+
+class Inside(bytes):
+    """A piece of a tar that ends within a member's content."""
+
 
 STALL_SECONDS = 120.0
 """So long the sandbox's tar may neither take nor give anything."""
@@ -44,28 +50,44 @@ async def pack(
 ) -> AsyncGenerator[bytes | TreeReport, None]:
     """Yield a directory, or one file, as a tar in pieces, and the report last. Close it.
 
-    Names are relative to the directory. GuestError for a path that is not there, a tree over a
+    Names are relative to the directory. A piece is `Inside` where it ends within a member's content; what
+    fails after the first piece ends so, so that no reader takes it for whole. GuestError for a path that is not there, a tree over a
     limit, or one that could not be read whole; UnsupportedError where the image has no tar.
     """
     process = await _start(sandbox, await _packing(sandbox, path), stdin=False)
     sieve = TreeFilter(most_bytes=most_bytes, most_entries=most_entries)
     notes = _Notes()
+    begun = False
     try:
-        output = process.output()
-        while (chunk := await _soon(anext(output, None))) is not None:
-            stream, data = chunk
-            if stream == "stderr":
-                notes.add(data)
-            elif passed := _sifted(sieve, data, path):
-                yield passed
-        result = await process.wait()
+        async with contextlib.aclosing(_read(process, sieve, notes, path)) as reading:
+            async for passed in reading:
+                begun = True
+                yield Inside(passed) if sieve.is_inside else passed
+    except HandiworkError:
+        if begun and not sieve.is_inside:
+            yield Inside(NOT_WHOLE)
+        raise
     finally:
         process.close()
+    yield END
+    yield sieve.report(str(notes))
+
+
+async def _read(
+    process: Process, sieve: TreeFilter, notes: "_Notes", path: str
+) -> AsyncGenerator[bytes, None]:
+    """Yield what passes of what a tar writes, until it has ended well."""
+    output = process.output()
+    while (chunk := await _soon(anext(output, None))) is not None:
+        stream, data = chunk
+        if stream == "stderr":
+            notes.add(data)
+        elif passed := _sifted(sieve, data, path):
+            yield passed
+    result = await process.wait()
     if not notes.tells_whole(result) or not sieve.ended:
         why = notes.reason(result)
         raise GuestError(f"{path[:200]}: it could not be read whole: {why}", errno=errno.EIO)
-    yield END
-    yield sieve.report(str(notes))
 
 
 async def unpack(
@@ -145,10 +167,21 @@ async def _feed(process: Process, pieces: AsyncIterator[bytes], sieve: TreeFilte
         passed = sieve.take(piece)
         if passed and not await _written(process, passed):
             return
+        if sieve.ended:
+            await _drop(pieces, sieve)
+            break
     if not sieve.ended:
         raise ConfigError("the archive was cut short")
     if await _written(process, END):
         await process.close_stdin()
+
+
+async def _drop(pieces: AsyncIterator[bytes], sieve: TreeFilter) -> None:
+    """Take what a sender has after its archive's end, as far as it comes in time: nobody needs it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STALL_SECONDS):
+            async for piece in pieces:
+                sieve.take(piece)
 
 
 async def _written(process: Process, data: bytes) -> bool:
@@ -194,13 +227,18 @@ class _Notes:
 
     def __init__(self) -> None:
         self._said = bytearray()
+        self._last = b""
+        self._changed = False
 
     def __str__(self) -> str:
         text = self._said.decode("utf-8", "replace")
         return "; ".join("".join(c for c in line if c.isprintable()) for line in text.splitlines())
 
     def add(self, data: bytes) -> None:
-        """Keep it, as far as there is room."""
+        """Keep it, as far as there is room; what it says of changes is known wherever it is said."""
+        seen = self._last + data
+        self._changed = self._changed or any(text in seen for text in _CHANGED)
+        self._last = seen[1 - max(map(len, _CHANGED)) :]
         self._said += data[: NOTES_BYTES - len(self._said)]
 
     async def read(self, process: Process) -> None:
@@ -210,8 +248,7 @@ class _Notes:
 
     def tells_whole(self, result: ExecResult) -> bool:
         """Say whether a tree was read whole: GNU's 1 is a file that changed meanwhile, others' a fault."""
-        changed = any(text in self._said for text in _CHANGED)
-        return result.exit_code == 0 or (result.exit_code == 1 and changed)
+        return result.exit_code == 0 or (result.exit_code == 1 and self._changed)
 
     def reason(self, result: ExecResult) -> str:
         """Say why it did not end well."""

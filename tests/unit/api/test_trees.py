@@ -5,6 +5,7 @@ import io
 import json
 import signal
 import tarfile
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
@@ -104,6 +105,27 @@ async def test_a_sender_that_leaves_ends_the_tar(
     async with asyncio.timeout(10):
         while sandbox.signals != [signal.SIGKILL]:  # noqa: ASYNC110  what is told is a list
             await asyncio.sleep(0.01)
+
+
+async def test_a_taker_that_leaves_before_the_first_piece_ends_the_tar(
+    http: httpx2.AsyncClient, box: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def stands(*_: object, **__: object) -> AsyncIterator[bytes]:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("handiwork.api.trees.pack", stands)
+    call = asyncio.create_task(http.get(f"{box}/files/tree?path=/workspace"))
+    async with asyncio.timeout(10):
+        await began.wait()
+        call.cancel()
+        await ended.wait()
 
 
 async def test_a_taker_that_leaves_ends_the_tar(

@@ -3,11 +3,14 @@
 import io
 import tarfile
 
+import msgspec
 import pytest
 
 from api_stand_in import Served
 from handiwork import Handiwork
-from handiwork.model.errors import ConfigError, GuestError
+from handiwork.client.trees import _written
+from handiwork.model.errors import ConfigError, GuestError, SandboxUnavailableError
+from handiwork.model.wire import TreeFrame
 from image_archives import entry, tar
 
 
@@ -44,6 +47,28 @@ async def test_what_is_not_whole_leaves_no_file(served, box, files, tmp_path):
     with pytest.raises(GuestError):
         await box.files.get_tree("/workspace", tmp_path / "tree.tar")
     assert list(tmp_path.glob("*tree.tar*")) == []
+
+
+async def test_a_transfer_that_is_cut_is_refused_by_readers(monkeypatch):
+    async def cut():
+        yield msgspec.json.encode(TreeFrame(data=tar(entry("a", b"x"))[:1024])) + b"\n"
+
+    out = io.BytesIO()
+    with pytest.raises(SandboxUnavailableError, match="cut short"):
+        await _written(out, cut())
+    with pytest.raises(tarfile.ReadError), tarfile.open(fileobj=io.BytesIO(out.getvalue())) as read:
+        read.getnames()
+
+
+async def test_a_cut_within_a_file_is_left_as_it_is():
+    async def cut():
+        piece = tar(entry("a", b"x" * 1024))[:1024]
+        yield msgspec.json.encode(TreeFrame(data=piece, inside=True)) + b"\n"
+
+    out = io.BytesIO()
+    with pytest.raises(SandboxUnavailableError, match="cut short"):
+        await _written(out, cut())
+    assert len(out.getvalue()) == 1024
 
 
 async def test_limits_go_along(box, files):

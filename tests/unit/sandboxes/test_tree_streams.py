@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import signal
+import subprocess
 import tarfile
 
 import pytest
@@ -13,7 +14,7 @@ from handiwork.model.errors import ConfigError, GuestError, UnsupportedError
 from handiwork.model.sandbox import ExecResult, TreeReport
 from handiwork.sandboxes import tree_streams
 from handiwork.sandboxes.tree_filter import END
-from handiwork.sandboxes.tree_streams import NOTES_BYTES, pack, unpack
+from handiwork.sandboxes.tree_streams import NOTES_BYTES, Inside, pack, unpack
 from host_sandbox import HostFiles, HostSandbox
 from image_archives import directory, entry, link, tar
 
@@ -106,11 +107,14 @@ async def test_what_cannot_be_written_is_told(box):
 
 
 async def test_leaving_early_ends_the_tar(box):
-    await box.files.write("/workspace/d/large", bytes(3 << 20))
-    tree = pack(box, "/workspace/d")
+    """More than every buffer on the way holds, so that a tar that is left alone stands still."""
+    with (box.root / "workspace/large").open("wb") as file:
+        file.truncate(1 << 30)
+    tree = pack(box, "/workspace")
     await anext(tree)
     await tree.aclose()
-    assert (await box.started[-1].wait()).exit_code == 128 + signal.SIGKILL
+    async with asyncio.timeout(30):
+        assert (await box.started[-1].wait()).exit_code != 0
 
 
 async def test_cancelling_ends_the_tar(box):
@@ -201,6 +205,60 @@ async def test_a_tree_that_is_not_whole_has_no_end(tmp_path, chunks, code, numbe
     assert caught.value.errno == number
     assert END not in got
     assert odd.closed
+
+
+READERS = {
+    "GNU tar": lambda data: (
+        subprocess.run(["tar", "-t"], input=data, capture_output=True).returncode
+    ),
+    "Python": lambda data: refused_by_python(data),
+}
+
+
+def refused_by_python(data):
+    try:
+        members(data)
+    except tarfile.ReadError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("cut", [1024, 1100, 1536, 2048, 2560])
+async def test_what_failed_is_refused_by_every_reader(tmp_path, reader, cut):
+    data = tar(entry("a", b"x"), entry("b", b"y" * 600), directory("c"))
+    got = []
+
+    async def take():
+        async for piece in pack(OddSandbox(tmp_path, odd), "/workspace"):
+            got.append(piece)
+
+    odd = OddTar(("stdout", data[:cut]), code=2)
+    with pytest.raises(GuestError):
+        await take()
+    assert isinstance(got[-1], Inside)
+    assert READERS[reader](b"".join(got))
+
+
+async def test_a_change_is_seen_beyond_what_is_kept(tmp_path):
+    flood = ("stderr", b"n" * NOTES_BYTES)
+    says = [("stderr", b"tar: ./a: file changed as"), ("stderr", b" we read it\n")]
+    odd = OddTar(flood, *says, ("stdout", WHOLE), code=1)
+    data, _ = await packed(OddSandbox(tmp_path, odd), "/workspace")
+    assert members(data) == {"a": b"x"}
+
+
+async def test_a_sender_that_stalls_after_the_end_is_not_waited_for(box, monkeypatch):
+    monkeypatch.setattr(tree_streams, "STALL_SECONDS", 1.0)
+
+    async def stalls():
+        yield WHOLE
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):
+        report = await unpack(box, "/workspace", stalls())
+    assert report.entries == 1
+    assert (box.root / "workspace/a").read_bytes() == b"x"
 
 
 async def test_a_file_that_changed_meanwhile_is_noted(tmp_path):
