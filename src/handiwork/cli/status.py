@@ -13,7 +13,7 @@ from handiwork.cli.output import EXIT_FAILED, marked, say, show, show_one
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.errors import ConfigError
-from handiwork.model.sandbox import SandboxRecord, SandboxState
+from handiwork.model.sandbox import DIED, SandboxRecord, SandboxState
 from handiwork.model.session import Session, SessionState
 
 MAX_SESSIONS = 1000
@@ -122,11 +122,11 @@ def stuck(sessions: Sequence[Session]) -> list[Stuck]:
 
 
 def died(records: Sequence[SandboxRecord]) -> list[Died]:
-    """Return the sandboxes that sleep for a reason, the longest first."""
+    """Return the sandboxes that sleep because they died, the longest first."""
     found = [
         Died(sandbox_id=one.id, session_id=one.session_id, reason=one.reason, since=one.updated_at)
         for one in records
-        if one.state is SandboxState.SLEEPING and one.reason
+        if one.state is SandboxState.SLEEPING and one.reason.startswith(DIED)
     ]
     return sorted(found, key=lambda one: one.since)
 

@@ -33,6 +33,10 @@ class SandboxState(enum.Enum):
     GONE = "gone"
 
 
+DIED = "it died: "
+"""The reason of a sandbox that sleeps because it died begins so; other reasons are no death."""
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one sandbox may use. Zero is not a value: every limit is one, but None is none.
 

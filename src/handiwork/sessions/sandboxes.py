@@ -27,6 +27,7 @@ from handiwork.model.errors import (
 )
 from handiwork.model.ids import new_id
 from handiwork.model.sandbox import (
+    DIED,
     Limits,
     SandboxExit,
     SandboxRecord,
@@ -468,7 +469,7 @@ class LiveSandboxes:
             record = await self._store.sandboxes.get(sandbox_id)
             text = f"the sandbox died, and all its processes with it; its files are kept: {reason}"
             await notify(self._store, record.session_id, text, self._clock)
-            self._slept(await self._save(record, SandboxState.SLEEPING, f"it died: {reason}"))
+            self._slept(await self._save(record, SandboxState.SLEEPING, f"{DIED}{reason}"))
 
     def _slept(self, record: SandboxRecord) -> None:
         self._keeping.slept(record, self._driver(record), stopping=self._stopping)

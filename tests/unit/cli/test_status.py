@@ -88,7 +88,8 @@ def test_status(api, handiwork) -> None:
 
 
 def test_a_sandbox_that_died(api, handiwork) -> None:
-    for number, reason in enumerate(("it died: over disk_mib = 64", "")):
+    reasons = ("it died: over disk_mib = 64", "", "no control group for it: put to sleep")
+    for number, reason in enumerate(reasons):
         record = SandboxRecord(
             id=f"sbx_{number}",
             session_id="sesn_1",
