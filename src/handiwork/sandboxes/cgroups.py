@@ -264,6 +264,8 @@ def _prepared(parent: Path, mount: Mount) -> tuple[str, ...]:
     if mount.version == 1:
         throttles = (parent / "blkio.throttle.read_bps_device").exists()
         return tuple(name for name in mount.controllers if name != BLKIO or throttles)
+    if not (parent / "io.max").exists():
+        found = tuple(name for name in found if name != IO)
     freezes = found not in ((), (IO,)) and freezer.can_freeze(parent, 2)
     return (*found, FREEZER) if freezes else found
 

@@ -70,7 +70,8 @@ def found_in(tmp_path, kind, *controllers, throttle=True):
     parent.mkdir(parents=True)
     (parent / "kept").mkdir()  # leaves of a former run: the parent stays as it is made here
     if throttle:
-        (parent / "blkio.throttle.read_bps_device").touch()
+        name = "io.max" if kind == "cgroup2" else "blkio.throttle.read_bps_device"
+        (parent / name).touch()
     info, own = tmp_path / "mountinfo", tmp_path / "cgroup"
     if kind == "cgroup":
         info.write_text(f"1 1 0:1 / {root} rw - cgroup cgroup rw,{','.join(controllers)}\n")
@@ -98,8 +99,10 @@ def test_what_rates_hold(tmp_path, monkeypatch, kind, controllers, held):
     assert found_in(tmp_path, kind, *controllers).rates == held
 
 
-def test_without_throttling_no_rate_holds(tmp_path):
-    assert found_in(tmp_path, "cgroup", "blkio", throttle=False).rates == set()
+@pytest.mark.parametrize(("kind", "controller"), [("cgroup", "blkio"), ("cgroup2", "io")])
+def test_without_throttling_no_rate_holds(tmp_path, monkeypatch, kind, controller):
+    monkeypatch.setattr(cgroups, "_write", lambda path, value: None)
+    assert found_in(tmp_path, kind, "memory", controller, throttle=False).rates == set()
 
 
 def test_a_leaf_for_rates_is_made_only_where_they_are_asked_for(tmp_path):
