@@ -444,8 +444,11 @@ int launch(struct options *options, int argc, char **argv)
     release(&launch);
     /* Meanwhile: joining may wait for every processor, which can take longer than all the rest. */
     join_cgroups(&launch, pid);
+    struct watchman watchman;
+    if (options->watched_mib)
+        watchman_open(&watchman, options, pid);
     release(&launch);
     if (options->watched_mib)
-        watchman_stay(options, pid);
+        watchman_stay(&watchman);
     return wait_for(pid);
 }

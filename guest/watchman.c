@@ -3,19 +3,16 @@
 
 #include "fatal.h"
 #include "users.h"
-#include "weigh.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/statvfs.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,28 +26,10 @@ enum {
     REST_TIMES = 10,    /* so many times what counting took nobody counts */
     ROOM_PARTS = 4,     /* when so much of the room that was left may be gone, it is counted again */
     FILES_A_MIB = 64,   /* as many as mkfs gives a disk of that size */
-    IDLE_PRIORITY = 3 << 13, /* ioprio_set(2) */
-    PLACES = 2,
-};
-
-/* What the one who counts says. */
-struct answer {
-    struct weight found;
-    bool seen;
-};
-
-struct watchman {
-    int agent, pidfd;
-    int places[PLACES];
-    struct weight most, found;
-    struct answer answer;
-    struct statvfs system; /* when it was last counted */
-    unsigned long long free_blocks; /* at the last look */
-    int64_t began_ms, ended_ms;
-    int pause_ms;
-    bool counted;
-    pid_t counter; /* 0: nobody counts */
-    int answers;   /* -1, or where the counter answers */
+    COUNT_MS = 300000,  /* a count that takes longer is given up */
+    FAILURES_MAX = 8,   /* in a row; what cannot be counted may not go on */
+    NICE = 5,           /* little hurry, but its turn: who is never let run finds nothing. REST_TIMES bounds its share */
+    DISK_PRIORITY = 2 << 13 | 7, /* ioprio_set(2): best effort, the last of it */
 };
 
 static int64_t now_ms(void)
@@ -60,6 +39,16 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* As many directories as may be open at once; where that is not allowed, what is nested as deep is not seen. */
+static void open_many(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files))
+        return;
+    files.rlim_cur = files.rlim_max < WEIGH_FILES ? files.rlim_max : WEIGH_FILES;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
 /* A process of its own, without hurry. As an ordinary user it becomes root of what is its user's: a guest may have
  * closed its directories to that one. */
 static _Noreturn void count(const struct watchman *watchman, int answers)
@@ -67,44 +56,55 @@ static _Noreturn void count(const struct watchman *watchman, int answers)
     struct answer answer = {.seen = true};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGTERM, SIG_DFL);
-    if (nice(19) < 0)
+    if (nice(NICE) < 0)
         errno = 0; /* as it is, then */
-    syscall(SYS_ioprio_set, 1, 0, IDLE_PRIORITY);
+    syscall(SYS_ioprio_set, 1, 0, DISK_PRIORITY);
+    open_many();
     if (geteuid())
         users_enter(0);
-    for (int i = 0; i < PLACES && answer.seen; i++) {
+    for (int i = 0; i < WATCHED_PLACES && answer.seen; i++) {
         int place = openat(watchman->places[i], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         answer.seen = place >= 0 && weigh(place, &watchman->most, &answer.found);
     }
     _exit(write(answers, &answer, sizeof answer) != sizeof answer);
 }
 
-static void start_counting(struct watchman *watchman)
+/* Tried again later, but not for ever: a guest that keeps itself from being counted has no limit. */
+static void fail(struct watchman *watchman)
+{
+    if (++watchman->failures < FAILURES_MAX)
+        return;
+    dprintf(STDERR_FILENO, "handiwork-guest: disk: its files cannot be counted in time\n");
+    kill(watchman->agent, SIGKILL);
+}
+
+static bool try_counting(struct watchman *watchman)
 {
     int ends[2];
+    watchman->began_ms = watchman->ended_ms = now_ms();
     if (pipe2(ends, O_CLOEXEC))
-        return; /* later */
-    watchman->began_ms = now_ms();
+        return false;
     fstatvfs(watchman->places[0], &watchman->system);
     pid_t pid = fork();
     if (!pid)
         count(watchman, ends[1]);
     close(ends[1]);
-    watchman->counter = pid > 0 ? pid : 0;
-    watchman->answers = ends[0];
     if (pid < 0) {
         close(ends[0]);
-        watchman->answers = -1;
+        return false;
     }
+    watchman->counter = pid;
+    watchman->answers = ends[0];
+    return true;
 }
 
-/* False when it said nothing. */
+/* False when it said nothing. It ends now, whatever it does: nobody waits for a count that goes on. */
 static bool end_counting(struct watchman *watchman)
 {
+    kill(watchman->counter, SIGKILL);
     bool answered = read(watchman->answers, &watchman->answer, sizeof watchman->answer) == sizeof watchman->answer;
     close(watchman->answers);
     watchman->answers = -1;
-    kill(watchman->counter, SIGKILL);
     while (waitpid(watchman->counter, NULL, 0) < 0 && errno == EINTR)
         continue;
     watchman->counter = 0;
@@ -115,8 +115,11 @@ static bool end_counting(struct watchman *watchman)
 static void judge(struct watchman *watchman)
 {
     const struct weight *most = &watchman->most, *found = &watchman->answer.found;
-    if (!end_counting(watchman))
+    if (!end_counting(watchman)) {
+        fail(watchman);
         return;
+    }
+    watchman->failures = 0;
     watchman->counted = true;
     watchman->found = *found;
     if (watchman->answer.seen && !weight_is_over(found, most))
@@ -156,8 +159,8 @@ static bool is_due(struct watchman *watchman)
 
 static void open_places(struct watchman *watchman, const char *state)
 {
-    static const char *const names[PLACES] = {"upper", "work"};
-    for (int i = 0; i < PLACES; i++) {
+    static const char *const names[WATCHED_PLACES] = {"upper", "work"};
+    for (int i = 0; i < WATCHED_PLACES; i++) {
         char *path;
         if (asprintf(&path, "%s/%s", state, names[i]) < 0)
             fatal("disk watch");
@@ -168,29 +171,40 @@ static void open_places(struct watchman *watchman, const char *state)
     }
 }
 
-void watchman_stay(const struct options *options, int agent)
+void watchman_open(struct watchman *watchman, const struct options *options, int agent)
 {
-    struct watchman watchman = {
+    *watchman = (struct watchman){
         .agent = agent,
         .pidfd = (int)syscall(SYS_pidfd_open, agent, 0),
         .most = {(uint64_t)options->watched_mib << 20, (uint64_t)options->watched_mib * FILES_A_MIB},
         .pause_ms = FIRST_MS,
         .answers = -1,
     };
-    if (watchman.pidfd < 0)
+    if (watchman->pidfd < 0)
         fatal("disk watch");
-    open_places(&watchman, options->state);
+    open_places(watchman, options->state);
+}
+
+/* Until something is to be done, at most. */
+static int wait_ms(const struct watchman *watchman)
+{
+    int64_t left = watchman->began_ms + COUNT_MS - now_ms();
+    return !watchman->counter ? watchman->pause_ms : left > 0 ? (int)left : 0;
+}
+
+void watchman_stay(struct watchman *watchman)
+{
     for (;;) {
-        struct pollfd events[] = {{.fd = watchman.pidfd, .events = POLLIN},
-                                  {.fd = watchman.answers, .events = POLLIN}};
-        int ready = poll(events, 2, watchman.counter ? -1 : watchman.pause_ms);
+        struct pollfd events[] = {{.fd = watchman->pidfd, .events = POLLIN},
+                                  {.fd = watchman->answers, .events = POLLIN}};
+        int ready = poll(events, 2, wait_ms(watchman));
         if (events[0].revents)
             break;
-        if (ready > 0 && events[1].revents)
-            judge(&watchman);
-        else if (!ready && is_due(&watchman))
-            start_counting(&watchman);
+        if (watchman->counter && (!ready || events[1].revents))
+            judge(watchman); /* what is late has not answered */
+        else if (!ready && is_due(watchman) && !try_counting(watchman))
+            fail(watchman);
     }
-    if (watchman.counter)
-        end_counting(&watchman);
+    if (watchman->counter)
+        end_counting(watchman);
 }

@@ -4,11 +4,42 @@
 #define HANDIWORK_WATCHMAN_H
 
 #include "options.h"
+#include "weigh.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+enum { WATCHED_PLACES = 2 };
+
+/* What the one who counts says. */
+struct answer {
+    struct weight found;
+    bool seen;
+};
+
+struct watchman {
+    int agent, pidfd;
+    int places[WATCHED_PLACES];
+    struct weight most, found;
+    struct answer answer;
+    struct statvfs system; /* when it was last counted */
+    unsigned long long free_blocks; /* at the last look */
+    int64_t began_ms, ended_ms;
+    int pause_ms, failures;
+    bool counted;
+    pid_t counter; /* 0: nobody counts */
+    int answers;   /* -1, or where the counter answers */
+};
+
+/* Before the agent can be told to begin: from then on its state directory may be given another name. */
+void watchman_open(struct watchman *watchman, const struct options *options, int agent);
 
 /*
  * Stays in the launcher until the agent has ended, which remains to be waited for. Over the limit the agent is killed,
- * after one line on stderr that says why: `handiwork-guest: disk: …`.
+ * after one line on stderr that says why: `handiwork-guest: disk: …`; so too when it cannot be counted.
  */
-void watchman_stay(const struct options *options, int agent);
+void watchman_stay(struct watchman *watchman);
 
 #endif

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DEPTH_MAX = 256, FIRST_ROOM = 1024 }; /* directories that are open at once; of linked inodes, a power of two */
+enum { DEPTH_MAX = 2048, FIRST_ROOM = 1024 }; /* directories that are open at once; of linked inodes, a power of two */
 
 struct scale {
     const struct weight *most;

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { WEIGH_FILES = 2048 + 64 }; /* descriptors: one for each directory of the deepest tree, and our own */
+
 struct weight {
     uint64_t bytes, files; /* blocks that are taken; inodes, of which a hard link is none */
 };

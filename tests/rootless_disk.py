@@ -23,18 +23,22 @@ OVER = {
     "files": "mkdir /workspace/d; cd /workspace/d; seq 5000 | xargs touch",
     "in a closed directory": "mkdir /workspace/d; head -c 100M /dev/zero >/workspace/d/large;"
     " chmod 000 /workspace/d",
-    "nested": "cd /workspace; n=0; while [ $n -lt 400 ]; do mkdir d; cd -P d; n=$((n+1)); done",
+    "nested": "cd /workspace; a=$(nest 1100); mkdir -p a/$a b/$a; mv b a/$a",
 }
 WITHIN = {
     "hard links": "head -c 30M /dev/zero >/workspace/one; for n in 1 2 3 4 5 6 7 8 9; do"
     " ln /workspace/one /workspace/$n; done",
     "a sparse file": "truncate -s 1G /workspace/sparse; touch /workspace/one",
+    "nested as builds nest": "cd /workspace; mkdir -p $(nest 1000)",
     "links that lead out": "ln -s / /workspace/root; touch /workspace/one",
 }
 
 
+NEST = "nest() { printf 'd/%.0s' $(seq $1); }; "
+
+
 def shell(script):
-    return ExecRequest(argv=("sh", "-c", script), cwd="/", timeout_seconds=60)
+    return ExecRequest(argv=("sh", "-c", NEST + script), cwd="/", timeout_seconds=60)
 
 
 async def ended(box, seconds):
