@@ -49,7 +49,9 @@ static void join(void)
 void clocks_restart(void)
 {
     if (unshare(CLONE_NEWTIME)) {
-        if (errno != EINVAL && errno != ENOSPC)
+        if (errno == ENOSPC)
+            fatal_because("time namespace", "user.max_time_namespaces is reached: raise it", EXIT_LAUNCH_FAILED);
+        if (errno != EINVAL)
             fatal("time namespace");
         return;
     }

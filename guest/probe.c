@@ -129,7 +129,7 @@ static void try_timens(void)
     users_enter(0);
     clocks_restart();
     if (clock_gettime(CLOCK_BOOTTIME, &up) || up.tv_sec > 2)
-        fatal_because("time namespace", "none, or user.max_time_namespaces is reached", EXIT_LAUNCH_FAILED);
+        fatal_because("time namespace", "the kernel has none", EXIT_LAUNCH_FAILED);
 }
 
 /* Runs one attempt in a child whose stderr is the reason. */
