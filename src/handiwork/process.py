@@ -33,6 +33,12 @@ def is_root(uid_map: str | None = None) -> bool:
     return os.geteuid() == 0 and text.split() == ["0", "0", "4294967295"]
 
 
+def raise_descriptors() -> None:
+    """Take all descriptors that we may: the usual soft limit is less than our sandboxes may use."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def become(user: int, home: str = "") -> None:
     """Become the host id for good: its group, no others, no way back. Needs root.
 

@@ -128,3 +128,9 @@ def test_code_that_only_root_enters_is_named(
     assert process.closed_code() == closed
     monkeypatch.chdir(closed)
     assert process.closed_code() is None
+
+
+def test_all_descriptors_that_we_may_have_are_ours() -> None:
+    code = "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512)); process.raise_descriptors();"
+    said = run(code + "print(resource.getrlimit(resource.RLIMIT_NOFILE))")
+    assert "(512, 512)" in said

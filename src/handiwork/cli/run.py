@@ -26,6 +26,7 @@ from handiwork.model.run import Run, RunEvent, RunState
 from handiwork.model.session import SessionState
 from handiwork.model.wire import MAX_RUN_SECONDS, RunBody
 from handiwork.observe import log
+from handiwork.process import raise_descriptors
 
 SHOWN_CHARACTERS = 400
 CANCEL_SECONDS = 30.0
@@ -79,6 +80,7 @@ def run_task(  # noqa: PLR0913, PLR0917  each is an option that a person types
     )
     provider = Provider(kind=model, base_url=base_url, model_id=model_id, key_file=key_file)
     try:
+        raise_descriptors()
         ended, refused = uvloop.run(_served(invocation, body, provider, as_json=as_json))
     except asyncio.CancelledError:
         say("stopped before the run ended", "red")

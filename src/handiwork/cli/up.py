@@ -10,6 +10,7 @@ import uvloop
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say
 from handiwork.observe import log
+from handiwork.process import raise_descriptors
 
 if TYPE_CHECKING:
     from handiwork.app import Running
@@ -40,6 +41,7 @@ def up(context: typer.Context) -> None:
             await control.drain(hurry)
             say("stopping: sessions are let go, sandboxes sleep")
 
+    raise_descriptors()
     uvloop.run(serve())
 
 

@@ -7,7 +7,6 @@ control socket does.
 
 import argparse
 import asyncio
-import resource
 import signal
 import socket
 from datetime import UTC, datetime
@@ -35,16 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.user is not None:
         process.become(options.user, options.home)
         process.harden()  # a change of id makes a process dumpable where the system says so
-    _raise_descriptors()
+    process.raise_descriptors()
     control = socket.socket(fileno=options.control)
     control.set_inheritable(False)
     uvloop.run(_serve(control))
-
-
-def _raise_descriptors() -> None:
-    """Take all descriptors that we may: the usual soft limit is less than one sandbox may use."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(control: socket.socket) -> None:

@@ -162,11 +162,11 @@ class Walk:
                 others = (one for one in xattrs if one[0] != OPAQUE)
                 xattrs = (*others, (OPAQUE, b"y"))
             self._add(parent.number, name, Kind.DIRECTORY, os.fstat(children[0]), xattrs)
+            image = None if closed or parent.image is None else _opened_in(parent.image, name)
         except BaseException:
             for child in children:
                 os.close(child)
             raise
-        image = None if closed or parent.image is None else _opened_in(parent.image, name)
         return self._frame(len(self.entries) - 1, children, here, image)
 
     def _open_all(self, parent: _Frame, name: bytes, here: bytes, children: list[int]) -> bool:
