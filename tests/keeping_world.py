@@ -28,6 +28,7 @@ class KeepingDriver(HostDriver):
         self.made = 0
         self.trees: dict[str, int] = {}
         self.settled: list[str] = []
+        self.remade: list[tuple[str, bool]] = []
         self.forks = False
         self.forked: list[tuple[str, str]] = []
 
@@ -60,7 +61,10 @@ class KeepingDriver(HostDriver):
         self.forked.append((source, target))
         shutil.copytree(self.root / source, self.root / target)
 
-    async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
+    async def remake(
+        self, sandbox_id: str, image: str, disk_mib: int, make: Make, *, forked: bool = False
+    ) -> None:
+        self.remade.append((sandbox_id, forked))
         assert image == "img"
         assert disk_mib > 0
         if sandbox_id in self.live:

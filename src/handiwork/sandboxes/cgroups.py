@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -106,16 +106,17 @@ def settings(
 
 
 def rates(
-    version: int, controllers: tuple[str, ...], limits: Limits, device: str
+    version: int, controllers: tuple[str, ...], limits: Limits, devices: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (file, value) for each rate of a leaf's disk, a device by its numbers (`7:3`)."""
+    """Yield (file, value) for each rate of a leaf's disks, devices by their numbers (`7:3`)."""
     asked = limits.disk_rates()
-    if BLKIO in controllers and "read" in asked:
-        yield ("blkio.throttle.read_bps_device", f"{device} {asked['read']}")
-    elif IO in controllers and version == 2 and asked:
-        names = {"read": "rbps", "write": "wbps"}
-        told = " ".join(f"{names[way]}={rate}" for way, rate in asked.items())
-        yield ("io.max", f"{device} {told}")
+    names = {"read": "rbps", "write": "wbps"}
+    told = " ".join(f"{names[way]}={rate}" for way, rate in asked.items())
+    for device in devices:
+        if BLKIO in controllers and "read" in asked:
+            yield ("blkio.throttle.read_bps_device", f"{device} {asked['read']}")
+        elif IO in controllers and version == 2 and asked:
+            yield ("io.max", f"{device} {told}")
 
 
 def refuse_rates(limits: Limits, held: Collection[str]) -> None:
@@ -175,10 +176,11 @@ class Cgroups:
             if FREEZER in names:
                 freezer.thaw(parent / leaf, version)
 
-    def make(self, leaf: str, limits: Limits, device: str = "") -> list[Path]:
+    def make(self, leaf: str, limits: Limits, devices: Sequence[str] = ()) -> list[Path]:
         """Make a sandbox's leaves with their limits, or take over those of a run that crashed.
 
-        `device` is the sandbox's disk, for its rates; without limits on these no leaf is made for them.
+        `devices` are the sandbox's disk and the layers below it, each of which its rates hold for;
+        without limits on these no leaf is made for them.
         """
         self.thaw(leaf)
         made = []
@@ -194,7 +196,7 @@ class Cgroups:
             made.append(directory)
             for name, value in (
                 *settings(version, controllers, limits),
-                *rates(version, controllers, limits, device),
+                *rates(version, controllers, limits, devices),
             ):
                 _limit(directory / name, value)
         return made

@@ -103,6 +103,7 @@ class Disks:
         template = await self._template(mib)
         beside = target.with_name(f".{target.name}")
         try:
+            beside.unlink(missing_ok=True)  # of one that ended while it was copied
             await asyncio.to_thread(copy_file, template, beside)
             beside.rename(target)
         except OSError as error:

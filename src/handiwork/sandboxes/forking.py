@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from handiwork.model.errors import ConflictError, SandboxUnavailableError, UnsupportedError
+from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.disk_files import copy_idle, copy_still
 from handiwork.sandboxes.disks import make_clean
 from handiwork.sandboxes.launched import Running
@@ -28,6 +29,7 @@ class Forking:
     source: str
     target: str
     now: datetime
+    copying: Copying
 
     async def run(self, running: Running | None) -> None:
         """Make it.
@@ -83,11 +85,12 @@ class Forking:
 
     async def _copied(self, target: Path, running: Running | None) -> None:
         source, stop = self.states.disk(self.source), threading.Event()
-        if running is None:
-            await in_thread(None, stop, lambda: copy_idle(source, target, stop))
-            return
-        mount = running.stack.disk
-        if mount is None:
-            raise SandboxUnavailableError(f"sandbox {self.source} has ended")
-        async with running.still():
-            await in_thread(None, stop, lambda: copy_still(mount, source, target, stop))
+        async with self.copying.place() as threads:
+            if running is None:
+                await in_thread(threads, stop, lambda: copy_idle(source, target, stop))
+                return
+            mount = running.stack.disk
+            if mount is None:
+                raise SandboxUnavailableError(f"sandbox {self.source} has ended")
+            async with running.still():
+                await in_thread(threads, stop, lambda: copy_still(mount, source, target, stop))

@@ -33,6 +33,7 @@ from handiwork.sandboxes import disks
 from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
+from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
@@ -52,7 +53,7 @@ from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.protocol import Make, Origin
 from handiwork.sandboxes.snapshots.stoppable import in_thread
 from handiwork.sandboxes.snapshots.walk import DIRECTORY
-from handiwork.sandboxes.stacks import Stack, Stacks
+from handiwork.sandboxes.stacks import Stack, Stacks, closed_on_error
 from handiwork.sandboxes.states import Meta, Staged, States
 from handiwork.sandboxes.trees import remove_tree
 
@@ -107,6 +108,7 @@ class NamespaceDriver:
         self._pool: Pool[_Kind, Entry] = Pool(
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
         )
+        self._copying = Copying()
         self._swept = False
         self._running: dict[str, Running] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -175,7 +177,11 @@ class NamespaceDriver:
             image = await self._images.find(meta.image)
             sandbox = await self._start(spec, meta, image, new=False)
             if meta.forked:
-                await self._make_its_own(sandbox)
+                try:
+                    await self._make_its_own(sandbox, meta)
+                except BaseException:
+                    await self._stop(spec.id)
+                    raise
             return sandbox
 
     async def sleep(self, sandbox_id: str) -> None:
@@ -184,6 +190,7 @@ class NamespaceDriver:
             if not self._states.path(sandbox_id).is_dir():
                 raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
             await self._stop(sandbox_id)
+            self._flush_later(sandbox_id)
 
     async def destroy(self, sandbox_id: str) -> None:
         """End its processes and delete all it left on the host."""
@@ -200,10 +207,23 @@ class NamespaceDriver:
         async with AsyncExitStack() as held:
             for one in sorted({source, target}):
                 await held.enter_async_context(self._lock(one))
-            forking = Forking(states=self._states, source=source, target=target, now=self._clock())
+            forking = Forking(
+                states=self._states,
+                source=source,
+                target=target,
+                now=self._clock(),
+                copying=self._copying,
+            )
             await forking.run(self._running.get(source))
-        flushing = asyncio.get_running_loop().run_in_executor(None, self._states.flush, target)
-        flushing.add_done_callback(lambda done: _tell_unflushed(done, target))
+        self._flush_later(target)
+
+    def _flush_later(self, sandbox_id: str) -> None:
+        """Flush the disk of a new state while nobody waits; `sleep` tries it again where that failed."""
+        if not self._states.is_flushed(sandbox_id):
+            self._copying.later(
+                lambda: self._states.flush(sandbox_id),
+                lambda why: _LOG.warning("its disk is not flushed", sandbox=sandbox_id, reason=why),
+            )
 
     @asynccontextmanager
     async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:
@@ -213,14 +233,14 @@ class NamespaceDriver:
         without following links. NotFoundError when there is no such sandbox.
         """
         running = self._running.get(sandbox_id)
-        meta, state = self._states.seen(sandbox_id), self._states.path(sandbox_id)
+        meta, state = self._states.load(sandbox_id, ""), self._states.path(sandbox_id)
         async with self._stacks.read(meta, state, running.stack if running else None) as found:
             yield found
 
     @asynccontextmanager
     async def lower(self, sandbox_id: str) -> AsyncIterator[int | None]:
         """Yield a descriptor of the root of its image where its files lie in layers, else None."""
-        meta = self._states.seen(sandbox_id)
+        meta = self._states.load(sandbox_id, "")
         if not meta.layers:
             yield None
             return
@@ -238,39 +258,59 @@ class NamespaceDriver:
         tree = f"{meta.id}/{meta.created.isoformat()}"
         return Origin(meta.image, Range(meta.owner_base, os.geteuid()), tree)
 
-    async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
+    async def remake(
+        self, sandbox_id: str, image: str, disk_mib: int, make: Make, *, forked: bool = False
+    ) -> None:
         """Put a tree that `make` makes beside in the place of the sandbox's, in one step."""
-        await self._images.find(image)
         async with self._lock(sandbox_id):
-            if sandbox_id in self._running:
-                raise ConflictError(f"sandbox {sandbox_id} is running")
-            await Remaking(
-                states=self._states,
-                disks=self._disks,
-                sandbox_id=sandbox_id,
-                image=image,
-                disk_mib=disk_mib,
-                now=self._clock(),
-            ).run(make)
-            await asyncio.to_thread(self._states.sweep_layers)
+            await self._remake(sandbox_id, image, disk_mib, make, forked=forked)
+
+    async def _remake(
+        self, sandbox_id: str, image: str, disk_mib: int, make: Make, *, forked: bool
+    ) -> None:
+        await self._images.find(image)
+        if sandbox_id in self._running:
+            raise ConflictError(f"sandbox {sandbox_id} is running")
+        await Remaking(
+            states=self._states,
+            disks=self._disks,
+            sandbox_id=sandbox_id,
+            image=image,
+            disk_mib=disk_mib,
+            now=self._clock(),
+            forked=forked,
+        ).run(make)
+        await asyncio.to_thread(self._states.sweep_layers)
 
     async def settle(self, sandbox_id: str, disk_mib: int) -> None:
         """Bring the files of one that sleeps onto a disk of its own, where that is worth it.
 
         It is where it shares with nobody any more, or lies on more than one layer. No-op else.
         """
-        meta = self._states.seen(sandbox_id)
-        if not meta.layers or (len(meta.layers) == 1 and self._states.is_shared(meta)):
-            return
         async with self._lock(sandbox_id):
-            if await asyncio.to_thread(self._states.unshare, meta):
+            meta = self._states.load(sandbox_id, "")
+            if not meta.layers or sandbox_id in self._running:
                 return
-        async with self.uppers(sandbox_id) as uppers, self.lower(sandbox_id) as image:
+
+            def unshared() -> bool:
+                few = len(meta.layers) == 1 and self._states.is_shared(meta)
+                return few or self._states.unshare(meta)
+
+            # Who is cancelled waits for it: what it does goes on, and belongs to this lock.
+            if not await in_thread(None, threading.Event(), unshared):
+                await self._settle(meta, disk_mib)
+
+    async def _settle(self, meta: Meta, disk_mib: int) -> None:
+        async with (
+            self._copying.place() as threads,
+            self.uppers(meta.id) as uppers,
+            self.lower(meta.id) as image,
+        ):
             stop, owners = threading.Event(), Range(meta.owner_base, os.geteuid())
 
             async def make(place: int, ids: Range) -> None:
                 settling = Settling(
-                    sandbox_id=sandbox_id,
+                    sandbox_id=meta.id,
                     uppers=uppers,
                     image=image,
                     owners=owners,
@@ -278,9 +318,9 @@ class NamespaceDriver:
                     ids=ids,
                     stop=stop,
                 )
-                await in_thread(None, stop, settling.run)
+                await in_thread(threads, stop, settling.run)
 
-            await self.remake(sandbox_id, meta.image, disk_mib, make)
+            await self._remake(meta.id, meta.image, disk_mib, make, forked=False)
 
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Make ready sandboxes that wait for a claim, and disks for those that are made anew.
@@ -388,14 +428,20 @@ class NamespaceDriver:
         launched = await self._launch(spec, meta, image, self._states.path(spec.id), new=new)
         return await self._serve(spec, meta, image, launched, new=new)
 
-    async def _make_its_own(self, sandbox: GuestSandbox) -> None:
+    async def _make_its_own(self, sandbox: GuestSandbox, meta: Meta) -> None:
         """Give a fork that starts for the first time a name of its own, where its files have another's."""
         try:
             await renew_machine_id(sandbox.files, os.urandom)
         except GuestError as error:  # it has no room, say: its files are as they were, all the same
             _LOG.warning("it has the machine-id of another", sandbox=sandbox.id, reason=str(error))
-        meta = self._states.seen(sandbox.id)
-        self._states.save(msgspec.structs.replace(meta, forked=False))
+        on_disk = self._running[sandbox.id].stack.disk is not None
+        await self._save(msgspec.structs.replace(meta, on_disk=on_disk, forked=False))
+
+    async def _save(self, meta: Meta) -> None:
+        if meta.layers:  # it is flushed, which may take long
+            await in_thread(None, threading.Event(), lambda: self._states.save(meta))
+        else:
+            self._states.save(meta)
 
     async def _launch(
         self,
@@ -411,13 +457,14 @@ class NamespaceDriver:
         mount = await self._mount(image)
         on = self._stacks.create if new else self._stacks.open
         stack = await on(meta, state, spec.limits.disk_mib)
-        ours, theirs = socket.socketpair()
+        with closed_on_error(stack):
+            ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
             try:
                 if stack.disk is None:
                     refuse_rates(spec.limits, ())
-                argv = self._argv(spec, meta, image, state, stack.disk, ahead=bool(more))
+                argv = self._argv(spec, meta, image, state, stack, ahead=bool(more))
                 argv += ["--root", str(image.tree)] if mount is None else []
                 descriptors, naming = _given(mount, stack)
                 process = launch([*argv, *naming, *more], theirs.fileno(), *descriptors)
@@ -445,7 +492,7 @@ class NamespaceDriver:
             on_disk = launched.stack.disk is not None
             if new or on_disk != meta.on_disk:
                 kept = msgspec.structs.replace(meta, on_disk=on_disk)
-                self._states.save(kept)  # while the launcher works
+                await self._save(kept)  # while the launcher works
             await channel.loop.create_unix_connection(lambda: channel, sock=launched.end)
             await channel.hello(HELLO_SECONDS)
         except BaseException as error:
@@ -488,14 +535,14 @@ class NamespaceDriver:
         meta: Meta,
         image: Image,
         state: Path,
-        disk: int | None,
+        stack: Stack,
         *,
         ahead: bool,
     ) -> list[str]:
         limits = spec.limits
         argv = [str(self._agent), "launch", "--channel", str(CHANNEL_FD)]
         argv += ["--host-usr"] if image.host_usr else []
-        argv += ["--watched-mib", str(limits.disk_mib)] if disk is None else []
+        argv += ["--watched-mib", str(limits.disk_mib)] if stack.disk is None else []
         argv += ["--disk-base", str(meta.disk_base)] if meta.disk_base else []
         argv += ["--state", str(state), "--hostname", spec.hostname]
         argv += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
@@ -507,7 +554,7 @@ class NamespaceDriver:
         if self._inside:
             argv += self._inside.launch_options(spec, state, ranged=self._ranged, ahead=ahead)
             limits = self._inside.around(limits)
-        for directory in self._cgroups.make(spec.id, limits, _device(disk)):
+        for directory in self._cgroups.make(spec.id, limits, stack.devices()):
             argv += ["--cgroup", str(directory)]
         if spec.exit is not None:
             write_bundle(state / BUNDLE, image, spec.exit.ca_certificate)
@@ -529,19 +576,6 @@ class NamespaceDriver:
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)
             await asyncio.to_thread(self._states.sweep_layers)
-
-
-def _device(disk: int | None) -> str:
-    """Return the device of a mounted disk as control groups name it."""
-    if disk is None:
-        return ""
-    number = os.fstat(disk).st_dev
-    return f"{os.major(number)}:{os.minor(number)}"
-
-
-def _tell_unflushed(done: "asyncio.Future[None]", sandbox_id: str) -> None:
-    if not done.cancelled() and (error := done.exception()) is not None:
-        _LOG.warning("its disk could not be flushed", sandbox=sandbox_id, reason=str(error))
 
 
 def _given(mount: int | None, stack: Stack) -> tuple[list[int], list[str]]:

@@ -4,6 +4,7 @@ Until the swap nobody sees it; what fails, or ends with us, leaves what was ther
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from handiwork.model.errors import SandboxUnavailableError
+from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.sandboxes import disks
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.protocol import Make
@@ -43,7 +44,10 @@ async def installed(states: States, staged: Staged) -> AsyncIterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Remaking:
-    """One state to make. `disk_mib` is not used where there are no disks."""
+    """One state to make. `disk_mib` is not used where there are no disks.
+
+    `forked`: its files were another's; one that takes the place of such a state is one still.
+    """
 
     states: States
     disks: disks.Disks | None
@@ -51,13 +55,22 @@ class Remaking:
     image: str
     disk_mib: int
     now: datetime
+    forked: bool = False
 
     async def run(self, make: Make) -> None:
         """Make it and put it in place; the caller sees to it that the sandbox does not run."""
         on_disk = self.disks is not None
-        staged = self.states.stage(self.sandbox_id, self.image, self.now, on_disk=on_disk)
+        forked = self.forked or self._was_forked()
+        staged = self.states.stage(
+            self.sandbox_id, self.image, self.now, on_disk=on_disk, forked=forked
+        )
         async with installed(self.states, staged):
             await self._fill(staged, make)
+
+    def _was_forked(self) -> bool:
+        with contextlib.suppress(NotFoundError, SandboxUnavailableError):  # that is put right now
+            return self.states.seen(self.sandbox_id).forked
+        return False
 
     async def _fill(self, staged: Staged, make: Make) -> None:
         base = staged.meta.id_base

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.disk_files import PIECE_BYTES, segments
 from handiwork.sandboxes.snapshots.manifest import Body, Entry, Head, Manifest
 from handiwork.sandboxes.snapshots.owners import Range
@@ -50,7 +51,7 @@ class Settling:
             number = len(walk.entries) - 1
             target = os.open(str(number), _CREATE, 0o600, dir_fd=contents)
             try:
-                _copy(file, target, facts.st_size)
+                _copy(file, target, facts.st_size, self.stop)
             finally:
                 os.close(target)
 
@@ -81,13 +82,15 @@ class Settling:
         return Manifest(head, Body(chunks=(), entries=entries))
 
 
-def _copy(source: int, target: int, size: int) -> None:
-    """Copy what is not a hole: between file systems, so by way of memory."""
+def _copy(source: int, target: int, size: int, stop: threading.Event) -> None:
+    """Copy what is not a hole: between file systems, so by way of memory. SandboxUnavailableError."""
     os.ftruncate(target, size)
     for start, end in segments(source):
         at = start
         os.lseek(target, start, os.SEEK_SET)
         while at < min(end, size):
+            if stop.is_set():
+                raise SandboxUnavailableError("the copy was stopped")
             sent = os.sendfile(target, source, at, min(end - at, PIECE_BYTES))
             if not sent:
                 break

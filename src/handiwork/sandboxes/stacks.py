@@ -30,6 +30,12 @@ class Stack:
         self.disk = disk
         self.below = below
 
+    def devices(self) -> list[str]:
+        """Return the devices of all of it as control groups name them (`7:3`), its disk's first."""
+        own = [] if self.disk is None else [self.disk]
+        numbers = [os.fstat(one).st_dev for one in (*own, *self.below.uppers)]
+        return [f"{os.major(number)}:{os.minor(number)}" for number in numbers]
+
     def close(self) -> None:
         """Let go of all of it. No-op when it was called."""
         if self.disk is not None:
@@ -52,18 +58,19 @@ class Stacks:
             return Stack(None, below)
         disk = await self._new.take(disk_of(state), disk_mib)
         stack = Stack(disk, below)
-        with _closed_on_error(stack):
+        with closed_on_error(stack):
             disks.give_uppers(disk, meta.id_base)
         return stack
 
     async def open(self, meta: Meta, state: Path, disk_mib: int) -> Stack:
         """Mount what a state lies on; one that has layers alone gets a disk of its own now."""
         stack = await self._read(meta, state)
-        with _closed_on_error(stack):
+        with closed_on_error(stack):
             if stack.disk is None and meta.layers:
                 stack.disk = await self._take(meta, disk_of(state), disk_mib)
-            if stack.disk is not None and meta.layers:
-                await _begun(stack.disk, meta.owner_base, stack.below.uppers[0])
+            if stack.disk is not None:
+                below = stack.below.uppers[0] if meta.layers else None
+                await _begun(stack.disk, meta.owner_base, below)
         return stack
 
     async def _take(self, meta: Meta, path: Path, disk_mib: int) -> int:
@@ -76,7 +83,7 @@ class Stacks:
 
     async def _read(self, meta: Meta, state: Path) -> Stack:
         stack = Stack(None, await self._layers.lend(meta.layers))
-        with _closed_on_error(stack):
+        with closed_on_error(stack):
             if disk_of(state).exists():
                 stack.disk = await disks.mounted(disk_of(state))
         return stack
@@ -89,8 +96,10 @@ class Stacks:
         stack = running or await self._read(meta, state)
         try:
             # Its own copies: who stops the sandbox meanwhile closes the stack.
-            found = [*_own_upper(state, stack), *map(os.dup, stack.below.uppers)]
+            found = _own_upper(state, stack)
             try:
+                for upper in stack.below.uppers:
+                    found.append(os.dup(upper))
                 yield tuple(found)
             finally:
                 for upper in found:
@@ -101,7 +110,8 @@ class Stacks:
 
 
 @contextmanager
-def _closed_on_error(stack: Stack) -> Iterator[None]:
+def closed_on_error(stack: Stack) -> Iterator[None]:
+    """Close a stack if the body fails."""
     try:
         yield
     except BaseException:
@@ -121,16 +131,21 @@ def _own_upper(state: Path, stack: Stack) -> list[int]:
         raise NotFoundError(f"sandbox {state.name} has no state on this host") from None
 
 
-async def _begun(mount: int, owner: int, below: int) -> None:
+async def _begun(mount: int, owner: int, below: int | None) -> None:
     await in_thread(None, threading.Event(), lambda: _begin(mount, owner, below))
 
 
-def _begin(mount: int, owner: int, below: int) -> None:
+def _begin(mount: int, owner: int, below: int | None) -> None:
     """Make a new disk fit its layers: its root is as theirs, and what they hold is taken from its room.
 
-    No-op when that was done: then `work`, which nobody inside reaches, has its owner.
+    No-op when that was done: then `work`, which nobody inside reaches, has its owner. Whoever was to
+    do it before may have ended at any step.
     """
-    if os.stat("work", dir_fd=mount).st_uid == owner:
+    disks.make_uppers(mount, 0)
+    given = os.stat("work", dir_fd=mount).st_uid
+    if below is None and given == 0:
+        disks.give_uppers(mount, owner)
+    if below is None or given == owner:
         return
     _take_room(mount, below)
     upper = os.open("upper", _DIRECTORY, dir_fd=mount)

@@ -1,7 +1,9 @@
 """What a sandbox leaves on the host: `<id>/` with `meta.json`, `upper/`, `work/` and two mount points.
 
-An upper directory is state: it survives every crash and is deleted only by `discard`. What the meta
-file says can be told from the directory itself, so a lost one loses no files.
+An upper directory is state: it survives every crash and is deleted only by `destroy`. What the meta
+file of one without layers says can be told from the directory itself, so a lost one loses no files.
+What layers a state stands on nothing else tells: such a file is always flushed, and one that cannot
+be read is an error and never taken for a lost one.
 """
 
 import contextlib
@@ -16,6 +18,7 @@ import msgspec
 from handiwork.model.errors import (
     ConfigError,
     ConflictError,
+    HandiworkError,
     NotFoundError,
     SandboxUnavailableError,
     UnsupportedError,
@@ -82,9 +85,18 @@ class States:
         self._sweep()
         for name in self.ids():
             self._bases[name] = self._owner(self.path(name))
-            if self._is_whole(name):
-                self.flush(name)
+            self._take_up(name)
         self.sweep_layers()
+
+    def _take_up(self, sandbox_id: str) -> None:
+        """Finish what a crash interrupted; a state that cannot be read or flushed stays as it is."""
+        with contextlib.suppress(OSError, HandiworkError):
+            meta = self.seen(sandbox_id)
+            if self._is_layer(meta):  # it came between the steps of `share` or `unshare`
+                self.disk(sandbox_id).unlink()
+        with contextlib.suppress(OSError):
+            if self._is_whole(sandbox_id):
+                self.flush(sandbox_id)
 
     def path(self, sandbox_id: str) -> Path:
         """Return the directory of a state, there or not."""
@@ -106,10 +118,14 @@ class States:
         return sorted(entry.name for entry in self._directory.iterdir() if is_id(entry.name))
 
     def standing(self) -> dict[str, list[str]]:
-        """Return the ids of the states that stand on each image."""
+        """Return the ids of the states that stand on each image.
+
+        SandboxUnavailableError while that cannot be told of every one: then none may be removed.
+        """
         found: dict[str, list[str]] = {}
         for name in self.ids():
-            found.setdefault(self._meta(self.path(name), "").image, []).append(name)
+            with contextlib.suppress(NotFoundError):  # destroyed meanwhile
+                found.setdefault(self.seen(name).image, []).append(name)
         return found
 
     def make(self, sandbox_id: str, image: str, now: datetime) -> Meta:
@@ -126,7 +142,15 @@ class States:
         self._furnish(path, base)
         return Meta(id=sandbox_id, id_base=base, image=image, created=now)
 
-    def stage(self, sandbox_id: str, image: str, now: datetime, *, on_disk: bool = False) -> Staged:
+    def stage(
+        self,
+        sandbox_id: str,
+        image: str,
+        now: datetime,
+        *,
+        on_disk: bool = False,
+        forked: bool = False,
+    ) -> Staged:
         """Begin a state beside, without an `upper`: it is nobody's until `install`.
 
         It has the id range of the state it may replace, or a new one.
@@ -139,7 +163,14 @@ class States:
         path.mkdir(mode=0o700)
         self._furnish(path, base)
         (path / "upper").rmdir()
-        meta = Meta(id=sandbox_id, id_base=base, image=image, created=now, on_disk=on_disk)
+        meta = Meta(
+            id=sandbox_id,
+            id_base=base,
+            image=image,
+            created=now,
+            on_disk=on_disk,
+            forked=forked,
+        )
         return Staged(path, meta)
 
     def install(self, staged: Staged) -> Path | None:
@@ -159,12 +190,21 @@ class States:
         return staged.path if replaces else None
 
     def flush(self, sandbox_id: str) -> None:
-        """Have the disk of a new state lie on the host's; until then it is whole in this boot alone."""
-        mark = self.path(sandbox_id) / UNFLUSHED
+        """Have the disk of a new state lie on the host's; until then it is whole in this boot alone.
+
+        No-op when that was done. OSError: call it again.
+        """
+        state = self.path(sandbox_id)
+        mark = state / UNFLUSHED
         with contextlib.suppress(FileNotFoundError):
             if mark.exists():
                 flush_one(self.disk(sandbox_id))
                 mark.unlink()
+                flush_one(state)
+
+    def is_flushed(self, sandbox_id: str) -> bool:
+        """Whether there is nothing that `flush` would do."""
+        return not (self.path(sandbox_id) / UNFLUSHED).exists()
 
     def _is_whole(self, sandbox_id: str) -> bool:
         mark = self.path(sandbox_id) / UNFLUSHED
@@ -240,7 +280,8 @@ class States:
         """Return what is known of a state; NotFoundError when there is none.
 
         Where a crash left no meta file, the work directory's owner and `current_image` stand in.
-        SandboxUnavailableError for a state of root's where we are not root, and the other way round.
+        SandboxUnavailableError for a state of root's where we are not root, and the other way round,
+        and for a meta file that cannot be read. Changes nothing.
         """
         path = self.path(sandbox_id)
         if not (path / "upper").is_dir():
@@ -264,8 +305,18 @@ class States:
         if lost or (meta.on_disk and not disk.exists()):
             what = f"the layer {lost[0]}" if lost else "the disk"
             raise NotFoundError(f"{what} of sandbox {meta.id} is gone from this host")
-        if meta.layers and disk.exists() and disk.samefile(self._layer(meta.layers[0])):
-            disk.unlink()  # a crash came between the steps of `share`
+        if self._is_layer(meta):
+            raise SandboxUnavailableError(
+                f"the disk of sandbox {meta.id} is being shared, or that was interrupted: try again, and"
+                " restart the control plane if that does not help"
+            )
+
+    def _is_layer(self, meta: Meta) -> bool:
+        """Whether the disk of a state is its topmost layer too: who wrote to it would write to others'."""
+        disk = self.disk(meta.id)
+        with contextlib.suppress(FileNotFoundError):
+            return bool(meta.layers) and disk.samefile(self._layer(meta.layers[0]))
+        return False
 
     def _layer(self, name: str) -> Path:
         return self._layers / f"{name}.img"
@@ -295,9 +346,9 @@ class States:
         return shared
 
     def is_shared(self, meta: Meta) -> bool:
-        """Whether somebody else stands on the topmost layer of a state."""
-        others = (self.seen(one) for one in self.ids() if one != meta.id)
-        return any(meta.layers[0] in other.layers for other in others)
+        """Whether somebody else stands on the topmost layer of a state; True while it cannot be told."""
+        needed = self._needed_layers(but=meta.id)
+        return needed is None or meta.layers[0] in needed
 
     def unshare(self, meta: Meta) -> bool:
         """Make the topmost layer of a state its own disk again; False where that is not possible.
@@ -308,8 +359,12 @@ class States:
         if not meta.layers or disk.exists() or self.is_shared(meta):
             return False
         os.link(self._layer(meta.layers[0]), disk)
-        own = msgspec.structs.replace(meta, layers=meta.layers[1:], on_disk=True)
-        self.save(own, durable=True)
+        try:
+            own = msgspec.structs.replace(meta, layers=meta.layers[1:], on_disk=True)
+            self.save(own, durable=True)
+        except BaseException:
+            disk.unlink(missing_ok=True)
+            raise
         self.sweep_layers()
         return True
 
@@ -318,23 +373,41 @@ class States:
         if not self._layers.exists():
             return
         found = {entry.stem: entry for entry in self._layers.iterdir()}
-        kept = set(
-            self._becoming
-        )  # in this order: what becomes one between the two is in no meta file
-        try:
-            kept |= self._needed_layers() if found else set()
-        except (OSError, msgspec.DecodeError):
+        # In this order: what becomes one between the two is in no meta file.
+        becoming = frozenset(self._becoming)
+        needed = self._needed_layers() if found else set()
+        if needed is None:
             return
-        for name in found.keys() - kept:
+        for name in found.keys() - becoming - needed:
             found[name].unlink(missing_ok=True)
 
-    def _needed_layers(self) -> set[str]:
+    def _needed_layers(self, *, but: str = "") -> set[str] | None:
+        """Return the layers that states stand on; None while it cannot be told of every one.
+
+        It cannot either where states came or went meanwhile: a new one may be a fork, whose source,
+        which was not read yet, has left the layer.
+        """
         needed: set[str] = set()
-        for sandbox_id in self.ids():
-            with contextlib.suppress(FileNotFoundError):
-                content = (self.path(sandbox_id) / "meta.json").read_bytes()
-                needed.update(msgspec.json.decode(content, type=Meta).layers)
-        return needed
+        try:
+            before = self._places()
+            for sandbox_id, _ in before:
+                if sandbox_id != but:
+                    needed.update(self._named_layers(sandbox_id))
+            return needed if self._places() == before else None
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def _places(self) -> list[tuple[str, int]]:
+        """Return every id with the number of its directory, which one made anew does not share."""
+        with os.scandir(self._directory) as found:
+            return sorted((entry.name, entry.inode()) for entry in found if is_id(entry.name))
+
+    def _named_layers(self, sandbox_id: str) -> tuple[str, ...]:
+        try:
+            content = (self.path(sandbox_id) / "meta.json").read_bytes()
+        except FileNotFoundError:
+            return ()  # it was just made, on nothing, or is gone
+        return msgspec.json.decode(content, type=Meta).layers
 
     def seen(self, sandbox_id: str) -> Meta:
         """Return what is known of a state as it lies there, whole or not."""
@@ -349,9 +422,23 @@ class States:
         return disk_of(path).exists() or (path.exists() and bool(self.seen(sandbox_id).layers))
 
     def _meta(self, path: Path, current_image: str) -> Meta:
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode((path / "meta.json").read_bytes(), type=Meta)
-        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        file = path / "meta.json"
+        try:
+            content = file.read_bytes()
+            if content.strip(b"\0"):
+                return msgspec.json.decode(content, type=Meta)
+        except FileNotFoundError:
+            pass
+        except (OSError, msgspec.DecodeError) as error:
+            raise SandboxUnavailableError(
+                f"the meta file {file} of a sandbox cannot be read: {error}; restore it from a backup,"
+                " or destroy the sandbox"
+            ) from error
+        # There is none, or a power cut came before its content: it was not flushed, so named no layers.
+        try:
+            changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        except FileNotFoundError:
+            raise NotFoundError(f"sandbox {path.name} has no state on this host") from None
         return Meta(id=path.name, id_base=self._owner(path), image=current_image, created=changed)
 
     def forget(self, sandbox_id: str) -> Path | None:

@@ -53,14 +53,18 @@ RATES = Limits(disk_read_mib_per_second=3, disk_write_mib_per_second=5)
 
 
 def test_rates_name_the_device():
-    assert dict(cgroups.rates(1, ("blkio",), RATES, "7:3")) == {
+    assert dict(cgroups.rates(1, ("blkio",), RATES, ["7:3"])) == {
         "blkio.throttle.read_bps_device": f"7:3 {3 << 20}"
     }
-    assert dict(cgroups.rates(2, ("memory", "io"), RATES, "7:3")) == {
+    assert dict(cgroups.rates(2, ("memory", "io"), RATES, ["7:3"])) == {
         "io.max": f"7:3 rbps={3 << 20} wbps={5 << 20}"
     }
-    assert not dict(cgroups.rates(2, ("memory",), RATES, "7:3"))
-    assert not dict(cgroups.rates(2, ("io",), Limits(), "7:3"))
+    assert not dict(cgroups.rates(2, ("memory",), RATES, ["7:3"]))
+    both = [f"{one} rbps={3 << 20} wbps={5 << 20}" for one in ("7:3", "7:4")]
+    assert [value for _, value in cgroups.rates(2, ("io",), RATES, ["7:3", "7:4"])] == both
+    of_blkio = cgroups.rates(1, ("blkio",), RATES, ["7:3", "7:4"])
+    assert [value for _, value in of_blkio] == [f"7:3 {3 << 20}", f"7:4 {3 << 20}"]
+    assert not dict(cgroups.rates(2, ("io",), Limits(), ["7:3"]))
 
 
 def found_in(tmp_path, kind, *controllers, throttle=True):
@@ -109,7 +113,7 @@ def test_a_leaf_for_rates_is_made_only_where_they_are_asked_for(tmp_path):
     found = found_in(tmp_path, "cgroup", "blkio")
     assert found.limits == ()
     assert found.make("one", Limits()) == []
-    (leaf,) = found.make("one", RATES, "7:3")
+    (leaf,) = found.make("one", RATES, ["7:3"])
     assert (leaf / "blkio.throttle.read_bps_device").read_text() == f"7:3 {3 << 20}"
 
 

@@ -72,6 +72,12 @@ async def test_a_disk_takes_what_its_size_is_and_no_more(place):
         os.close(mount)
 
 
+async def test_a_copy_that_a_crash_left_hinders_nobody(place):
+    (place / ".disk.img").write_bytes(b"half")
+    os.close(await Disks(place / "disks", ready=0).take(place / "disk.img", MIB))
+    assert not (place / ".disk.img").exists()
+
+
 async def test_what_is_deleted_inside_is_the_hosts_again(place):
     path = place / "disk.img"
     mount = await Disks(place / "disks", ready=0).take(path, MIB)

@@ -1,5 +1,7 @@
 """More of one sandbox: whole or not at all, with ids of its own, and no more layers than are good."""
 
+import asyncio
+import contextlib
 import os
 import threading
 from contextlib import asynccontextmanager
@@ -15,9 +17,10 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.sandboxes import forking
+from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.layers import DEPTH
-from handiwork.sandboxes.states import UNFLUSHED, States
+from handiwork.sandboxes.states import BOOT, UNFLUSHED, Staged, States
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ONE, TWO, THREE = (f"sbx_{name}aaaaaaaa" for name in ("one", "two", "three"))
@@ -47,7 +50,7 @@ def made(states, sandbox_id=ONE):
 
 
 def fork(states, source, target):
-    return Forking(states=states, source=source, target=target, now=NOW)
+    return Forking(states=states, source=source, target=target, now=NOW, copying=Copying())
 
 
 def layers(tmp_path):
@@ -262,3 +265,128 @@ async def test_a_copy_counts_in_this_boot_alone_until_it_is_flushed(states, tmp_
     with monkeypatch.context() as later:
         later.setattr("handiwork.sandboxes.states.BOOT", tmp_path / "boot")
         assert opened(tmp_path).load(TWO, "").on_disk
+
+
+def test_a_flush_is_durable_itself(states, monkeypatch):
+    """Else a power cut brings the mark back, and with it a disk that counts as lost."""
+    made(states)
+    mark = states.path(ONE) / UNFLUSHED
+    mark.write_bytes(b"boot")
+    order = []
+    monkeypatch.setattr(
+        "handiwork.sandboxes.states.flush_one", lambda path: order.append((path, mark.exists()))
+    )
+    states.flush(ONE)
+    assert order == [(states.disk(ONE), True), (states.path(ONE), False)]
+
+
+def test_a_flush_that_fails_stops_no_start(states, tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    made(states)
+    mark = states.path(ONE) / UNFLUSHED
+    mark.write_bytes(BOOT.read_bytes())
+    with monkeypatch.context() as broken:
+        broken.setattr("handiwork.sandboxes.states.flush_one", fail)
+        again = opened(tmp_path)
+    assert mark.exists()
+    assert again.load(ONE, "").on_disk
+    again.flush(ONE)
+    assert again.is_flushed(ONE)
+
+
+def place(states, sandbox_id, layers):
+    """Install a state that stands on layers, as a fork is."""
+    staged = states.stage(sandbox_id, "img", NOW)
+    (staged.path / "upper").mkdir()
+    states.install(Staged(staged.path, msgspec.structs.replace(staged.meta, layers=layers)))
+
+
+def replaced_meanwhile(states, monkeypatch, old, new):
+    """When the meta file of `old` is about to be read, have its layers taken over by `new`."""
+    path, layers = states.path, states.load(old, "").layers
+
+    def hooked(sandbox_id):
+        if sandbox_id == old:
+            monkeypatch.undo()
+            place(states, new, layers)
+            assert states.forget(old) is not None
+        return path(sandbox_id)
+
+    monkeypatch.setattr(states, "path", hooked)
+
+
+async def test_no_layer_is_swept_of_a_fork_that_came_meanwhile(states, tmp_path, monkeypatch):
+    made(states)
+    await fork(states, ONE, THREE).run(None)
+    states.forget(THREE)
+    replaced_meanwhile(states, monkeypatch, ONE, TWO)
+    states.sweep_layers()
+    assert states.load(TWO, "").layers == (f"{ONE}-0",)  # it is there: else this raises
+    states.sweep_layers()
+    assert layers(tmp_path) == [f"{ONE}-0.img"]
+
+
+async def test_who_may_be_shared_with_is_not_alone(states, monkeypatch):
+    made(states)
+    await fork(states, ONE, TWO).run(None)
+    one = states.load(ONE, "")
+    replaced_meanwhile(states, monkeypatch, TWO, THREE)
+    assert states.is_shared(one)
+    (states.path(THREE) / "meta.json").write_bytes(b"{")
+    assert states.is_shared(one)
+    assert not states.unshare(one)
+    states.forget(THREE)
+    assert not states.is_shared(one)
+
+
+async def test_no_reading_takes_a_disk_away(states, tmp_path):
+    """It lies under both names for a moment while it is shared, or is its own again."""
+    made(states)
+    await fork(states, ONE, TWO).run(None)
+    os.link(tmp_path / f"layers/{ONE}-0.img", states.disk(ONE))
+    with pytest.raises(SandboxUnavailableError, match="is being shared"):
+        states.load(ONE, "")
+    assert states.disk(ONE).exists()
+    assert opened(tmp_path).load(ONE, "").layers == (f"{ONE}-0",)  # a crash is mended at a start
+    assert not states.disk(ONE).exists()
+
+
+async def test_what_cannot_be_unshared_is_as_it_was(states, monkeypatch):
+    def fail(meta, **options):
+        raise OSError(28, "No space left on device")
+
+    made(states)
+    await fork(states, ONE, TWO).run(None)
+    states.forget(TWO)
+    one = states.load(ONE, "")
+    with monkeypatch.context() as full:
+        full.setattr(states, "save", fail)
+        with pytest.raises(OSError, match="No space"):
+            states.unshare(one)
+    assert states.load(ONE, "") == one
+
+
+async def test_nobody_is_still_while_there_is_no_place_to_copy(states, monkeypatch):
+    made(states)
+    order = []
+
+    class Running:
+        class stack:
+            disk = 7
+
+        @asynccontextmanager
+        async def still(self):
+            order.append("still")
+            yield
+
+    monkeypatch.setattr(forking, "copy_still", lambda *_: order.append("copied"))
+    one = fork(states, ONE, TWO)
+    async with one.copying.place(), one.copying.place():
+        task = asyncio.create_task(one.run(Running()))
+        await asyncio.sleep(0.05)
+        assert order == []
+    with contextlib.suppress(SandboxUnavailableError):  # nothing was copied
+        await task
+    assert order == ["still", "copied"]

@@ -1,9 +1,12 @@
 """The driver around launchers that fail: one line says why, nothing is left."""
 
 import asyncio
+import contextlib
 import sys
+import threading
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from handiwork.model.errors import (
@@ -13,8 +16,10 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.sandbox import Limits, SandboxExit, SandboxSpec
+from handiwork.process import is_root
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.protocol import Wish
+from handiwork.sandboxes.states import BOOT, UNFLUSHED, Meta, States
 
 SPEC = SandboxSpec(id="sbx_aaaaaaaa")
 
@@ -161,3 +166,104 @@ async def test_the_exit_and_its_bundle_are_passed(driver_of, tmp_path):
     assert arguments[arguments.index("--exit") + 1] == "/run/x.sock"
     assert arguments[arguments.index("--bundle") + 1].endswith(f"{SPEC.id}/bundle.pem")
     assert arguments[:3] == ["launch", "--channel", "3"]
+
+
+def sleeping(tmp_path):
+    """Make a state that stands alone on a layer, as its driver that is gone left it."""
+    states = States(tmp_path / "data/sandboxes", ranged=is_root(), first_id=1 << 30)
+    meta = states.make(SPEC.id, "img", datetime.now(UTC))
+    states.disk(SPEC.id).write_bytes(b"files")
+    return states, states.share(msgspec.structs.replace(meta, on_disk=True))
+
+
+async def test_a_settling_that_is_cancelled_loses_nothing(driver_of, tmp_path, monkeypatch):
+    states, meta = sleeping(tmp_path)
+    driver, save = driver_of("exit 1"), States.save
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(self, meta, **options):
+        begun.set()
+        goes_on.wait(10)
+        save(self, meta, **options)
+
+    monkeypatch.setattr(States, "save", slow)
+    settling = asyncio.create_task(driver.settle(SPEC.id, 64))
+    await asyncio.to_thread(begun.wait, 10)
+    settling.cancel()
+    await asyncio.sleep(0.05)
+    with contextlib.suppress(SandboxUnavailableError):  # who wakes it asks this first
+        driver.origin(SPEC.id)
+    assert not settling.done()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+    await asyncio.sleep(0.05)
+    assert driver.origin(SPEC.id).ids.base == meta.owner_base
+    assert states.disk(SPEC.id).read_bytes() == b"files"
+    assert states.load(SPEC.id, "").layers == ()
+
+
+async def test_what_is_not_whole_is_read_by_nobody(driver_of, tmp_path):
+    states, meta = sleeping(tmp_path)
+    driver = driver_of("exit 1")
+    (states.path(SPEC.id) / UNFLUSHED).write_bytes(b"another boot")
+    for way in (driver.uppers(SPEC.id), driver.lower(SPEC.id)):
+        with pytest.raises(NotFoundError, match="not whole"):
+            async with way:
+                pass
+    with pytest.raises(NotFoundError, match="not whole"):
+        await driver.settle(SPEC.id, 64)
+    assert states.seen(SPEC.id) == meta
+
+
+async def test_a_flush_that_failed_is_tried_again_after_a_sleep(driver_of, tmp_path, monkeypatch):
+    flushed, flush = threading.Event(), States.flush
+
+    def tells(self, sandbox_id):
+        flush(self, sandbox_id)
+        flushed.set()
+
+    states, _ = sleeping(tmp_path)
+    states.disk(SPEC.id).write_bytes(b"more")
+    driver = driver_of("exit 1")
+    (states.path(SPEC.id) / UNFLUSHED).write_bytes(BOOT.read_bytes())
+    monkeypatch.setattr(States, "flush", tells)
+    await driver.sleep(SPEC.id)
+    assert await asyncio.to_thread(flushed.wait, 10)
+    assert states.is_flushed(SPEC.id)
+
+
+SERVING = """
+import socket, struct
+channel = socket.socket(fileno=3)
+channel.sendall(struct.pack("<IIB3xII", 8, 0, 64, 1, 1))
+while channel.recv(4096):
+    pass
+"""
+
+
+async def test_a_first_start_that_fails_leaves_nothing_running(driver_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("handiwork.sandboxes.disks.can_limit_disks", lambda: False)
+    (tmp_path / "agent.py").write_text(SERVING)
+    driver = driver_of(f'exec {sys.executable} "{tmp_path}/agent.py" "$@"')
+    await driver.create(SPEC)
+    await driver.sleep(SPEC.id)
+    file = tmp_path / "data/sandboxes" / SPEC.id / "meta.json"
+    meta = msgspec.json.decode(file.read_bytes(), type=Meta)
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(meta, forked=True)))
+
+    async def fails(*_):
+        raise asyncio.CancelledError
+
+    async def renews(*_):
+        pass
+
+    monkeypatch.setattr("handiwork.sandboxes.namespace.renew_machine_id", fails)
+    for _ in range(2):  # were it running, the second would be a conflict
+        with pytest.raises(asyncio.CancelledError):
+            await driver.restore(SPEC)
+    assert msgspec.json.decode(file.read_bytes(), type=Meta).forked
+    monkeypatch.setattr("handiwork.sandboxes.namespace.renew_machine_id", renews)
+    await driver.restore(SPEC)
+    assert msgspec.json.decode(file.read_bytes(), type=Meta) == meta
+    await driver.destroy(SPEC.id)

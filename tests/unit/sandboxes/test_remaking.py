@@ -4,6 +4,7 @@ import asyncio
 import os
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
@@ -22,8 +23,16 @@ def states(tmp_path):
     return States(tmp_path / "sandboxes", ranged=is_root(), first_id=1 << 30)
 
 
-def remaking(states, place=None):
-    return Remaking(states=states, disks=place, sandbox_id=ID, image="abc", disk_mib=64, now=NOW)
+def remaking(states, place=None, *, forked=False):
+    return Remaking(
+        states=states,
+        disks=place,
+        sandbox_id=ID,
+        image="abc",
+        disk_mib=64,
+        now=NOW,
+        forked=forked,
+    )
 
 
 def written(text):
@@ -42,6 +51,25 @@ async def test_in_place_of_what_is_there_or_of_nothing(states, tmp_path):
         assert (states.path(ID) / "upper/a").read_bytes() == text
         assert states.load(ID, "").image == "abc"
         assert [one.name for one in (tmp_path / "sandboxes").iterdir()] == [ID]
+
+
+async def test_it_is_told_that_the_files_were_anothers_until_it_has_started(states):
+    await remaking(states).run(written(b"one"))
+    assert not states.load(ID, "").forked
+    await remaking(states, forked=True).run(written(b"one"))
+    assert states.load(ID, "").forked
+    await remaking(states).run(written(b"two"))  # rolled back before it ever started
+    assert states.load(ID, "").forked
+    states.save(msgspec.structs.replace(states.load(ID, ""), forked=False))
+    await remaking(states).run(written(b"two"))
+    assert not states.load(ID, "").forked
+
+
+async def test_a_state_whose_meta_file_cannot_be_read_is_made_anew(states):
+    await remaking(states).run(written(b"one"))
+    (states.path(ID) / "meta.json").write_bytes(b"{")
+    await remaking(states).run(written(b"two"))
+    assert states.load(ID, "").image == "abc"
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,17 @@ def test_one_that_is_stopped_ends(folder):
     stop.set()
     with pytest.raises(SandboxUnavailableError, match="stopped"):
         settle(folder, stop)
+
+
+def test_it_stops_in_the_middle_of_a_file(folder, monkeypatch):
+    stop, sendfile = threading.Event(), os.sendfile
+
+    def sent_then_stopped(*arguments):
+        stop.set()
+        return sendfile(*arguments)
+
+    monkeypatch.setattr("handiwork.sandboxes.settling.PIECE_BYTES", 4096)
+    monkeypatch.setattr(os, "sendfile", sent_then_stopped)
+    put(folder / "top/large", bytes(range(256)) * 64)
+    with pytest.raises(SandboxUnavailableError, match="the copy was stopped"):
+        settle(folder, stop)

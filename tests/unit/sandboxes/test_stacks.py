@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,6 +24,10 @@ pytestmark = [
         reason="needs loop devices, mkfs.ext4 and Linux 6.15",
     ),
 ]
+
+
+def open_count() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
 
 
 def names(directory: int) -> list[str]:
@@ -110,3 +115,58 @@ async def test_layers_without_disks_are_refused(stacks, tmp_path):
     without = Stacks(None, Layers(tmp_path / "layers"))
     with pytest.raises(SandboxUnavailableError, match="needs a disk of its own"):
         await without.open(meta, tmp_path / "new", MIB)
+
+
+@pytest.mark.parametrize("gone", [("upper", "work"), ("work",)])
+@pytest.mark.parametrize("layered", [True, False])
+async def test_a_disk_that_a_crash_left_without_its_uppers_gets_them(
+    stacks, tmp_path, gone, layered
+):
+    (tmp_path / "new").mkdir()
+    meta = await layer(stacks, tmp_path, 1) if layered else META
+    stack = await stacks.open(meta, tmp_path / "new", MIB) if layered else None
+    stack = stack or await stacks.create(meta, tmp_path / "new", MIB)
+    for name in gone:
+        os.rmdir(name, dir_fd=stack.disk)
+    if "upper" not in gone:
+        os.chown("upper", 0, 0, dir_fd=stack.disk)
+    stack.close()
+    stack = await stacks.open(meta, tmp_path / "new", MIB)
+    assert {os.stat(name, dir_fd=stack.disk).st_uid for name in ("upper", "work")} == {BASE}
+    assert os.stat("upper", dir_fd=stack.disk).st_mode & 0o777 == (0o711 if layered else 0o755)
+    stack.close()
+
+
+async def test_each_of_its_devices_is_named(stacks, tmp_path):
+    (tmp_path / "new").mkdir()
+    meta = await layer(stacks, tmp_path, 1)
+    stack = await stacks.open(meta, tmp_path / "new", MIB)
+    devices = stack.devices()
+    assert len({*devices}) == 2
+    number = os.fstat(stack.disk).st_dev
+    assert devices[0] == f"{os.major(number)}:{os.minor(number)}"
+    stack.close()
+
+
+async def test_what_cannot_be_opened_for_a_reader_leaves_nothing_open(
+    stacks, tmp_path, monkeypatch
+):
+    (tmp_path / "new").mkdir()
+    meta = await layer(stacks, tmp_path, 1)
+    meta = await layer(stacks, tmp_path, 1, meta, "two")
+    stack = await stacks.open(meta, tmp_path / "new", MIB)
+    before, dup, calls = open_count(), os.dup, []
+
+    def fails_next(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(24, "Too many open files")
+        return dup(descriptor)
+
+    with monkeypatch.context() as few:
+        few.setattr(os, "dup", fails_next)
+        with pytest.raises(OSError, match="Too many"):
+            async with stacks.read(meta, tmp_path / "new", stack):
+                pass
+    assert open_count() == before
+    stack.close()

@@ -92,7 +92,7 @@ def test_what_a_former_run_made_ahead_is_removed(tmp_path):
     assert not ahead.path.exists()
 
 
-@pytest.mark.parametrize("left", [None, b"", b"{", b'{"id": 3}'])
+@pytest.mark.parametrize("left", [None, b"", bytes(64)])
 def test_a_lost_meta_file_loses_nothing(tmp_path, left):
     states = open_states(tmp_path)
     made = states.make("sbx_aaaaaaaa", "d", NOW)
@@ -104,6 +104,25 @@ def test_a_lost_meta_file_loses_nothing(tmp_path, left):
     found = again.load("sbx_aaaaaaaa", "current")
     assert (found.id_base, found.image) == (made.id_base, "current")
     assert (again.path("sbx_aaaaaaaa") / "upper/file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("left", [b"{", b'{"id": 3}', None])
+def test_a_meta_file_that_cannot_be_read_is_an_error(tmp_path, left):
+    """It may tell of layers: nothing may be taken for what it says."""
+    states = open_states(tmp_path)
+    states.save(states.make("sbx_bbbbbbbb", "other", NOW))
+    states.make("sbx_aaaaaaaa", "d", NOW)
+    file = states.path("sbx_aaaaaaaa") / "meta.json"
+    file.mkdir() if left is None else file.write_bytes(left)
+    again = open_states(tmp_path)
+    for asked in (
+        lambda: again.load("sbx_aaaaaaaa", "current"),
+        lambda: again.seen("sbx_aaaaaaaa"),
+        again.standing,
+    ):
+        with pytest.raises(SandboxUnavailableError, match=r"sbx_aaaaaaaa/meta\.json.* be read"):
+            asked()
+    assert again.load("sbx_bbbbbbbb", "").image == "other"
 
 
 def test_a_deletion_that_was_interrupted_is_finished(tmp_path):

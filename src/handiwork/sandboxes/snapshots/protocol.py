@@ -43,9 +43,12 @@ class KeepsFiles(Protocol):
         """Bring files that lie in layers together where that is worth it; the sandbox must not run."""
         ...
 
-    async def remake(self, sandbox_id: str, image: str, disk_mib: int, make: Make) -> None:
+    async def remake(
+        self, sandbox_id: str, image: str, disk_mib: int, make: Make, *, forked: bool = False
+    ) -> None:
         """Put a tree that `make` makes beside in the place of the sandbox's, in one step.
 
+        `forked`: it was another sandbox's; its first start gives this one a machine-id of its own.
         What fails leaves the state that is there. The sandbox must not run: ConflictError.
         """
         ...

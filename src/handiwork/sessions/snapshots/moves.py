@@ -188,7 +188,8 @@ class Moves:
         check_size(manifest.body, limits.disk_mib << 20)
 
         async def change(record: SandboxRecord, driver: Driver) -> None:
-            await self._shelf.make_of(manifest, record, files_of(record, driver), of_file)
+            files = files_of(record, driver)
+            await self._shelf.make_of(manifest, record, files, of_file, forked=True)
 
         request = msgspec.structs.replace(request, image=manifest.head.image)
         return await self._live.create_of(request, change, "an imported file")

@@ -240,7 +240,8 @@ class Shelf:
         self, source: str, number: int, record: SandboxRecord, files: KeepsFiles
     ) -> Head:
         manifest = await self.work(lambda generations: generations.load(source, number))
-        await self.make_of(manifest, record, files, self.generations)
+        forked = source != record.id
+        await self.make_of(manifest, record, files, self.generations, forked=forked)
         return manifest.head
 
     async def make_of(
@@ -249,8 +250,13 @@ class Shelf:
         record: SandboxRecord,
         files: KeepsFiles,
         generations: Callable[[threading.Event], Generations],
+        *,
+        forked: bool,
     ) -> None:
-        """Make a sandbox's files of a manifest whose chunks lie in these generations."""
+        """Make a sandbox's files of a manifest whose chunks lie in these generations.
+
+        `forked`: they were another sandbox's.
+        """
         limits = record.limits or self.sandbox.limits
 
         async def make(place: int, ids: Range) -> None:
@@ -260,7 +266,7 @@ class Shelf:
                 self._threads, stop, lambda: source.make(manifest, ids, place, "upper", stop)
             )
 
-        await files.remake(record.id, manifest.head.image, limits.disk_mib, make)
+        await files.remake(record.id, manifest.head.image, limits.disk_mib, make, forked=forked)
 
     async def settle(self, record: SandboxRecord, files: KeepsFiles) -> None:
         """Bring a sandbox's files together that lie in layers; what fails is logged and changes nothing."""

@@ -44,6 +44,7 @@ async def test_back_and_forth_running_and_asleep(keeping: KeepingWorld) -> None:
 
         keeping.sandboxes.renewals[record.id] = renew
         back = await keeping.moves.rollback(record.id, 1)
+        assert keeping.driver.remade == [(record.id, False)]
         assert (back.state, held(keeping, record)) == (SandboxState.RUNNING, b"one")
         assert renewed == [b"one"]
         await keeping.moves.rollback(record.id, 2)
@@ -107,6 +108,7 @@ async def test_forks_are_of_nobodys_session_and_all_or_none(keeping: KeepingWorl
             b"one",
         ]
         assert (first.origin, first.env, first.session_id) == (f"{record.id}/1", {"A": "1"}, "")
+        assert keeping.driver.remade == [(first.id, True), (second.id, True)]
         bindings = keeping.boundary.bindings
         assert {bindings[one.id].ca_id for one in (first, second)} == {first.id, second.id}
         with pytest.raises(SandboxUnavailableError, match="4 sandboxes run already"):
@@ -251,6 +253,7 @@ async def test_out_as_a_file_and_in_as_a_sandbox_of_its_own(
             await keeping.sandboxes.close(record.id)
             made = await keeping.moves.import_file(file.fileno(), size, SandboxRequest())
             assert (made.state, made.origin) == (SandboxState.SLEEPING, "an imported file")
+            assert keeping.driver.remade == [(made.id, True)]
             assert held(keeping, made) == b"carried"
             await keeping.sandboxes.wake(made.id)
             with pytest.raises(ConfigError, match="cut short"):
