@@ -93,6 +93,11 @@ def test_a_sandbox_from_its_making_to_its_end(verb: Verb, shared_plane: ControlP
     assert not list((shared_plane.data / "sandboxes").rglob(f"*{box}*"))
 
 
+def _interruptible() -> None:
+    """A shell that runs the tests in the background has it ignored, which is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def forwarding(plane: ControlPlane, cwd: Path, box: str, port: str) -> Iterator[int]:
     """Run `sandbox forward` and give the port that it says."""
@@ -102,6 +107,7 @@ def forwarding(plane: ControlPlane, cwd: Path, box: str, port: str) -> Iterator[
         env={**os.environ, "HANDIWORK_DATA_DIR": str(plane.data)},
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=_interruptible,
     )
     assert process.stdout is not None
     try:
