@@ -195,6 +195,15 @@ async def test_what_outgrows_its_memory_ends_alone(driver):
     assert (await neighbour.exec(shell("echo well"))).stdout == b"well\n"
 
 
+async def test_as_many_processes_as_its_limit_grants(driver):
+    """Each takes many of the host's tasks, one of which must not be refused."""
+    spec = SandboxSpec(id="sbx_manyaaaaaa", limits=Limits(memory_mib=512, pids=128))
+    box = await driver.create(spec)
+    await box.exec(shell("for i in $(seq 110); do setsid sleep 4733 >/dev/null 2>&1 & done"))
+    counted = await box.exec(shell("cat /proc/[0-9]*/comm | grep -c -x sleep"))
+    assert counted.stdout == b"110\n"
+
+
 async def test_nobody_inside_takes_the_marks_off(driver):
     box = await driver.create(SandboxSpec(id="sbx_marksaaaaa"))
     result = await box.exec(shell("ulimit -Hm 100 || echo refused; ulimit -n 64 && echo allowed"))

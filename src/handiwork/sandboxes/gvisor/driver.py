@@ -1,6 +1,7 @@
 """gVisor inside the launcher's namespaces: its program, its platform, its room in the control group."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -17,8 +18,10 @@ FLAG_SECONDS = 20.0
 KERNEL_MIB = 192
 """Memory of gVisor itself beyond what its sandbox may use: kernel, file server, starter."""
 
-KERNEL_THREADS = 256
-"""Threads of gVisor itself; each thread of a guest takes up to two more of the host."""
+KERNEL_TASKS = 256
+"""Tasks of gVisor itself. It ends, with all inside, when the host refuses it one."""
+EACH_TASKS, EACH_PROCESSOR_TASKS = 10, 2
+"""What each process of a guest takes of the host's tasks: 11 with two processors, by counting (systrap)."""
 
 
 def find_runsc(configured: str, places: tuple[str, ...] = PLACES) -> Path | None:
@@ -32,7 +35,10 @@ class Gvisor:
 
     tier = "gvisor"
 
-    def __init__(self, runsc: Path, platform: str = "") -> None:
+    def __init__(self, runsc: Path, platform: str = "", processors: int | None = None) -> None:
+        """`processors`: how many the host has, else as many as are there."""
+        processors = processors or os.cpu_count() or 1
+        self._each_tasks = EACH_TASKS + EACH_PROCESSOR_TASKS * processors
         self._runsc = runsc
         self._candidates = (platform,) if platform else PLATFORMS
         self._flags: list[str] = []
@@ -77,7 +83,7 @@ class Gvisor:
         return msgspec.structs.replace(
             limits,
             memory_mib=limits.memory_mib + KERNEL_MIB,
-            pids=2 * limits.pids + KERNEL_THREADS,
+            pids=self._each_tasks * limits.pids + KERNEL_TASKS,
         )
 
     def protections(self) -> Mapping[str, bool]:
