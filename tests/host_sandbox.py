@@ -144,8 +144,10 @@ class HostProcess:
             os.killpg(self._process.pid, number)
 
     def close(self) -> None:
+        """Also its pipes: with output in them that nobody reads it would never count as over."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signals.SIGKILL)
+        self._process._transport.close()
 
     async def wait(self) -> ExecResult:
         code = await self._process.wait()
