@@ -70,6 +70,8 @@ async def test_a_timeout_ends_whoever_forks_against_it(world, tmp_path, source):
     box = await world.sandbox()
     await box.files.write("/workspace/attack", program, mode=0o755)
     bystander = await box.start(shell("exec sleep 60"))
+    sleeps = f'until [ "$(cat /proc/{bystander.pid}/comm)" = sleep ]; do :; done'
+    await told(box, shell(sleeps, timeout_seconds=30))
     run = shell("/workspace/attack & /workspace/attack & sleep 60", timeout_seconds=0.7)
     try:
         assert (await box.exec(run)).timed_out
