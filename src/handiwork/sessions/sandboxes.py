@@ -462,12 +462,13 @@ class LiveSandboxes:
                 return
             live.watch = None
             self._log.warning("sandbox died", sandbox=sandbox_id, reason=reason)
+            # What follows the reason may name places of this host: it is for the operator alone.
+            text = f"the sandbox died, and all its processes with it; its files are kept: {reason}"
             try:
                 await self._take_down(sandbox_id)
             except HandiworkError as error:
                 reason = f"{reason}; {error}"
             record = await self._store.sandboxes.get(sandbox_id)
-            text = f"the sandbox died, and all its processes with it; its files are kept: {reason}"
             await notify(self._store, record.session_id, text, self._clock)
             self._slept(await self._save(record, SandboxState.SLEEPING, f"{DIED}{reason}"))
 

@@ -24,6 +24,13 @@ from handiwork.sessions.sandboxes import SandboxRequest
 from session_world import World, until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SESSION = Session(
+    id="sesn_1",
+    environment_id="env_1",
+    state=SessionState.ACTIVE,
+    created_at=NOW,
+    updated_at=NOW,
+)
 OPEN = Policy(name="open", rules=(AllowRule(id="all", match=Match(hosts=("*",))),))
 
 
@@ -167,20 +174,32 @@ async def test_one_that_dies_sleeps_with_the_reason(world: World) -> None:
 
 
 async def test_the_session_of_one_that_dies_is_told_why(world: World) -> None:
-    session = Session(
-        id="sesn_1",
-        environment_id="env_1",
-        state=SessionState.ACTIVE,
-        created_at=NOW,
-        updated_at=NOW,
-    )
-    await world.store.sessions.save(session)
+    await world.store.sessions.save(SESSION)
     async with world:
         record = await world.sandboxes.create(SandboxRequest(session_id="sesn_1"))
         await world.driver.live[record.id].die("it is over disk_mib = 64")
         await until(lambda: _is(world, record.id, SandboxState.SLEEPING))
         (notice,) = await world.store.notices.list("sesn_1")
         assert "died, and all its processes with it; its files are kept: it is over" in notice.text
+
+
+async def test_what_only_the_operator_may_know_of_a_death_is_not_told_to_the_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: str) -> None:
+        raise SandboxUnavailableError("/srv/handiwork/groups/x cannot be removed")
+
+    await world.store.sessions.save(SESSION)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest(session_id="sesn_1"))
+        monkeypatch.setattr(world.driver, "sleep", fails)
+        await world.driver.live[record.id].die("its agent was killed")
+        await until(lambda: _is(world, record.id, SandboxState.SLEEPING))
+        monkeypatch.undo()
+        (notice,) = await world.store.notices.list("sesn_1")
+        assert notice.text.endswith("its files are kept: its agent was killed")
+        kept = await world.store.sandboxes.get(record.id)
+        assert kept.reason.endswith("killed; /srv/handiwork/groups/x cannot be removed")
 
 
 async def _is(world: World, sandbox_id: str, state: SandboxState) -> bool:

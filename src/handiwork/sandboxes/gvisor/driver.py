@@ -21,7 +21,7 @@ KERNEL_MIB = 192
 KERNEL_TASKS = 256
 """Tasks of gVisor itself. It ends, with all inside, when the host refuses it one."""
 EACH_TASKS, EACH_PROCESSOR_TASKS = 10, 2
-"""What each process of a guest takes of the host's tasks: 11 with two processors, by counting (systrap)."""
+"""Room among the host's tasks for each process of a guest: with two processors 11 were counted (systrap)."""
 
 
 def find_runsc(configured: str, places: tuple[str, ...] = PLACES) -> Path | None:
