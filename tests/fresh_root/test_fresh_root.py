@@ -11,12 +11,12 @@ import pytest
 
 RUN = Path(__file__).with_name("run.sh")
 PART = [
-    "tests/contract/test_sandbox.py",
+    "tests/contract/test_sandbox.py::test_a_machine_comes_up",
+    "tests/contract/test_sandbox.py::test_gvisor",
     "tests/contract/test_blobs.py",
     "tests/integration/guest",
     "tests/integration/test_image_builds.py",
     "tests/integration/test_sessions.py",
-    "tests/integration/test_microvm_life.py",
     "tests/unit",
 ]
 
