@@ -23,7 +23,9 @@ async def main(data_dir: Path, agent: Path, tier: str) -> None:
     assert driver.tier == tier
     checks = [msgspec.to_builtins(found) async for found in selfcheck(driver)]
     left = sorted(entry.name for entry in (data_dir / "sandboxes").iterdir())
-    print(json.dumps({"uid": os.geteuid(), "checks": checks, "left": left}))
+    clocks = driver.protections()["own_clocks"]
+    told = {"uid": os.geteuid(), "checks": checks, "left": left, "own_clocks": clocks}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
