@@ -86,7 +86,7 @@ class Dispatcher:
         """Claim and place until cancelled or drained; what a former run held is gone on with first."""
         try:
             for kept in await self._hands.brain.resume():
-                if await self._taken():
+                if await self._room():
                     await self._place(kept)
             while await self._turn() and await self._room():
                 await self._claim()
@@ -139,7 +139,10 @@ class Dispatcher:
         return False
 
     async def _room(self) -> bool:
-        """Take a place in the fleet, waiting for one; False when there is to be no poll."""
+        """Take a place in the fleet, waiting for one; False when nothing is to be taken up any more.
+
+        What is held already and has none by then stays on record for our successor.
+        """
         while not self._draining:
             reason = self._full()
             if reason:
@@ -149,16 +152,6 @@ class Dispatcher:
                 if not self._full():
                     return True
                 self._fleet.release()
-        return False
-
-    async def _taken(self) -> bool:
-        """Take a place for what is held already, however full the machine; False when draining.
-
-        What has none by then stays on record for our successor.
-        """
-        while not self._draining:
-            if await self._took():
-                return True
         return False
 
     async def _took(self) -> bool:
