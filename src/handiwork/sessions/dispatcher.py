@@ -15,7 +15,7 @@ from handiwork.model.errors import (
     NotFoundError,
     UnauthorizedError,
 )
-from handiwork.model.session import WorkItem
+from handiwork.model.session import WorkItem, served_as
 from handiwork.observe import log
 from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.runner import Hands, serve
@@ -227,27 +227,28 @@ class Dispatcher:
     async def _place(self, work: WorkItem) -> None:
         """Have it served; from now on it counts as one that wants a sandbox."""
         session_id, sandboxes = work.session_id, self._hands.sandboxes
+        known_as = self._place_of(session_id)
 
         async def run() -> None:
             self._serving.add(session_id)
             # Again: a former body of the session may have counted it out as it ended.
-            sandboxes.expect(session_id)
+            sandboxes.expect(known_as)
             try:
-                await serve(self._hands, work, lambda: self._aside(session_id))
+                await serve(self._hands, work, lambda: self._aside(known_as))
             finally:
-                sandboxes.expect_no_more(session_id)
+                sandboxes.expect_no_more(known_as)
                 self._serving.discard(session_id)
 
-        sandboxes.expect(session_id)
-        await self._fleet.submit(self._place_of(work.session_id), run, reserved=True)
+        sandboxes.expect(known_as)
+        await self._fleet.submit(known_as, run, reserved=True)
 
     @contextlib.asynccontextmanager
-    async def _aside(self, session_id: str) -> AsyncIterator[None]:
+    async def _aside(self, known_as: str) -> AsyncIterator[None]:
         """Let others have the place of a session that is left alone, unless too many are.
 
         Leaving waits for room as a claim does.
         """
-        self._hands.sandboxes.expect_no_more(session_id)
+        self._hands.sandboxes.expect_no_more(known_as)
         many = self._aside_count >= MAX_ASIDE
         apart: AbstractAsyncContextManager[None] = (
             contextlib.nullcontext() if many else self._fleet.apart()
@@ -263,11 +264,11 @@ class Dispatcher:
             if not self._full():
                 break
             await asyncio.sleep(LOOK_SECONDS)
-        self._hands.sandboxes.expect(session_id)
+        self._hands.sandboxes.expect(known_as)
 
     def _place_of(self, session_id: str) -> str:
-        """Return what the fleet knows a body by: another environment's session of this id is another."""
-        return f"{self._id}/{session_id}"
+        """Return what the fleet and the sandboxes know a session of this environment by."""
+        return served_as(self._id, session_id)
 
     def _stands(self, state: ClaimState, reason: str) -> None:
         if (state, reason) == (self.state, self.reason):

@@ -376,3 +376,19 @@ async def test_one_whose_making_is_cut_short_at_the_end_leaves_nothing(
         assert world.sandboxes.free == 4
         (record,) = await world.store.sandboxes.list()
         assert record.state is SandboxState.FAILED
+
+
+async def test_sessions_of_one_id_in_two_environments_are_two(world: World) -> None:
+    async with world:
+        boxes = world.sandboxes
+        for wanted_by in ("env_a/sesn_1", "env_b/sesn_1"):
+            boxes.expect(wanted_by)
+        assert boxes.free == 2
+        record = await boxes.create(SandboxRequest(), wanted_by="env_a/sesn_1")
+        assert boxes.free == 2
+        await boxes.sleep(record.id)
+        boxes.expect("env_a/sesn_1")
+        await boxes.wake(record.id, wanted_by="env_a/sesn_1")
+        assert boxes.free == 2
+        boxes.expect_no_more("env_b/sesn_1")
+        assert boxes.free == 3
