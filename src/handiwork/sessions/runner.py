@@ -585,9 +585,14 @@ class _Run:
         try:
             async with asyncio.timeout(self._hands.settings.stop_seconds):
                 await self._hands.sandboxes.sleep(sandbox_id)
-        except (HandiworkError, TimeoutError) as error:
-            self._journal.note("sandbox.not_asleep", sandbox_id=sandbox_id, reason=str(error))
-            self._log.warning("sandbox not put to sleep", sandbox=sandbox_id, reason=str(error))
+            return
+        except TimeoutError:
+            self._hands.sandboxes.sleep_unused(sandbox_id)
+            reason = "it is held, by a snapshot of it perhaps; it sleeps after"
+        except HandiworkError as error:
+            reason = str(error)
+        self._journal.note("sandbox.not_asleep", sandbox_id=sandbox_id, reason=reason)
+        self._log.warning("sandbox not put to sleep", sandbox=sandbox_id, reason=reason)
 
     def _known(self) -> Session:
         if self._session is None:

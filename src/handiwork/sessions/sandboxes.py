@@ -113,6 +113,7 @@ class LiveSandboxes:
         self._starting = 0
         self._expected: set[str] = set()
         self._loans: dict[str, int] = {}
+        self._unused: set[str] = set()
         self.renewals: dict[str, Callable[[], Awaitable[None]]] = {}
         """What to do when a sandbox's files were replaced while its session is served."""
         self._made = asyncio.Event()
@@ -207,6 +208,7 @@ class LiveSandboxes:
     async def use(self, sandbox_id: str) -> Sandbox:
         """Return it running, waking it first when it sleeps. NotFoundError, ConflictError."""
         self._loans.pop(sandbox_id, None)
+        self._unused.discard(sandbox_id)
         live = self._live.get(sandbox_id)
         if live is None:
             await self._wake(sandbox_id)
@@ -243,6 +245,7 @@ class LiveSandboxes:
     async def wake(self, sandbox_id: str, *, wanted_by: str = "") -> SandboxRecord:
         """Restore a sleeping one under today's policies. A failure leaves its files as they are."""
         self._loans.pop(sandbox_id, None)
+        self._unused.discard(sandbox_id)
         await self._wake(sandbox_id, wanted_by)
         return await self._store.sandboxes.get(sandbox_id)
 
@@ -264,13 +267,32 @@ class LiveSandboxes:
         if sandbox_id in self._live:
             await self._keeping.interrupt(sandbox_id)
         async with self._locked(sandbox_id):
-            record = await self._store.sandboxes.get(sandbox_id)
-            if sandbox_id not in self._live:
-                return record
-            await self._take_down(sandbox_id)
-            saved = await self._save(record, SandboxState.SLEEPING)
-            self._slept(saved)
-            return saved
+            return await self._put_to_sleep(sandbox_id)
+
+    async def _put_to_sleep(self, sandbox_id: str) -> SandboxRecord:
+        record = await self._store.sandboxes.get(sandbox_id)
+        if sandbox_id not in self._live:
+            return record
+        await self._take_down(sandbox_id)
+        saved = await self._save(record, SandboxState.SLEEPING)
+        self._slept(saved)
+        return saved
+
+    def sleep_unused(self, sandbox_id: str) -> None:
+        """Have it sleep as soon as nobody holds it, unless somebody wakes or uses it before."""
+        if sandbox_id in self._live and sandbox_id not in self._unused:
+            self._unused.add(sandbox_id)
+            self._group.create_task(self._sleep_after(sandbox_id))
+
+    async def _sleep_after(self, sandbox_id: str) -> None:
+        async with self._locked(sandbox_id):
+            if sandbox_id not in self._unused:
+                return
+            self._unused.discard(sandbox_id)
+            try:
+                await self._put_to_sleep(sandbox_id)
+            except HandiworkError as error:
+                self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(error))
 
     async def close(self, sandbox_id: str) -> SandboxRecord:
         """Delete it and all it left. No-op when it is gone."""

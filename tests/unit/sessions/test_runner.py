@@ -527,6 +527,22 @@ async def test_another_environments_item_does_not_end_the_session_that_runs(worl
         assert await world.fleet.stop("env_other/sesn_1")
 
 
+async def test_a_sandbox_that_is_held_for_long_sleeps_after_all(world: World) -> None:
+    """A snapshot of it takes longer than the session waits."""
+    settings = SessionSettings(idle_seconds=0.05, stop_seconds=0.1)
+    world.settings = msgspec.structs.replace(world.settings, sessions=settings)
+    world.agent()
+    async with world:
+        world.brain.say("sesn_1", call("a"))
+        await world.posted(1)
+        session = await world.store.sessions.get("sesn_1")
+        async with world.sandboxes.held(session.sandbox_id):
+            await world.session_in("sleeping")
+            await until(lambda: _has(world, "sandbox.not_asleep"))
+            assert session.sandbox_id in world.driver.live
+        await until(lambda: world.driver.live == {})
+
+
 async def test_what_sessions_of_one_id_in_two_environments_wait_for_is_told_of_both(
     world: World, tmp_path: Path
 ) -> None:

@@ -392,3 +392,28 @@ async def test_sessions_of_one_id_in_two_environments_are_two(world: World) -> N
         assert boxes.free == 2
         boxes.expect_no_more("env_b/sesn_1")
         assert boxes.free == 3
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_one_that_is_held_sleeps_after_unless_it_is_used(world: World, *, used: bool) -> None:
+    async with world:
+        boxes = world.sandboxes
+        record = await boxes.create(SandboxRequest())
+        async with boxes.held(record.id):
+            for _ in range(2):
+                boxes.sleep_unused(record.id)
+            await asyncio.sleep(0.05)
+            assert record.id in world.driver.live
+            if used:
+                await boxes.use(record.id)
+        if used:
+            await asyncio.sleep(0.1)
+            assert record.id in world.driver.live
+        else:
+            await until(lambda: world.driver.live == {})
+            await until(lambda: _state(world, record.id, SandboxState.SLEEPING))
+        boxes.sleep_unused("sbx_gone00000000")
+
+
+async def _state(world: World, sandbox_id: str, state: SandboxState) -> bool:
+    return (await world.store.sandboxes.get(sandbox_id)).state is state
