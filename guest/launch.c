@@ -414,6 +414,7 @@ int launch(struct options *options, int argc, char **argv)
     if (prctl(PR_SET_PDEATHSIG, SIGKILL))
         fatal("parent death signal");
     umask(022);
+    clocks_look();
     take_descriptors(&launch);
     open_memory_events(&launch);
     open_own_joins(&launch);

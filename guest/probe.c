@@ -126,6 +126,9 @@ static void try_landlock(void)
 static void try_timens(void)
 {
     struct timespec up;
+    clocks_look();
+    if (clocks_are_forbidden())
+        fatal_because("time namespace", "user.max_time_namespaces is 0", EXIT_LAUNCH_FAILED);
     users_enter(0);
     clocks_restart();
     if (clock_gettime(CLOCK_BOOTTIME, &up) || up.tv_sec > 2)

@@ -27,7 +27,9 @@ enum {
     ROOM_PARTS = 4,     /* when so much of the room that was left may be gone, it is counted again */
     FILES_A_MIB = 64,   /* as many as mkfs gives a disk of that size */
     COUNT_MS = 300000,  /* a count that takes longer is given up */
-    FAILURES_MAX = 8,   /* in a row; what cannot be counted may not go on */
+    RETRY_MS = 60000,   /* at most, after one that failed */
+    FAILURES_MAX = 8,   /* in a row; what cannot be counted may not go on, */
+    FAILING_MS = 900000, /* nor be tried for longer, as long as each of them takes */
     NICE = 5,           /* little hurry, but its turn: who is never let run finds nothing. REST_TIMES bounds its share */
     DISK_PRIORITY = 2 << 13 | 7, /* ioprio_set(2): best effort, the last of it */
 };
@@ -53,7 +55,9 @@ static void open_many(void)
  * closed its directories to that one. */
 static _Noreturn void count(const struct watchman *watchman, int answers)
 {
-    struct answer answer = {.seen = true};
+    struct answer answer = {.mark = ANSWERED, .seen = true};
+    /* What fails is an answer too: only one reason is told of why a sandbox ended, its last. */
+    dup2(answers, STDERR_FILENO);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGTERM, SIG_DFL);
     if (nice(NICE) < 0)
@@ -72,9 +76,13 @@ static _Noreturn void count(const struct watchman *watchman, int answers)
 /* Tried again later, but not for ever: a guest that keeps itself from being counted has no limit. */
 static void fail(struct watchman *watchman)
 {
-    if (++watchman->failures < FAILURES_MAX)
+    if (!watchman->failures++)
+        watchman->failing_ms = watchman->began_ms;
+    if (watchman->failures < FAILURES_MAX && now_ms() - watchman->failing_ms < FAILING_MS)
         return;
-    dprintf(STDERR_FILENO, "handiwork-guest: disk: its files cannot be counted in time\n");
+    const char *reason = watchman->reason;
+    dprintf(STDERR_FILENO, "handiwork-guest: disk: its files cannot be counted in time%s%s\n", *reason ? ": " : "",
+            reason);
     kill(watchman->agent, SIGKILL);
 }
 
@@ -82,6 +90,7 @@ static bool try_counting(struct watchman *watchman)
 {
     int ends[2];
     watchman->began_ms = watchman->ended_ms = now_ms();
+    watchman->reason[0] = 0;
     if (pipe2(ends, O_CLOEXEC))
         return false;
     fstatvfs(watchman->places[0], &watchman->system);
@@ -98,11 +107,26 @@ static bool try_counting(struct watchman *watchman)
     return true;
 }
 
-/* False when it said nothing. It ends now, whatever it does: nobody waits for a count that goes on. */
+/* Keeps the one line by which the counter said why it failed, without our name in front. */
+static void keep_reason(struct watchman *watchman, const char *said)
+{
+    static const char name[] = "handiwork-guest: ";
+    if (!strncmp(said, name, sizeof name - 1))
+        said += sizeof name - 1;
+    snprintf(watchman->reason, sizeof watchman->reason, "%.*s", (int)strcspn(said, "\n"), said);
+}
+
+/* False when it did not count. It ends now, whatever it does: nobody waits for a count that goes on. */
 static bool end_counting(struct watchman *watchman)
 {
+    char said[REASON_BYTES] = "";
     kill(watchman->counter, SIGKILL);
-    bool answered = read(watchman->answers, &watchman->answer, sizeof watchman->answer) == sizeof watchman->answer;
+    ssize_t size = read(watchman->answers, said, sizeof said - 1);
+    bool answered = size == sizeof watchman->answer && said[0] == ANSWERED;
+    if (answered)
+        memcpy(&watchman->answer, said, sizeof watchman->answer);
+    else if (size > 0)
+        keep_reason(watchman, said);
     close(watchman->answers);
     watchman->answers = -1;
     while (waitpid(watchman->counter, NULL, 0) < 0 && errno == EINTR)
@@ -146,6 +170,9 @@ static bool is_due(struct watchman *watchman)
 {
     struct statvfs now;
     int64_t rested = now_ms() - watchman->ended_ms, took = watchman->ended_ms - watchman->began_ms;
+    int64_t rest = took * REST_TIMES;
+    if (watchman->failures && rest > RETRY_MS)
+        rest = RETRY_MS;
     if (fstatvfs(watchman->places[0], &now))
         return false;
     watchman->pause_ms = now.f_bfree < watchman->free_blocks ? QUICK_MS
@@ -154,7 +181,7 @@ static bool is_due(struct watchman *watchman)
     watchman->free_blocks = now.f_bfree;
     if (!watchman->counted)
         return true;
-    return rested >= took * REST_TIMES && (rested >= SELDOM_MS || may_have_grown(watchman, &now));
+    return rested >= rest && (rested >= SELDOM_MS || may_have_grown(watchman, &now));
 }
 
 static void open_places(struct watchman *watchman, const char *state)

@@ -11,12 +11,13 @@
 #include <sys/statvfs.h>
 #include <sys/types.h>
 
-enum { WATCHED_PLACES = 2 };
+enum { WATCHED_PLACES = 2, REASON_BYTES = 160, ANSWERED = 1 };
 
-/* What the one who counts says. */
+/* What the one who counts says; or, where it fails, a line as fatal() writes it, which begins with no such mark. */
 struct answer {
-    struct weight found;
+    char mark; /* ANSWERED */
     bool seen;
+    struct weight found;
 };
 
 struct watchman {
@@ -26,11 +27,12 @@ struct watchman {
     struct answer answer;
     struct statvfs system; /* when it was last counted */
     unsigned long long free_blocks; /* at the last look */
-    int64_t began_ms, ended_ms;
+    int64_t began_ms, ended_ms, failing_ms; /* of the last count; of the first that failed in a row */
     int pause_ms, failures;
     bool counted;
     pid_t counter; /* 0: nobody counts */
     int answers;   /* -1, or where the counter answers */
+    char reason[REASON_BYTES]; /* why the last count failed, or "" */
 };
 
 /* Before the agent can be told to begin: from then on its state directory may be given another name. */

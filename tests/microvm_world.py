@@ -8,11 +8,11 @@ import pytest
 
 from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import Limits, SandboxSpec
+from handiwork.sandboxes.images.sample import SampleImages
 from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
 from handiwork.sandboxes.microvm.kernel import find_kernel
 from handiwork.sandboxes.microvm.machine import Acceleration, MachineKind
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
-from small_image import SmallImages
 
 KERNEL_DIR = Path(__file__).parents[1] / ".kernel"
 LIMITS = Limits(memory_mib=256, disk_mib=1024, cpu_percent=100, pids=96)
@@ -54,7 +54,7 @@ def make_driver(
     return MicrovmDriver(
         directory / "data",
         agent,
-        SmallImages(directory / "image"),
+        SampleImages(directory / "image"),
         asked or setup(),
         clock=lambda: datetime.now(UTC),
     )

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from handiwork.process import is_root
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.namespace import NamespaceDriver
@@ -19,12 +21,11 @@ async def main(data_dir: Path, agent: Path, tier: str) -> None:
     inside = Gvisor(runsc) if tier == "gvisor" and runsc else None
     driver = NamespaceDriver(data_dir, agent, clock=lambda: datetime.now(UTC), inside=inside)
     assert driver.tier == tier
-    checks = [
-        {"name": found.name, "area": found.area, "ok": found.ok, "detail": found.detail}
-        async for found in selfcheck(driver)
-    ]
+    checks = [msgspec.to_builtins(found) async for found in selfcheck(driver)]
     left = sorted(entry.name for entry in (data_dir / "sandboxes").iterdir())
-    print(json.dumps({"uid": os.geteuid(), "checks": checks, "left": left}))
+    clocks = driver.protections()["own_clocks"]
+    told = {"uid": os.geteuid(), "checks": checks, "left": left, "own_clocks": clocks}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

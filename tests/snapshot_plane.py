@@ -1,10 +1,12 @@
 """A control plane of a test's own, asked through the client, whose disks are lost and damaged."""
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,46 @@ import control_plane_process
 from control_plane_process import ControlPlane
 from handiwork.client.handiwork import Handiwork
 from handiwork.client.sandboxes import Sandbox
+from handiwork.sandboxes.disks import can_limit_disks
 
 SECONDS = 60.0
 START_SECONDS = 120.0
 
 
-def started(directory: Path, config: str) -> ControlPlane:
-    return control_plane_process.start(directory, config=config, seconds=START_SECONDS)
+@dataclass(frozen=True)
+class How:
+    """Whose sandboxes, and of which tier: what a control plane is started with, and what differs then."""
+
+    config: str = ""
+    through: tuple[str, ...] = ()
+    rootless: bool = os.geteuid() != 0
+
+    @property
+    def forks(self) -> bool:
+        """Whether sandboxes have disks of their own, which are copied or shared."""
+        return can_limit_disks() and not self.rootless
+
+    def owner(self, uid: str) -> str:
+        """Who owns what was given to somebody: an ordinary user's sandbox has root alone."""
+        return "0" if self.rootless else uid
 
 
-def running(directory: Path, config: str) -> AbstractContextManager[ControlPlane]:
-    return control_plane_process.running(directory, config=config, seconds=START_SECONDS)
+USUAL = How()
+GVISOR = How(config='[sandbox]\ntier = "gvisor"\n')
+ROOTLESS = How(through=("unshare", "-Ur"), rootless=True)
+"""Root of a user namespace with one id: what an ordinary user is, and may yet read this Python."""
+
+
+def started(directory: Path, config: str, how: How = USUAL) -> ControlPlane:
+    return control_plane_process.start(
+        directory, config=config + how.config, seconds=START_SECONDS, through=how.through
+    )
+
+
+def running(directory: Path, config: str, how: How = USUAL) -> AbstractContextManager[ControlPlane]:
+    return control_plane_process.running(
+        directory, config=config + how.config, seconds=START_SECONDS, through=how.through
+    )
 
 
 def asked(plane: ControlPlane, verb: Callable[[Handiwork], Awaitable[Any]]) -> Any:
@@ -48,7 +79,8 @@ async def text(box: Sandbox, command: str) -> str:
 
 def lose(plane: ControlPlane, sandbox_id: str) -> None:
     """Lose what this host has of a sandbox, as with a broken disk."""
-    shutil.rmtree(plane.data / "sandboxes/sandboxes" / sandbox_id)
+    (state,) = (plane.data / "sandboxes").glob(f"**/sandboxes/{sandbox_id}")
+    shutil.rmtree(state)
 
 
 def damage(pack: Path) -> None:

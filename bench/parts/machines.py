@@ -16,7 +16,7 @@ from handiwork.sandboxes.microvm.probe import examine
 from handiwork.tiers import GUEST_AGENT
 from harness import ROOT, Bench, Skip
 
-sys.path.insert(0, str(ROOT / "tests"))  # the small image is the tests' own
+sys.path.insert(0, str(ROOT / "tests"))  # its machines are those of the tests
 
 from microvm_world import make_driver, setup, spec
 

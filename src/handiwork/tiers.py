@@ -3,16 +3,20 @@
 With `app.py` the only file that names concrete adapters.
 """
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from handiwork import process
 from handiwork.config import GvisorSettings, SandboxSettings, Settings
 from handiwork.model.errors import ConfigError, UnsupportedError
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
+from handiwork.sandboxes.images.sample import SampleImages
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
 from handiwork.sandboxes.microvm.probe import Examined, examine
@@ -49,17 +53,18 @@ def make_driver(
 
 async def examine_microvm(settings: Settings, *, clock: Clock) -> Examined:
     """Prove whether machines run here as the settings say; `doctor` and the start ask it."""
+    microvm = settings.sandbox.microvm
     asked = Setup(
-        acceleration=settings.sandbox.microvm.acceleration,
+        acceleration=microvm.acceleration,
         kind="pc",
-        kernel_dir=Path(settings.sandbox.microvm.kernel_dir),
-        first_id=settings.sandbox.microvm.first_id if process.is_root() else 0,
+        kernel_dir=Path(microvm.kernel_dir),
+        first_id=microvm.first_id if process.is_root() else 0,
     )
     directory = Path(tempfile.mkdtemp(prefix="handiwork-microvm-"))
     try:
         return await examine(GUEST_AGENT, asked, directory, clock=clock)
     finally:
-        remove_tree(directory)
+        await asyncio.to_thread(remove_tree, directory)
 
 
 def make_gvisor_driver(
@@ -107,6 +112,38 @@ TIER_DRIVERS: Mapping[str, Callable[[Path, Settings, Clock], Driver]] = {
     "gvisor": _checked_gvisor,
 }
 """How `doctor` and `selfcheck` make a tier's driver on a directory; UnsupportedError says why not."""
+
+
+class Checkable(msgspec.Struct, frozen=True, kw_only=True):
+    """A driver to be checked; `note` says what the checks do not prove."""
+
+    driver: Driver
+    note: str = ""
+
+
+async def checked_microvm(directory: Path, settings: Settings, *, clock: Clock) -> Checkable:
+    """Return a driver of machines on a directory, for checks; UnsupportedError says why not.
+
+    Emulated ones where the processor runs none, which is told: nobody else gets these unasked.
+    """
+    found = await examine_microvm(settings, clock=clock)
+    note = ""
+    if found.setup is None and settings.sandbox.microvm.acceleration == "kvm":
+        emulated = await examine_microvm(_emulating(settings), clock=clock)
+        if emulated.setup is not None:
+            note = f"emulated, for these checks only: {found.finding.detail}"
+        found = emulated
+    if found.setup is None:
+        raise UnsupportedError(f"{found.finding.detail}: {found.finding.fix}")
+    images = SampleImages(directory / "sample")
+    driver = MicrovmDriver(directory, GUEST_AGENT, images, found.setup, clock=clock)
+    return Checkable(driver=driver, note=note)
+
+
+def _emulating(settings: Settings) -> Settings:
+    replace = msgspec.structs.replace
+    microvm = replace(settings.sandbox.microvm, acceleration="tcg")
+    return replace(settings, sandbox=replace(settings.sandbox, microvm=microvm))
 
 
 async def tier_drivers(

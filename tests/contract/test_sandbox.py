@@ -82,6 +82,10 @@ CASES = [
 ]
 OLD_GVISOR_LACKS = {name for name in selfcheck.names() if name.startswith("a terminal ")}
 """Before some version it has no terminals that control processes: refused by name, not half made."""
+LIVING = "processes live on through a sleep"
+FORKS = ("forks have the files and are apart", "a fork outlives what it is of")
+USERS = "another user is another user"
+"""What tiers lack: root's sandboxes have ids and disks of their own, an ordinary user's do not."""
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,7 @@ async def test_check(tier, name, data_dir):
     found = [made async for made in selfcheck.selfcheck(make(data_dir), areas=areas, only=[name])]
     assert [made.name for made in found] == [name]
     assert found[0].ok, found[0].detail
+    assert lacking(found) <= lacked("namespace", root=os.geteuid() == 0)
     states = data_dir / "sandboxes"
     assert not states.exists() or not list(states.iterdir())
 
@@ -123,7 +128,28 @@ async def test_gvisor(data_dir):
     found = [made async for made in selfcheck.selfcheck(driver, areas=areas)]
     assert [made.name for made in found] == selfcheck.names()
     assert [made for made in found if not held(made, driver.tier)] == []
+    assert lacking(found) == lacked(driver.tier, root=os.geteuid() == 0)
     assert await driver.leftovers() == []
+
+
+@pytest.mark.timeout(300)
+async def test_a_namespace_lacks_nothing_else(tmp_path):
+    """In one run: what each may lack, and only that, is what it lacks."""
+    only = [LIVING, USERS, *FORKS]
+    driver = make_namespace(tmp_path)
+    found = [made async for made in selfcheck.selfcheck(driver, only=only)]
+    assert [made for made in found if not made.ok] == []
+    assert lacking(found) == lacked("namespace", root=os.geteuid() == 0)
+
+
+def lacking(found) -> set[str]:
+    return {made.name for made in found if made.lacks}
+
+
+def lacked(tier: str, *, root: bool) -> set[str]:
+    if tier == "microvm":
+        return set(FORKS)
+    return {LIVING} if root else {LIVING, USERS, *FORKS}
 
 
 def held(made: selfcheck.Check, tier: str) -> bool:
@@ -148,6 +174,7 @@ def made_by_machines(directory: Path, only) -> list[str]:
 
     found, left = asyncio.run(run())
     assert [made for made in found if not made.ok] == []
+    assert lacking(found) == {name for name in lacked("microvm", root=True) if only is None}
     assert left == []
     return [made.name for made in found]
 
@@ -166,12 +193,13 @@ def made_in_a_child(before: list[str], data_dir: Path, agent: str, *tier: str) -
     script = [sys.executable, str(TESTS / "rootless_selfcheck.py"), str(data_dir), agent, *tier]
     done = subprocess.run([*before, *script], capture_output=True, timeout=170, cwd="/", text=True)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = json.loads(done.stdout.splitlines()[-1])
     assert [made["name"] for made in told["checks"]] == selfcheck.names()
     checks = msgspec.convert(told["checks"], list[selfcheck.Check])
     assert [made for made in checks if not held(made, *(tier or ("namespace",)))] == []
+    assert lacking(checks) == lacked(*(tier or ("namespace",)), root=False)
     assert told["left"] == []
-    return told
+    return told | {"said": done.stdout + done.stderr}
 
 
 @pytest.mark.timeout(180)
@@ -191,3 +219,14 @@ def test_as_root_of_a_user_namespace(tmp_path):
     """Its one id is all it has to give: it works as an ordinary user does."""
     told = made_in_a_child(["unshare", "-Ur"], tmp_path, str(namespace.DEFAULT_AGENT))
     assert told["uid"] == 0
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
+def test_where_time_namespaces_are_forbidden(tmp_path):
+    """Sandboxes are as ever, but for the host's clocks, and that is told."""
+    forbid = 'echo 0 >/proc/sys/user/max_time_namespaces && exec "$@"'
+    before = ["unshare", "-Ur", "sh", "-c", forbid, "sh"]
+    told = made_in_a_child(before, tmp_path, str(namespace.DEFAULT_AGENT))
+    assert told["own_clocks"] is False
+    assert told["said"].count("sandbox.clocks_of_the_host") == 1

@@ -1,7 +1,17 @@
-"""Snapshots in a whole control plane: killed, its disks lost, its packs damaged, and started again."""
+"""Snapshots in a whole control plane: killed, its disks lost, its packs damaged, and started again.
+
+In the first tier as root; the same in gVisor, and without root, where no sandbox has a disk or ids of its own.
+"""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +22,138 @@ from control_plane_process import ControlPlane
 from handiwork.brains.conversation import TOOLSET
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import ConflictError, HandiworkError, SandboxUnavailableError
-from handiwork.sandboxes.disks import can_limit_disks
-from snapshot_plane import SECONDS, asked, damage, lose, running, started, text, until
+from handiwork.sandboxes.namespace import DEFAULT_AGENT
+from snapshot_plane import (
+    GVISOR,
+    ROOTLESS,
+    SECONDS,
+    USUAL,
+    How,
+    asked,
+    damage,
+    lose,
+    running,
+    started,
+    text,
+    until,
+)
 
 CONFIG = "[sessions]\nidle_seconds = 1.0\nlease_seconds = 4\n[snapshots]\nsweep_seconds = 0.5\n"
 QUIET = CONFIG + "on_idle = false\n"
+TESTS = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(600)
+IN_GVISOR = pytest.param(GVISOR, id="gvisor", marks=pytest.mark.root)
+WITHOUT_ROOT = pytest.param(ROOTLESS, id="rootless", marks=pytest.mark.root)
 
 
-def test_after_kill_and_a_lost_disk_it_wakes_from_its_snapshot(tmp_path: Path) -> None:
+def slow(how: Any) -> Any:
+    return pytest.param(*how.values, id=how.id, marks=(*how.marks, pytest.mark.slow))
+
+
+with_disks = pytest.mark.parametrize("how", [pytest.param(USUAL, id="usual"), slow(IN_GVISOR)])
+everywhere = pytest.mark.parametrize(
+    "how", [pytest.param(USUAL, id="usual"), slow(IN_GVISOR), slow(WITHOUT_ROOT)]
+)
+elsewhere_slow = pytest.mark.parametrize("how", [slow(IN_GVISOR), slow(WITHOUT_ROOT)])
+elsewhere = pytest.mark.parametrize("how", [IN_GVISOR, WITHOUT_ROOT])
+
+
+@elsewhere
+def test_elsewhere_as_with_us(tmp_path: Path, how: How) -> None:
+    """Of each tier and user the quick part: taken twice, killed, and woken from the second."""
+
+    async def first(client: Handiwork) -> str:
+        box = await client.sandboxes.create()
+        await box.exec("head -c 3M /dev/urandom > r; echo one > a; ln a b; rm -rf /var/backups")
+        one = await box.snapshot()
+        await box.exec("echo two >> a; ln -s a c; chown 7 a")
+        two = await box.snapshot()
+        assert (one.number, two.number) == (1, 2)
+        assert one.new_bytes > 3 << 20 > 50 * two.new_bytes
+        await box.exec("echo lost > later")
+        return box.id
+
+    async def second(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        assert "it wakes from snapshot 2" in box.record.reason
+        told = await text(box, "cat a; stat -c '%h %u' a; readlink c; stat -c %s r; ls; ls /var")
+        entries = f"one\ntwo\n2 {how.owner('7')}\na\n{3 << 20}\na\nb\nc\nr\n"
+        assert told.startswith(entries)
+        assert "backups" not in told
+
+    plane = started(tmp_path, QUIET, how)
+    try:
+        sandbox_id = asked(plane, first)
+    finally:
+        plane.kill()
+    lose(plane, sandbox_id)
+    with running(tmp_path, QUIET, how) as again:
+        asked(again, second)
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A directory that another user can reach, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="handiwork-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.root
+def test_of_a_user_who_never_was_root(open_dir: Path) -> None:
+    """The driver alone: whoever is no root may not read where this Python may lie, to start more of it."""
+    data = open_dir / "data"
+    data.mkdir(mode=0o700)
+    os.chown(data, 65534, 65534)
+    agent = shutil.copy(DEFAULT_AGENT, open_dir)
+    script = [sys.executable, str(TESTS / "rootless_snapshots.py"), str(data), str(agent)]
+    first = subprocess.run([*script, "take"], capture_output=True, text=True, timeout=120, cwd="/")
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    told = json.loads(first.stdout)
+    assert told["uid"] == 65534
+    assert told["added"][0] > 3 << 20 > 50 * told["added"][1]
+    again = subprocess.run([*script, "again"], capture_output=True, text=True, timeout=120, cwd="/")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == {
+        "left": ["sbx_rootless"],
+        "woken": "one\ntwo\nthree\na\n2\n0\n",
+        "rolled back": "one\na\n2\n0\n",
+        "can fork": False,
+        "forked": "one\ntwo\na\n2\n0\n",
+    }
+
+
+@elsewhere_slow
+def test_killed_it_has_what_it_wrote_since_its_snapshot(tmp_path: Path, how: How) -> None:
+    async def first(client: Handiwork) -> str:
+        box = await client.sandboxes.create()
+        await box.exec("echo one > a")
+        await box.snapshot()
+        await box.exec("echo two > a; sync; sleep 1000 &")
+        return box.id
+
+    async def second(client: Handiwork) -> None:
+        box = await client.sandboxes.get(sandbox_id)
+        assert await text(box, "cat a; pgrep sleep") == "two"
+        taken = await box.snapshot()
+        assert taken.number == 2
+        await box.snapshots.rollback(1)
+        assert await text(box, "cat a") == "one"
+        (fork,) = await box.fork(number=2)
+        assert await text(fork, "cat a") == "two"
+
+    plane = started(tmp_path, QUIET, how)
+    try:
+        sandbox_id = asked(plane, first)
+    finally:
+        plane.kill()
+    with running(tmp_path, QUIET, how) as again:
+        asked(again, second)
+
+
+@everywhere
+def test_after_kill_and_a_lost_disk_it_wakes_from_its_snapshot(tmp_path: Path, how: How) -> None:
     async def first(client: Handiwork) -> str:
         box = await client.sandboxes.create()
         await box.exec("echo kept > a; ln a b; ln -s a c; rm -rf /var/backups; chown 7:8 a")
@@ -33,22 +166,24 @@ def test_after_kill_and_a_lost_disk_it_wakes_from_its_snapshot(tmp_path: Path) -
         box = await client.sandboxes.get(sandbox_id)
         assert "it wakes from snapshot 1" in box.record.reason
         told = await text(box, "cat a; stat -c '%h %u:%g' a; readlink c; ls")
-        assert told.split("\n") == ["kept", "2 7:8", "a", "a", "b", "c"]
+        owners = f"{how.owner('7')}:{how.owner('8')}"
+        assert told.split("\n") == ["kept", f"2 {owners}", "a", "a", "b", "c"]
         await box.snapshots.pin(1, "good")
         with pytest.raises(ConflictError, match="pinned"):
             await box.snapshots.remove(1)
 
-    plane = started(tmp_path, QUIET)
+    plane = started(tmp_path, QUIET, how)
     try:
         sandbox_id = asked(plane, first)
     finally:
         plane.kill()
     lose(plane, sandbox_id)
-    with running(tmp_path, QUIET) as again:
+    with running(tmp_path, QUIET, how) as again:
         asked(again, second)
 
 
-def test_the_disk_alone_lost_is_lost(tmp_path: Path) -> None:
+@with_disks
+def test_the_disk_alone_lost_is_lost(tmp_path: Path, how: How) -> None:
     """Its directory is there still: an empty upper directory is never taken for the state."""
 
     async def first(client: Handiwork) -> str:
@@ -60,20 +195,21 @@ def test_the_disk_alone_lost_is_lost(tmp_path: Path) -> None:
     async def second(client: Handiwork) -> None:
         assert await text(await client.sandboxes.get(sandbox_id), "cat a") == "kept"
 
-    plane = started(tmp_path, QUIET)
+    plane = started(tmp_path, QUIET, how)
     try:
         sandbox_id = asked(plane, first)
     finally:
         plane.kill()
-    disk = plane.data / "sandboxes/sandboxes" / sandbox_id / "disk.img"
-    if not disk.exists():
+    (disk,) = [*(plane.data / "sandboxes").glob(f"**/{sandbox_id}/disk.img")] or [None]
+    if disk is None:
         pytest.skip("this host has no disks of their own for sandboxes (`handiwork doctor`)")
     disk.unlink()
-    with running(tmp_path, QUIET) as again:
+    with running(tmp_path, QUIET, how) as again:
         asked(again, second)
 
 
-def test_a_sandbox_that_sleeps_is_taken_by_itself(tmp_path: Path) -> None:
+@everywhere
+def test_a_sandbox_that_sleeps_is_taken_by_itself(tmp_path: Path, how: How) -> None:
     async def verb(client: Handiwork) -> None:
         box = await client.sandboxes.create()
         await box.exec("echo one > a")
@@ -81,12 +217,13 @@ def test_a_sandbox_that_sleeps_is_taken_by_itself(tmp_path: Path) -> None:
         (taken,) = await until(box.snapshots.list)
         assert (taken.reason, taken.number) == ("idle", 1)
 
-    with running(tmp_path, CONFIG) as plane:
+    with running(tmp_path, CONFIG, how) as plane:
         asked(plane, verb)
 
 
+@everywhere
 def test_a_damaged_newest_is_told_and_an_older_one_taken_and_none_at_all_fails_closed(
-    tmp_path: Path,
+    tmp_path: Path, how: How
 ) -> None:
     async def first(client: Handiwork) -> str:
         box = await client.sandboxes.create()
@@ -109,7 +246,7 @@ def test_a_damaged_newest_is_told_and_an_older_one_taken_and_none_at_all_fails_c
         assert (await box.refresh()).state.value == "sleeping"
 
     packs: list[set[Path]] = []
-    plane = started(tmp_path, QUIET)
+    plane = started(tmp_path, QUIET, how)
     try:
         sandbox_id = asked(plane, first)
     finally:
@@ -117,7 +254,7 @@ def test_a_damaged_newest_is_told_and_an_older_one_taken_and_none_at_all_fails_c
     (newer,) = packs[2] - packs[1]
     damage(newer)
     lose(plane, sandbox_id)
-    plane = started(tmp_path, QUIET)
+    plane = started(tmp_path, QUIET, how)
     try:
         asked(plane, second)
     finally:
@@ -125,11 +262,12 @@ def test_a_damaged_newest_is_told_and_an_older_one_taken_and_none_at_all_fails_c
     for pack in packs[2]:
         damage(pack)
     lose(plane, sandbox_id)
-    with running(tmp_path, QUIET) as again:
+    with running(tmp_path, QUIET, how) as again:
         asked(again, third)
 
 
-def test_rollback_and_diff(tmp_path: Path) -> None:
+@everywhere
+def test_rollback_and_diff(tmp_path: Path, how: How) -> None:
     async def verb(client: Handiwork) -> None:
         box = await client.sandboxes.create()
         await box.exec("echo one > a; echo same > b")
@@ -162,20 +300,23 @@ def test_rollback_and_diff(tmp_path: Path) -> None:
             await box.snapshots.rollback(99)
         assert await text(box, "cat a") == "one"
 
-    with running(tmp_path, QUIET) as plane:
+    with running(tmp_path, QUIET, how) as plane:
         asked(plane, verb)
 
 
-def test_forks_are_sandboxes_of_their_own(tmp_path: Path) -> None:
+@everywhere
+def test_forks_are_sandboxes_of_their_own(tmp_path: Path, how: How) -> None:
     async def verb(client: Handiwork) -> None:
         box = await client.sandboxes.create(env={"MINE": "1"})
         await box.exec("echo one > a; chown 7 a")
         forks = await box.fork(2)
         assert len({box.id, *(one.id for one in forks)}) == 3
         for number, fork in enumerate(forks):
-            assert await text(fork, "stat -c %u a; cat a; echo $MINE") == "7\none\n1"
+            assert (
+                await text(fork, "stat -c %u a; cat a; echo $MINE") == f"{how.owner('7')}\none\n1"
+            )
             await fork.exec(f"echo {number} > a")
-            assert fork.record.origin == (box.id if can_limit_disks() else f"{box.id}/1")
+            assert fork.record.origin == (box.id if how.forks else f"{box.id}/1")
         assert await text(box, "cat a") == "one"
         await box.sleep()
         (asleep,) = await box.fork(wake=False)
@@ -183,11 +324,12 @@ def test_forks_are_sandboxes_of_their_own(tmp_path: Path) -> None:
         await box.close()
         assert await text(asleep, "cat a") == "one"
 
-    with running(tmp_path, QUIET) as plane:
+    with running(tmp_path, QUIET, how) as plane:
         asked(plane, verb)
 
 
-def test_a_fork_is_kept_and_comes_back_as_any_other(tmp_path: Path) -> None:
+@everywhere
+def test_a_fork_is_kept_and_comes_back_as_any_other(tmp_path: Path, how: How) -> None:
     async def first(client: Handiwork) -> tuple[str, str]:
         box = await client.sandboxes.create()
         await box.exec("mkdir d; echo one > d/a; echo gone > d/b; chown 7 d/a; rm -rf /var/backups")
@@ -198,22 +340,23 @@ def test_a_fork_is_kept_and_comes_back_as_any_other(tmp_path: Path) -> None:
         taken = await fork.snapshot()
         await fork.exec("echo three > d/c; rm d/a")
         await fork.snapshots.rollback(taken.number)
-        assert await text(fork, told) == "one\ntwo\n7\na\nc"
+        assert await text(fork, told) == f"one\ntwo\n{how.owner('7')}\na\nc"
         await fork.snapshot()
         return box.id, fork.id
 
     async def second(client: Handiwork) -> None:
-        assert await text(await client.sandboxes.get(ids[1]), told) == "one\ntwo\n7\na\nc"
-        assert await text(await client.sandboxes.get(ids[0]), told) == "one\nbox\n7\na\nb\nc"
+        owner = how.owner("7")
+        assert await text(await client.sandboxes.get(ids[1]), told) == f"one\ntwo\n{owner}\na\nc"
+        assert await text(await client.sandboxes.get(ids[0]), told) == f"one\nbox\n{owner}\na\nb\nc"
 
     told = "cat d/a d/c; stat -c %u d/a; ls d; ls -d /var/backups 2>/dev/null"
-    plane = started(tmp_path, QUIET)
+    plane = started(tmp_path, QUIET, how)
     try:
         ids = asked(plane, first)
     finally:
         plane.kill()
     lose(plane, ids[1])
-    with running(tmp_path, QUIET) as again:
+    with running(tmp_path, QUIET, how) as again:
         asked(again, second)
 
 
@@ -221,7 +364,8 @@ def sdk(plane: ControlPlane) -> Anthropic:
     return Anthropic(api_key=plane.brain_key, base_url=plane.addresses["local_brain"])
 
 
-def test_the_brain_is_told_of_a_rollback_with_its_next_result(tmp_path: Path) -> None:
+@everywhere
+def test_the_brain_is_told_of_a_rollback_with_its_next_result(tmp_path: Path, how: How) -> None:
     def step(command: str) -> dict[str, Any]:
         return {"steps": [{"call": {"tool": "bash", "input": {"command": command}}}]}
 
@@ -253,7 +397,7 @@ def test_the_brain_is_told_of_a_rollback_with_its_next_result(tmp_path: Path) ->
         await box.exec("echo two > a")
         await box.snapshots.rollback(taken[0].number)
 
-    with running(tmp_path, CONFIG) as plane:
+    with running(tmp_path, CONFIG, how) as plane:
         with sdk(plane) as client:
             agent = client.beta.agents.create(
                 name="told",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from handiwork import tiers
-from handiwork.config import GvisorSettings, SandboxSettings, Settings
+from handiwork.config import GvisorSettings, MicrovmSettings, SandboxSettings, Settings
 from handiwork.model.errors import ConfigError, UnsupportedError
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.microvm.driver import Setup
@@ -86,3 +86,43 @@ def test_ids_of_the_tiers_do_not_meet() -> None:
     gvisor = sandboxes.first_id + tiers.GVISOR_IDS
     assert sandboxes.first_id < sandboxes.microvm.first_id < gvisor < 1 << 31
     assert gvisor - sandboxes.microvm.first_id >= 1 << 20
+
+
+@pytest.fixture
+def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Machines that run emulated alone; the accelerations that were tried."""
+    tried: list[str] = []
+
+    async def examine(settings: Settings, *, clock: tiers.Clock) -> Examined:
+        tried.append(settings.sandbox.microvm.acceleration)
+        if tried[-1] == "kvm":
+            lacking = Finding(name="microvm", ok=False, detail="no guest runs", fix="get a host")
+            return Examined(finding=lacking)
+        setup = Setup(acceleration="tcg", kind="pc")
+        return Examined(finding=Finding(name="microvm", ok=True, detail="boots"), setup=setup)
+
+    monkeypatch.setattr(tiers, "examine_microvm", examine)
+    return tried
+
+
+async def test_who_checks_machines_gets_emulated_ones_and_is_told(
+    examined: list[str], tmp_path: Path
+) -> None:
+    found = await tiers.checked_microvm(tmp_path, Settings(), clock=clock)
+    assert (found.driver.tier, examined) == ("microvm", ["kvm", "tcg"])
+    assert found.note == "emulated, for these checks only: no guest runs"
+
+
+async def test_who_asks_for_emulated_machines_is_told_nothing(
+    examined: list[str], tmp_path: Path
+) -> None:
+    microvm = MicrovmSettings(acceleration="tcg")
+    settings = Settings(sandbox=SandboxSettings(microvm=microvm))
+    assert (await tiers.checked_microvm(tmp_path, settings, clock=clock)).note == ""
+    assert examined == ["tcg"]
+
+
+@pytest.mark.usefixtures("no_machines")
+async def test_machines_that_do_not_run_at_all_are_told_to_who_checks(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="no QEMU: get it"):
+        await tiers.checked_microvm(tmp_path, Settings(), clock=clock)

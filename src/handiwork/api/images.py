@@ -13,6 +13,7 @@ from litestar import Request, Router, delete, get, post, put
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp
 
+from handiwork.api.bodies import body_of
 from handiwork.api.control import Control, Injected
 from handiwork.api.errors import told
 from handiwork.api.streams import Emit, LiveResponse
@@ -159,7 +160,7 @@ async def _uploaded(
     """Take the body first: only then is it known that all of it came."""
     upload = Upload(control.images.directory)
     try:
-        async for piece in request.stream():
+        async for piece in body_of(request):
             await asyncio.to_thread(upload.take, piece)
     except BaseException:
         upload.close()

@@ -8,6 +8,7 @@ from litestar import Request, Router, delete, get, post, put
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp
 
+from handiwork.api.bodies import body_of
 from handiwork.api.control import Control, Injected
 from handiwork.api.protocol import Snapshots
 from handiwork.api.streams import Emit, LiveResponse
@@ -125,7 +126,7 @@ async def import_snapshot(
     asked = SandboxRequest(tier=tier, limits=limits_of(size, None), policy=policy)
     upload = Upload(control.images.directory)
     try:
-        async for piece in request.stream():
+        async for piece in body_of(request):
             await asyncio.to_thread(upload.take, piece)
         return await snapshots.import_file(upload.file, upload.size, asked)
     finally:

@@ -13,6 +13,7 @@ from litestar import Request, Router, get, put
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp
 
+from handiwork.api.bodies import body_of
 from handiwork.api.control import Injected
 from handiwork.api.errors import told
 from handiwork.api.exec import NDJSON
@@ -69,7 +70,7 @@ async def put_tree(
     """Unpack a tar, not compressed, into a directory; what fails is unpacked up to there."""
     sandbox = await control.sandboxes.use(sandbox_id)
     return await unpack(
-        sandbox, path, request.stream(), most_bytes=limit_bytes, most_entries=limit_entries
+        sandbox, path, body_of(request), most_bytes=limit_bytes, most_entries=limit_entries
     )
 
 

@@ -14,7 +14,7 @@ from handiwork.config import Settings
 from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import ExecRequest, SandboxSpec
 from handiwork.sandboxes.probe import Finding, probe
-from handiwork.sandboxes.selfcheck import Check, selfcheck
+from handiwork.sandboxes.selfcheck import Check, selfcheck, summary
 from handiwork.sandboxes.trees import remove_tree
 
 
@@ -95,8 +95,7 @@ def _print(report: Report) -> None:
     for name, holds in report.protections.items():
         text = f"protection   {name}" + ("" if holds else " (not on this host)")
         marked(holds, text, "yellow")
-    failed = [check for check in report.checks if not check.ok]
-    for check in failed:
-        marked(False, f"self-check   {check.name}: {check.detail}")
-    passed = len(report.checks) - len(failed)
-    say(f"namespace tier: {passed} of {len(report.checks)} checks passed")
+    for check in report.checks:
+        if not check.ok:
+            marked(False, f"self-check   {check.name}: {check.detail}")
+    say(f"namespace tier: {summary(report.checks)}")

@@ -82,6 +82,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+def served_as(environment_id: str, session_id: str) -> str:
+    """Return what one that is served is known by: another environment's session of this id is another."""
+    return f"{environment_id}/{session_id}"
+
+
 class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     """A unit of the brain's queue. `secret` opens this session only and is never shown."""
 
@@ -91,6 +96,11 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str = ""
     secret: str | None = None
     created_at: datetime | None = None
+
+    @property
+    def served_as(self) -> str:
+        """What its session is known by while it is served."""
+        return served_as(self.environment_id, self.session_id)
 
     def __repr__(self) -> str:
         return f"WorkItem({self.id}, {self.kind}, session={self.session_id})"

@@ -174,12 +174,12 @@ class Metrics:
         """A lease was lost, or was another's when we came."""
         self._lost.inc()
 
-    def waits(self, session_id: str, waiting: Sequence[Waiting]) -> None:
-        """A session that is served waits for these; one that waits for nothing is forgotten."""
+    def waits(self, known_as: str, waiting: Sequence[Waiting]) -> None:
+        """A session (`served_as`) waits for these; one that waits for nothing is forgotten."""
         if waiting:
-            self._waiting[session_id] = waiting
+            self._waiting[known_as] = waiting
         else:
-            self._waiting.pop(session_id, None)
+            self._waiting.pop(known_as, None)
 
     # --- sandboxes ---
 

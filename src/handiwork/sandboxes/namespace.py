@@ -67,6 +67,10 @@ AHEAD = "pool-"
 OVER = "handiwork-guest: disk: "
 """What the launcher says before it ends a sandbox whose files outgrew their limit."""
 DISK = "it is over disk_mib = {}: {}; it is stopped, its files are kept: wake it and delete some"
+HOST_CLOCKS = (
+    "user.max_time_namespaces is 0, or the kernel has no time namespaces: sandboxes are told how long"
+    " this host has been up"
+)
 MEMORY = "its memory ran out: give it a higher limit, or do less at once"
 
 
@@ -110,6 +114,7 @@ class NamespaceDriver:
         )
         self._copying = Copying()
         self._swept = False
+        self._clocks_told = False
         self._running: dict[str, Running] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -407,6 +412,10 @@ class NamespaceDriver:
     async def _prove(self) -> None:
         if self._inside:
             await self._inside.ready(self._attempt)
+        elif not self._clocks_told:
+            self._clocks_told = True
+            if not has_own_clocks():
+                _LOG.warning("sandbox.clocks_of_the_host", reason=HOST_CLOCKS)
         self._used = True
 
     async def _attempt(self) -> None:

@@ -72,7 +72,7 @@ async def probe(guest_agent: Path, read: Callable[[], Host] = read_host) -> list
 
 
 def has_own_clocks(proc: Path = Path("/proc")) -> bool:
-    """Say whether a sandbox's clocks can count from its own start: the kernel has time namespaces."""
+    """Say whether a sandbox's clocks count from its own start: there are time namespaces, and not 0 of them."""
     limit = _text(proc / "sys/user/max_time_namespaces").strip()
     return (proc / "self/ns/time").exists() and limit not in {"", "0"}
 

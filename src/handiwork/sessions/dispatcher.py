@@ -15,7 +15,7 @@ from handiwork.model.errors import (
     NotFoundError,
     UnauthorizedError,
 )
-from handiwork.model.session import WorkItem
+from handiwork.model.session import WorkItem, served_as
 from handiwork.observe import log
 from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.runner import Hands, serve
@@ -86,7 +86,7 @@ class Dispatcher:
         """Claim and place until cancelled or drained; what a former run held is gone on with first."""
         try:
             for kept in await self._hands.brain.resume():
-                if await self._taken():
+                if await self._room():
                     await self._place(kept)
             while await self._turn() and await self._room():
                 await self._claim()
@@ -139,7 +139,10 @@ class Dispatcher:
         return False
 
     async def _room(self) -> bool:
-        """Take a place in the fleet, waiting for one; False when there is to be no poll."""
+        """Take a place in the fleet, waiting for one; False when nothing is to be taken up any more.
+
+        What is held already and has none by then stays on record for our successor.
+        """
         while not self._draining:
             reason = self._full()
             if reason:
@@ -149,16 +152,6 @@ class Dispatcher:
                 if not self._full():
                     return True
                 self._fleet.release()
-        return False
-
-    async def _taken(self) -> bool:
-        """Take a place for what is held already, however full the machine; False when draining.
-
-        What has none by then stays on record for our successor.
-        """
-        while not self._draining:
-            if await self._took():
-                return True
         return False
 
     async def _took(self) -> bool:
@@ -234,27 +227,28 @@ class Dispatcher:
     async def _place(self, work: WorkItem) -> None:
         """Have it served; from now on it counts as one that wants a sandbox."""
         session_id, sandboxes = work.session_id, self._hands.sandboxes
+        known_as = self._place_of(session_id)
 
         async def run() -> None:
             self._serving.add(session_id)
             # Again: a former body of the session may have counted it out as it ended.
-            sandboxes.expect(session_id)
+            sandboxes.expect(known_as)
             try:
-                await serve(self._hands, work, lambda: self._aside(session_id))
+                await serve(self._hands, work, lambda: self._aside(known_as))
             finally:
-                sandboxes.expect_no_more(session_id)
+                sandboxes.expect_no_more(known_as)
                 self._serving.discard(session_id)
 
-        sandboxes.expect(session_id)
-        await self._fleet.submit(self._place_of(work.session_id), run, reserved=True)
+        sandboxes.expect(known_as)
+        await self._fleet.submit(known_as, run, reserved=True)
 
     @contextlib.asynccontextmanager
-    async def _aside(self, session_id: str) -> AsyncIterator[None]:
+    async def _aside(self, known_as: str) -> AsyncIterator[None]:
         """Let others have the place of a session that is left alone, unless too many are.
 
         Leaving waits for room as a claim does.
         """
-        self._hands.sandboxes.expect_no_more(session_id)
+        self._hands.sandboxes.expect_no_more(known_as)
         many = self._aside_count >= MAX_ASIDE
         apart: AbstractAsyncContextManager[None] = (
             contextlib.nullcontext() if many else self._fleet.apart()
@@ -270,11 +264,11 @@ class Dispatcher:
             if not self._full():
                 break
             await asyncio.sleep(LOOK_SECONDS)
-        self._hands.sandboxes.expect(session_id)
+        self._hands.sandboxes.expect(known_as)
 
     def _place_of(self, session_id: str) -> str:
-        """Return what the fleet knows a body by: another environment's session of this id is another."""
-        return f"{self._id}/{session_id}"
+        """Return what the fleet and the sandboxes know a session of this environment by."""
+        return served_as(self._id, session_id)
 
     def _stands(self, state: ClaimState, reason: str) -> None:
         if (state, reason) == (self.state, self.reason):

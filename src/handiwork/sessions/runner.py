@@ -187,7 +187,7 @@ class _Run:
             yield
         finally:
             metrics.lease_ended()
-            metrics.waits(self._work.session_id, ())
+            metrics.waits(self._work.served_as, ())
 
     async def _left_alone(self) -> None:
         """Leave a session that failed here before alone for its time, with its lease held.
@@ -300,7 +300,7 @@ class _Run:
             self._journal.waits(WaitingKind.SANDBOX, str(error))
             return await self._refuse(view, error)
         finally:
-            self._hands.sandboxes.expect_no_more(self._work.session_id)
+            self._hands.sandboxes.expect_no_more(self._work.served_as)
         try:
             await self._attachments.attach(view, fresh=self._fresh)
         except HandiworkError as error:
@@ -361,7 +361,7 @@ class _Run:
         if session.sandbox_id:
             record = await self._hands.store.sandboxes.get(session.sandbox_id)
             if record.state not in (SandboxState.FAILED, SandboxState.GONE):
-                await sandboxes.wake(record.id)
+                await sandboxes.wake(record.id, wanted_by=self._work.served_as)
                 self._journal.note("sandbox.woken", sandbox_id=record.id)
                 return record.id
             reason = record.reason or record.state.value
@@ -377,7 +377,7 @@ class _Run:
             session_id=session.id,
             agent_id=view.agent_id,
         )
-        record = await sandboxes.create(request)
+        record = await sandboxes.create(request, wanted_by=self._work.served_as)
         self._session = msgspec.structs.replace(session, sandbox_id=record.id)
         self._fresh = True
         self._journal.note("sandbox.created", sandbox_id=record.id, tier=record.tier)
@@ -557,7 +557,7 @@ class _Run:
         self._journal.note(f"session.{move.state.value}", reason=self._session.reason)
 
     def _waiting_changed(self) -> None:
-        self._hands.metrics.waits(self._work.session_id, self._journal.waiting)
+        self._hands.metrics.waits(self._work.served_as, self._journal.waiting)
         if not self._unsaved:
             self._unsaved = True
             self._journal.later(self._keep_waiting)
@@ -585,9 +585,14 @@ class _Run:
         try:
             async with asyncio.timeout(self._hands.settings.stop_seconds):
                 await self._hands.sandboxes.sleep(sandbox_id)
-        except (HandiworkError, TimeoutError) as error:
-            self._journal.note("sandbox.not_asleep", sandbox_id=sandbox_id, reason=str(error))
-            self._log.warning("sandbox not put to sleep", sandbox=sandbox_id, reason=str(error))
+            return
+        except TimeoutError:
+            self._hands.sandboxes.sleep_unused(sandbox_id)
+            reason = "it is held, by a snapshot of it perhaps; it sleeps after"
+        except HandiworkError as error:
+            reason = str(error)
+        self._journal.note("sandbox.not_asleep", sandbox_id=sandbox_id, reason=reason)
+        self._log.warning("sandbox not put to sleep", sandbox=sandbox_id, reason=reason)
 
     def _known(self) -> Session:
         if self._session is None:

@@ -113,6 +113,7 @@ class LiveSandboxes:
         self._starting = 0
         self._expected: set[str] = set()
         self._loans: dict[str, int] = {}
+        self._unused: set[str] = set()
         self.renewals: dict[str, Callable[[], Awaitable[None]]] = {}
         """What to do when a sandbox's files were replaced while its session is served."""
         self._made = asyncio.Event()
@@ -164,21 +165,24 @@ class LiveSandboxes:
     def _places(self) -> int:
         return self._settings.max_sandboxes - len(self._live) - self._starting
 
-    def expect(self, session_id: str) -> None:
-        """Count a session in that was claimed and will want a sandbox; it counts once."""
-        self._expected.add(session_id)
+    def expect(self, wanted_by: str) -> None:
+        """Count a session (`served_as`) in that was claimed and will want a sandbox; it counts once."""
+        self._expected.add(wanted_by)
 
-    def expect_no_more(self, session_id: str) -> None:
+    def expect_no_more(self, wanted_by: str) -> None:
         """Count it out: it has its sandbox, or will have none. No-op when it was not expected."""
-        self._expected.discard(session_id)
+        self._expected.discard(wanted_by)
 
-    async def create(self, request: SandboxRequest) -> SandboxRecord:
-        """Make one. Raises what failed, after undoing it and leaving a FAILED record."""
+    async def create(self, request: SandboxRequest, *, wanted_by: str = "") -> SandboxRecord:
+        """Make one. Raises what failed, after undoing it and leaving a FAILED record.
+
+        `wanted_by`: the session, as it is expected.
+        """
         record = self._recorded(request)
         await self._store.sandboxes.save(record)
         async with self._locked(record.id):
             try:
-                await self._bring_up(record, fresh=True)
+                await self._bring_up(record, fresh=True, wanted_by=wanted_by)
                 return await self._save(record, SandboxState.RUNNING)
             except BaseException as error:
                 await self._undo(record, error)
@@ -204,6 +208,7 @@ class LiveSandboxes:
     async def use(self, sandbox_id: str) -> Sandbox:
         """Return it running, waking it first when it sleeps. NotFoundError, ConflictError."""
         self._loans.pop(sandbox_id, None)
+        self._unused.discard(sandbox_id)
         live = self._live.get(sandbox_id)
         if live is None:
             await self._wake(sandbox_id)
@@ -237,13 +242,14 @@ class LiveSandboxes:
                 await self._take_down(sandbox_id)
                 self._slept(await self._save(record, SandboxState.SLEEPING))
 
-    async def wake(self, sandbox_id: str) -> SandboxRecord:
+    async def wake(self, sandbox_id: str, *, wanted_by: str = "") -> SandboxRecord:
         """Restore a sleeping one under today's policies. A failure leaves its files as they are."""
         self._loans.pop(sandbox_id, None)
-        await self._wake(sandbox_id)
+        self._unused.discard(sandbox_id)
+        await self._wake(sandbox_id, wanted_by)
         return await self._store.sandboxes.get(sandbox_id)
 
-    async def _wake(self, sandbox_id: str) -> bool:
+    async def _wake(self, sandbox_id: str, wanted_by: str = "") -> bool:
         """Bring it up; False when it was up already."""
         async with self._locked(sandbox_id):
             record = await self._store.sandboxes.get(sandbox_id)
@@ -252,7 +258,7 @@ class LiveSandboxes:
             if record.state not in _HAS_FILES:
                 raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
             await self._keeping.interrupt(sandbox_id)
-            await self._bring_up(record, fresh=False)
+            await self._bring_up(record, fresh=False, wanted_by=wanted_by)
             await self._save(record, SandboxState.RUNNING)
             return True
 
@@ -261,13 +267,32 @@ class LiveSandboxes:
         if sandbox_id in self._live:
             await self._keeping.interrupt(sandbox_id)
         async with self._locked(sandbox_id):
-            record = await self._store.sandboxes.get(sandbox_id)
-            if sandbox_id not in self._live:
-                return record
-            await self._take_down(sandbox_id)
-            saved = await self._save(record, SandboxState.SLEEPING)
-            self._slept(saved)
-            return saved
+            return await self._put_to_sleep(sandbox_id)
+
+    async def _put_to_sleep(self, sandbox_id: str) -> SandboxRecord:
+        record = await self._store.sandboxes.get(sandbox_id)
+        if sandbox_id not in self._live:
+            return record
+        await self._take_down(sandbox_id)
+        saved = await self._save(record, SandboxState.SLEEPING)
+        self._slept(saved)
+        return saved
+
+    def sleep_unused(self, sandbox_id: str) -> None:
+        """Have it sleep as soon as nobody holds it, unless somebody wakes or uses it before."""
+        if sandbox_id in self._live and sandbox_id not in self._unused:
+            self._unused.add(sandbox_id)
+            self._group.create_task(self._sleep_after(sandbox_id))
+
+    async def _sleep_after(self, sandbox_id: str) -> None:
+        async with self._locked(sandbox_id):
+            if sandbox_id not in self._unused:
+                return
+            self._unused.discard(sandbox_id)
+            try:
+                await self._put_to_sleep(sandbox_id)
+            except HandiworkError as error:
+                self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(error))
 
     async def close(self, sandbox_id: str) -> SandboxRecord:
         """Delete it and all it left. No-op when it is gone."""
@@ -381,10 +406,10 @@ class LiveSandboxes:
                 grant = NOTHING
             await self._boundary.update(sandbox_id, grant)
 
-    async def _bring_up(self, record: SandboxRecord, *, fresh: bool) -> None:
+    async def _bring_up(self, record: SandboxRecord, *, fresh: bool, wanted_by: str = "") -> None:
         """Policies, way out, sandbox, in this order; a failure closes the way out again."""
         driver = self._allowed_driver(record)
-        self.expect_no_more(record.session_id)
+        self.expect_no_more(wanted_by)
         if self._places <= 0:
             raise SandboxUnavailableError(
                 f"{self._settings.max_sandboxes} sandboxes run already; close or sleep one"

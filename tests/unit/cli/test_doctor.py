@@ -59,6 +59,15 @@ def test_what_people_read(found, handiwork) -> None:
     ]
 
 
+def test_what_the_tier_may_lack_is_counted_apart(found, handiwork) -> None:
+    lacking = Check(name="memory", area="life", ok=True, lacks="processes end")
+    found(report(PASSED, lacking))
+    told = handiwork("doctor")
+    assert told.code == 0
+    last = "namespace tier: 1 of 2 checks passed, 1 of what the tier may lack"
+    assert told.out.splitlines()[-1] == last
+
+
 def test_what_programs_read(found, handiwork) -> None:
     found(report(PASSED))
     (told,) = json.loads(handiwork("doctor", "--json").out)

@@ -10,7 +10,9 @@ GUEST = Path(__file__).parents[3] / "guest"
 HARNESS = r"""
 #define _GNU_SOURCE
 #include "watchman.h"
+#include "fatal.h"
 #include "users.h"
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +23,25 @@ HARNESS = r"""
 
 static const char *how;
 
-void users_enter(int namespaces) { (void)namespaces; }
+/* Of an ordinary user's launcher, whoever runs the test. */
+uid_t geteuid(void) { return 1000; }
+
+void users_enter(int namespaces)
+{
+    (void)namespaces;
+    if (!strcmp(how, "barred"))
+        fatal_because("unshare", "No space left on device", EXIT_LAUNCH_FAILED);
+}
 
 bool weight_is_over(const struct weight *found, const struct weight *most)
 {
     return found->bytes > most->bytes;
+}
+
+static long weighed(void)
+{
+    int fd = open("weighed", O_CREAT | O_APPEND | O_WRONLY, 0600);
+    return write(fd, "", 1) == 1 ? (long)lseek(fd, 0, SEEK_END) : 0;
 }
 
 bool weigh(int directory, const struct weight *most, struct weight *found)
@@ -36,7 +52,7 @@ bool weigh(int directory, const struct weight *most, struct weight *found)
     (void)directory, (void)most, (void)found;
     if (!strcmp(how, "dies"))
         raise(SIGKILL);
-    if (!strcmp(how, "hangs"))
+    if (!strcmp(how, "hangs") || (!strcmp(how, "slows") && weighed() > WATCHED_PLACES))
         pause();
     return true;
 }
@@ -104,6 +120,30 @@ def test_it_counts_where_the_directory_was_before_it_was_renamed(watch):
     code, counts, said, _ = watch("counts", 1)
     assert (code, said) == (7, "")
     assert counts[0] == "counts 2112"
+
+
+def test_the_reason_why_nothing_is_counted_is_told_once_and_last(watch):
+    code, _, said, _ = watch("barred", 40)
+    why = "its files cannot be counted in time: unshare: No space left on device"
+    assert (code, said) == (137, f"handiwork-guest: disk: {why}\n")
+
+
+RETRIED = (
+    QUICK | LATE | {"RETRY_MS = 60000": "RETRY_MS = 20", "SELDOM_MS = 30000": "SELDOM_MS = 20"}
+)
+
+
+def test_counts_that_become_late_end_the_agent_by_time(watch):
+    """However many more there might be: each may take minutes."""
+    many = {"FAILURES_MAX = 8": "FAILURES_MAX = 100000", "FAILING_MS = 900000": "FAILING_MS = 1000"}
+    code, counts, said, _ = watch("slows", 40, RETRIED | many)
+    assert (code, said) == (137, "handiwork-guest: disk: its files cannot be counted in time\n")
+    assert len(counts) < 50
+
+
+def test_one_that_was_late_is_tried_again_before_ten_times_as_long(watch):
+    long = {"REST_TIMES = 10": "REST_TIMES = 200", "COUNT_MS = 300000": "COUNT_MS = 500"}
+    assert watch("slows", 40, RETRIED | long)[0] == 137
 
 
 @pytest.mark.parametrize(("how", "changes"), [("dies", QUICK), ("hangs", QUICK | LATE)])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+import structlog
 
 from handiwork.model.errors import (
     ConfigError,
@@ -44,6 +45,19 @@ async def test_the_launchers_line_is_told_and_nothing_is_left(driver_of, tmp_pat
     with pytest.raises(SandboxUnavailableError, match=r"overlay: No such device.*doctor"):
         await driver.create(SPEC)
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_clocks_of_the_host_are_told_once(driver_of, monkeypatch, own):
+    monkeypatch.setattr("handiwork.sandboxes.namespace.has_own_clocks", lambda: own)
+    driver = driver_of("exit 125")
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(SandboxUnavailableError):
+                await driver.create(SPEC)
+    told = [one["event"] for one in logs if one["log_level"] == "warning"]
+    assert told == ([] if own else ["sandbox.clocks_of_the_host"])
+    assert driver.protections()["own_clocks"] is own
 
 
 async def test_a_silent_launcher_is_given_up(driver_of, tmp_path, monkeypatch):

@@ -123,11 +123,13 @@ async def test_a_full_machine_claims_nothing_and_says_why(world: World, full: st
         await asyncio.wait([claiming])
 
 
+@pytest.mark.parametrize("full", ["fleet", "machine"])
 @pytest.mark.parametrize("drained", [False, True])
-async def test_more_kept_leases_than_places_are_told_as_full(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, drained: bool
+async def test_more_kept_leases_than_there_is_room_for_are_told_as_full(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, full: str, drained: bool
 ) -> None:
     world.agent()
+    reason = "no memory" if full == "machine" else ""
     async with world, LocalFleet(max_sessions=1) as fleet:
         world._claiming.cancel()
         await asyncio.wait([world._claiming])
@@ -139,17 +141,20 @@ async def test_more_kept_leases_than_places_are_told_as_full(
             return [kept]
 
         monkeypatch.setattr(world.brain, "resume", resume)
-        await fleet.reserve()
-        claims = Dispatcher(world.hands, fleet)
+        if full == "fleet":
+            await fleet.reserve()
+        claims = Dispatcher(world.hands, fleet, full=lambda: reason)
         claiming = asyncio.ensure_future(claims.run())
         await until(lambda: claims.state == "full")
-        assert "sessions.max_sessions" in claims.reason
+        assert ("sessions.max_sessions" if full == "fleet" else "no memory") in claims.reason
         if drained:
             world.hands.drain.begin()
             await claims.ended.wait()
             assert world.brain.posts == []
             assert world.brain.stops == []
-        fleet.release()
+        reason = ""
+        if full == "fleet":
+            fleet.release()
         if not drained:
             await world.posted(1)
             await until(lambda: claims.serving == ("sesn_1",))

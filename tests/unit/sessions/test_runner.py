@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -24,8 +25,10 @@ from handiwork.model.session import (
     WorkItem,
 )
 from handiwork.model.tool import text_result
+from handiwork.observe.metrics import Census
 from handiwork.sessions.calls import CUT_SHORT
 from handiwork.sessions.runner import FAULT
+from handiwork.testing.brain import FakeBrain
 from session_world import World, call, clock, text, until
 
 
@@ -522,3 +525,42 @@ async def test_another_environments_item_does_not_end_the_session_that_runs(worl
         assert world.brain.posts == []
         assert await world.store.sessions.get("sesn_1") == theirs
         assert await world.fleet.stop("env_other/sesn_1")
+
+
+async def test_a_sandbox_that_is_held_for_long_sleeps_after_all(world: World) -> None:
+    """A snapshot of it takes longer than the session waits."""
+    settings = SessionSettings(idle_seconds=0.05, stop_seconds=0.1)
+    world.settings = msgspec.structs.replace(world.settings, sessions=settings)
+    world.agent()
+    async with world:
+        world.brain.say("sesn_1", call("a"))
+        await world.posted(1)
+        session = await world.store.sessions.get("sesn_1")
+        async with world.sandboxes.held(session.sandbox_id):
+            await world.session_in("sleeping")
+            await until(lambda: _has(world, "sandbox.not_asleep"))
+            assert session.sandbox_id in world.driver.live
+        await until(lambda: world.driver.live == {})
+
+
+async def test_what_sessions_of_one_id_in_two_environments_wait_for_is_told_of_both(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other")
+    other.brain, other.metrics = FakeBrain("env_other"), world.metrics
+    other.environment = msgspec.structs.replace(other.environment, id="env_other")
+
+    def told() -> int:
+        lines = world.metrics.text(Census(), clock()).decode().splitlines()
+        wanted = 'kind="unserved_tool"'
+        (line,) = [one for one in lines if wanted in one and "_waits{" in one]
+        return round(float(line.split()[-1]))
+
+    async with world:
+        async with other:
+            for one in (world, other):
+                one.agent()
+                one.brain.say("sesn_1", call("a", name="not_ours", custom=True))
+            await until(lambda: told() == 2)
+        await until(lambda: told() == 1)

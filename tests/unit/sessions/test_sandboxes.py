@@ -376,3 +376,44 @@ async def test_one_whose_making_is_cut_short_at_the_end_leaves_nothing(
         assert world.sandboxes.free == 4
         (record,) = await world.store.sandboxes.list()
         assert record.state is SandboxState.FAILED
+
+
+async def test_sessions_of_one_id_in_two_environments_are_two(world: World) -> None:
+    async with world:
+        boxes = world.sandboxes
+        for wanted_by in ("env_a/sesn_1", "env_b/sesn_1"):
+            boxes.expect(wanted_by)
+        assert boxes.free == 2
+        record = await boxes.create(SandboxRequest(), wanted_by="env_a/sesn_1")
+        assert boxes.free == 2
+        await boxes.sleep(record.id)
+        boxes.expect("env_a/sesn_1")
+        await boxes.wake(record.id, wanted_by="env_a/sesn_1")
+        assert boxes.free == 2
+        boxes.expect_no_more("env_b/sesn_1")
+        assert boxes.free == 3
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_one_that_is_held_sleeps_after_unless_it_is_used(world: World, *, used: bool) -> None:
+    async with world:
+        boxes = world.sandboxes
+        record = await boxes.create(SandboxRequest())
+        async with boxes.held(record.id):
+            for _ in range(2):
+                boxes.sleep_unused(record.id)
+            await asyncio.sleep(0.05)
+            assert record.id in world.driver.live
+            if used:
+                await boxes.use(record.id)
+        if used:
+            await asyncio.sleep(0.1)
+            assert record.id in world.driver.live
+        else:
+            await until(lambda: world.driver.live == {})
+            await until(lambda: _state(world, record.id, SandboxState.SLEEPING))
+        boxes.sleep_unused("sbx_gone00000000")
+
+
+async def _state(world: World, sandbox_id: str, state: SandboxState) -> bool:
+    return (await world.store.sandboxes.get(sandbox_id)).state is state

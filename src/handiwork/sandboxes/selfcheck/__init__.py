@@ -1,9 +1,10 @@
 """The contract suite that every tier passes, and that `doctor` runs on the operator's own host."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from handiwork.model.errors import HandiworkError
+from handiwork.process import is_root
 from handiwork.sandboxes.protocol import Driver
 from handiwork.sandboxes.selfcheck import (
     commands,
@@ -17,6 +18,7 @@ from handiwork.sandboxes.selfcheck import (
     trees,
     watching,
 )
+from handiwork.sandboxes.selfcheck.lacking import MAY_LACK, may_lack
 from handiwork.sandboxes.selfcheck.table import (
     AREAS,
     CHECKS,
@@ -24,10 +26,11 @@ from handiwork.sandboxes.selfcheck.table import (
     Bench,
     Check,
     CheckCall,
+    Lacks,
     Refuted,
 )
 
-__all__ = ["AREAS", "Area", "Check", "names", "selfcheck"]
+__all__ = ["AREAS", "MAY_LACK", "Area", "Check", "may_lack", "names", "selfcheck", "summary"]
 
 _PARTS = (
     commands,
@@ -48,6 +51,14 @@ def names(areas: Collection[Area] = AREAS) -> list[str]:
     return [name for name, area, _ in CHECKS if area in areas]
 
 
+def summary(checks: Sequence[Check]) -> str:
+    """Return how many checks were passed, and how many look for what the tier may lack."""
+    lacking = sum(bool(check.lacks) for check in checks)
+    passed = sum(check.ok for check in checks) - lacking
+    rest = f", {lacking} of what the tier may lack" if lacking else ""
+    return f"{passed} of {len(checks)} checks passed{rest}"
+
+
 async def selfcheck(
     driver: Driver,
     *,
@@ -57,7 +68,7 @@ async def selfcheck(
 ) -> AsyncIterator[Check]:
     """Make the checks one after another, telling each when it is made; leaves nothing behind.
 
-    A check that fails does not stop the others.
+    A check that fails does not stop the others. What the tier lacks fails too, unless it may lack it.
     """
     bench = Bench(driver, entropy)
     try:
@@ -71,6 +82,10 @@ async def selfcheck(
 async def _made(name: str, area: Area, call: CheckCall, bench: Bench) -> Check:
     try:
         await call(bench)
+    except Lacks as lack:
+        if may_lack(bench.driver.tier, name, root=is_root()):
+            return Check(name=name, area=area, ok=True, lacks=str(lack))
+        return Check(name=name, area=area, ok=False, detail=f"UnsupportedError: {lack}")
     except (Refuted, HandiworkError, TimeoutError) as error:
         return Check(name=name, area=area, ok=False, detail=f"{type(error).__name__}: {error}")
     except ExceptionGroup as group:

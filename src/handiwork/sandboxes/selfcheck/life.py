@@ -1,6 +1,7 @@
 """Checks of a sandbox's life: create, sleep, restore, destroy."""
 
 import asyncio
+from typing import NoReturn
 
 from handiwork.model.errors import (
     ConflictError,
@@ -10,7 +11,8 @@ from handiwork.model.errors import (
 )
 from handiwork.model.sandbox import ExecRequest, SandboxSpec
 from handiwork.sandboxes.protocol import Sandbox
-from handiwork.sandboxes.selfcheck.table import Bench, Refuted, check, expect, hold
+from handiwork.sandboxes.selfcheck.commands import count_sleeps
+from handiwork.sandboxes.selfcheck.table import Bench, Lacks, Refuted, check, expect, hold
 
 
 @check("life")
@@ -27,6 +29,21 @@ async def _sleep_and_restore_keep_files(bench: Bench) -> None:
     expect(await woken.files.read("/workspace/kept"), b"kept", "file")
     expect((await woken.files.stat("/etc/changed")).mode, 0o600, "mode")
     expect((await woken.exec(ExecRequest(argv=("true",)))).exit_code, 0, "exit code")
+
+
+@check("shell")
+async def _processes_live_on_through_a_sleep(bench: Bench) -> None:
+    spec = bench.spec()
+    living = ExecRequest(argv=("sh", "-c", count_sleeps("74.5")), cwd="/")
+    box = await bench.driver.create(spec)
+    await box.exec(ExecRequest(argv=("sh", "-c", "sleep 74.5 >/dev/null 2>&1 &"), cwd="/"))
+    expect((await box.exec(living)).stdout, b"1\n", "processes before")
+    await bench.driver.sleep(spec.id)
+    woken = await bench.driver.restore(spec)
+    left = (await woken.exec(living)).stdout
+    if left == b"0\n":
+        raise Lacks("processes end when a sandbox of this tier sleeps; its files are kept")
+    expect(left, b"1\n", "processes that lived on")
 
 
 @check("life")
@@ -81,7 +98,6 @@ async def _forks_have_the_files_and_are_apart(bench: Bench) -> None:
     await box.files.write("/workspace/kept", b"kept", mode=0o640)
     if not bench.driver.can_fork(spec.id):
         await _refuses_to_fork(bench, spec)
-        return
     for _ in range(2):
         twin = await _forked(bench, spec)
         expect(await twin.files.read("/workspace/kept"), b"kept", "file of a fork")
@@ -97,7 +113,7 @@ async def _a_fork_outlives_what_it_is_of(bench: Bench) -> None:
     spec = bench.spec()
     box = await bench.driver.create(spec)
     if not bench.driver.can_fork(spec.id):
-        return
+        await _refuses_to_fork(bench, spec)
     await box.files.write("/workspace/kept", b"kept")
     await bench.driver.sleep(spec.id)
     fork = bench.spec()
@@ -119,13 +135,14 @@ async def _forked(bench: Bench, spec: SandboxSpec) -> Sandbox:
     return await bench.driver.restore(fork)
 
 
-async def _refuses_to_fork(bench: Bench, spec: SandboxSpec) -> None:
+async def _refuses_to_fork(bench: Bench, spec: SandboxSpec) -> NoReturn:
+    """Raise Lacks where it is refused by name and nothing is left, else Refuted."""
     target = bench.spec()
     try:
         await bench.driver.fork(spec.id, target.id)
-    except UnsupportedError:
+    except UnsupportedError as error:
         hold(target.id not in await bench.driver.leftovers(), "state of a refused fork is left")
-        return
+        raise Lacks(str(error)) from None
     raise Refuted("what cannot be forked was")
 
 

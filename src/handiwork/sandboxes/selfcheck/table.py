@@ -16,12 +16,16 @@ AREAS: Sequence[Area] = ("command", "shell", "files", "isolation", "life")
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One check that was made; `detail` says what was wrong, or what the tier lacks."""
+    """One check that was made; `detail` says what was wrong, where it is not `ok`.
+
+    `lacks` says what the tier has not, by name, where it may lack it (`MAY_LACK`): nothing is wrong.
+    """
 
     name: str
     area: Area
     ok: bool
     detail: str = ""
+    lacks: str = ""
 
 
 class Bench:
@@ -74,6 +78,10 @@ def check(area: Area) -> Callable[[CheckCall], CheckCall]:
         return call
 
     return enter
+
+
+class Lacks(Exception):
+    """The tier has no such thing, and said so by name; the text is what it said."""
 
 
 class Refuted(AssertionError):

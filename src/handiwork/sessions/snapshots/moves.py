@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import islice
 
 import msgspec
@@ -147,9 +148,9 @@ class Moves:
                 number = await self._fork_now(sandbox_id, request, made)
             else:
                 await self._known(sandbox_id, number)
-            change, origin = self._more_of(sandbox_id, number, made)
-            for _ in range(count - len(made)):
-                made.append(await self._live.create_of(request, change, origin))
+            async with self._more_of(sandbox_id, number, made) as (change, origin):
+                for _ in range(count - len(made)):
+                    made.append(await self._live.create_of(request, change, origin))
             return [await self._live.wake(one.id) for one in made] if wake else made
         except BaseException:
             for record in made:
@@ -208,17 +209,25 @@ class Moves:
             made.append(await self._live.create_of(request, _fork_of(sandbox_id), sandbox_id))
         return 0
 
-    def _more_of(
+    @asynccontextmanager
+    async def _more_of(
         self, sandbox_id: str, number: int, made: list[SandboxRecord]
-    ) -> tuple[Change, str]:
-        """Return what makes one more of a snapshot, or like the first one, which nobody has woken yet."""
+    ) -> AsyncIterator[tuple[Change, str]]:
+        """Yield what makes one more of a snapshot, or like the first one, which nobody wakes meanwhile."""
         if not number:
-            return _fork_of(made[0].id), sandbox_id
+            async with self._live.held(made[0].id) as first:
+                if first.sandbox is not None:
+                    raise ConflictError(
+                        f"the fork {made[0].id} was woken before the others were made of it: ask anew"
+                    )
+                _check_files(first)
+                yield _fork_of(made[0].id), sandbox_id
+            return
 
         async def change(record: SandboxRecord, driver: Driver) -> None:
             await self._shelf.make(sandbox_id, [number], record, driver)
 
-        return change, f"{sandbox_id}/{number}"
+        yield change, f"{sandbox_id}/{number}"
 
     async def _take(self, held: Held, reason: Reason) -> Snapshot:
         _check_files(held)

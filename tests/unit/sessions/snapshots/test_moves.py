@@ -1,5 +1,8 @@
 """Back to a snapshot, more of one, what differs, what is kept."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -13,7 +16,7 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
 )
 from handiwork.model.sandbox import Limits, SandboxRecord, SandboxState
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandboxes import Held, SandboxRequest
 from keeping_world import KeepingWorld
 from session_world import call, text, until
 
@@ -135,6 +138,50 @@ async def test_where_the_tier_forks_no_snapshot_is_taken(keeping: KeepingWorld) 
         await keeping.moves.take(record.id)
         (of_snapshot,) = await keeping.moves.fork(record.id, 1, number=1, wake=False)
         assert of_snapshot.origin == f"{record.id}/1"
+
+
+async def test_the_first_fork_is_woken_by_nobody_before_the_others_are_made(
+    keeping: KeepingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping.driver.forks = True
+    fork, waking = keeping.driver.fork, []
+
+    async def slow(source: str, target: str) -> None:
+        if waking or source in targets:
+            waking.append(asyncio.ensure_future(keeping.sandboxes.wake(source)))
+            await asyncio.sleep(0.1)
+            assert source not in keeping.driver.live
+        targets.append(target)
+        await fork(source, target)
+
+    targets: list[str] = []
+    monkeypatch.setattr(keeping.driver, "fork", slow)
+    async with keeping:
+        record = await box(keeping)
+        await keeping.moves.fork(record.id, 2, wake=False)
+        assert len(waking) == 1
+        assert (await waking[0]).state is SandboxState.RUNNING
+
+
+async def test_a_first_fork_that_somebody_woke_is_not_forked(
+    keeping: KeepingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping.driver.forks = True
+    async with keeping:
+        record = await box(keeping)
+        hold = keeping.sandboxes.held
+
+        @contextlib.asynccontextmanager
+        async def late(sandbox_id: str) -> AsyncIterator[Held]:
+            if sandbox_id != record.id:
+                await keeping.sandboxes.wake(sandbox_id)
+            async with hold(sandbox_id) as one:
+                yield one
+
+        monkeypatch.setattr(keeping.sandboxes, "held", late)
+        with pytest.raises(ConflictError, match="was woken before the others were made"):
+            await keeping.moves.fork(record.id, 2)
+        assert await keeping.driver.leftovers() == [record.id]
 
 
 async def test_a_fork_that_fails_leaves_none(keeping: KeepingWorld) -> None:

@@ -1,0 +1,28 @@
+"""Bodies of requests that are larger than memory: piece by piece, from senders that may stand still."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from litestar import Request
+
+from handiwork.model.errors import ConfigError
+
+STALL_SECONDS = 120.0
+"""So long a sender may send nothing; the sandbox's tar, or a file of ours, waits meanwhile."""
+
+
+async def body_of(request: Request[Any, Any, Any]) -> AsyncGenerator[bytes, None]:
+    """Yield what a request's body brings; ConfigError when nothing of it comes for too long."""
+    pieces = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            raise ConfigError(
+                f"nothing of the request's body came for {STALL_SECONDS:g} s; send it anew, whole"
+            ) from None
+        if piece is None:
+            return
+        yield piece
