@@ -44,6 +44,7 @@ from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write_bundle
 from handiwork.sandboxes.layers import Layers
+from handiwork.sandboxes.leaves import AHEAD, Leaves
 from handiwork.sandboxes.namespace_sandbox import NamespaceSandbox
 from handiwork.sandboxes.pool import Pool
 from handiwork.sandboxes.probe import has_own_clocks
@@ -63,8 +64,6 @@ DEFAULT_AGENT = Path(__file__).parents[1] / "guest_agent"
 """Where the package carries the guest program."""
 HELLO_SECONDS = 20.0
 SHM_MIB = 64
-AHEAD = "pool-"
-"""What the control groups of sandboxes begin with that were made ahead; they keep them when claimed."""
 OVER = "handiwork-guest: disk: "
 """What the launcher says before it ends a sandbox whose files outgrew their limit."""
 DISK = "it is over disk_mib = {}: {}; it is stopped, its files are kept: wake it and delete some"
@@ -103,6 +102,7 @@ class NamespaceDriver:
         self._images.held_by(self._states.standing)
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
+        self._leaves = Leaves(self._cgroups)
         self._disks = disks.Disks(data_dir / "disks") if disks.can_limit_disks() else None
         self._stacks = Stacks(self._disks, Layers(self._states.layers))
         self._metrics = metrics or Metrics()
@@ -343,11 +343,19 @@ class NamespaceDriver:
                 kind = (await self._images.resolve(wish.image)).digest, wish.limits
                 wanted[kind] = wanted.get(kind, 0) + wish.sandboxes
         await self._pool.fill(wanted)
-        if self._disks is not None and not wishes:
-            self._disks.close()
-        elif self._disks is not None and self._used:
-            for mib in {wish.limits.disk_mib for wish in wishes}:
-                await self._disks.prepare(mib)
+        if not wishes:
+            await self._leaves.close()
+            if self._disks is not None:
+                self._disks.close()
+        elif self._used:
+            for limits in {wish.limits for wish in wishes}:
+                await self._leaves.prepare(self._around(limits))
+                if self._disks is not None:
+                    await self._disks.prepare(limits.disk_mib)
+
+    def _around(self, limits: Limits) -> Limits:
+        """Return the limits of the control groups of one that has these."""
+        return self._inside.around(limits) if self._inside else limits
 
     async def leftovers(self) -> list[str]:
         """Return the ids of sandboxes that have state on this host, running or not."""
@@ -460,20 +468,24 @@ class NamespaceDriver:
         with closed_on_error(stack):
             ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        leaf = spec.id
         with theirs:
             try:
                 if stack.disk is None:
                     refuse_rates(spec.limits, ())
+                limits = self._around(spec.limits)
+                leaf, groups = self._leaves.take(leaf, limits, stack.devices())
                 argv = self._argv(spec, meta, image, state, stack, ahead=bool(more))
+                argv += [word for one in groups for word in ("--cgroup", str(one))]
                 argv += ["--root", str(image.tree)] if mount is None else []
                 descriptors, naming = _given(mount, stack)
                 process = launch([*argv, *naming, *more], theirs.fileno(), *descriptors)
             except BaseException:
                 ours.close()
                 stack.close()
-                await self._cgroups.remove(spec.id)
+                await self._cgroups.remove(leaf)
                 raise
-        return Launched(process, ours, stack, spec.id)
+        return Launched(process, ours, stack, leaf)
 
     async def _serve(
         self,
@@ -553,9 +565,6 @@ class NamespaceDriver:
             argv += ["--nproc", str(limits.pids)]
         if self._inside:
             argv += self._inside.launch_options(spec, state, ranged=self._ranged, ahead=ahead)
-            limits = self._inside.around(limits)
-        for directory in self._cgroups.make(spec.id, limits, stack.devices()):
-            argv += ["--cgroup", str(directory)]
         if spec.exit is not None:
             write_bundle(state / BUNDLE, image, spec.exit.ca_certificate)
             argv += ["--exit", spec.exit.socket_path]
