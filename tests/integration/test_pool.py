@@ -16,6 +16,7 @@ import residue
 from handiwork.model.errors import ConflictError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxExit, SandboxSpec
 from handiwork.observe.metrics import Census, Metrics
+from handiwork.sandboxes.cgroups import CLAIMED
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.protocol import Wish
@@ -162,6 +163,25 @@ async def test_drained_it_leaves_nothing(driver_of, tmp_path, tier):
     await driver.prepare(())
     assert residue.count(tmp_path / "data") == residue.Residue()
     assert list((tmp_path / "data/sandboxes").iterdir()) == []
+
+
+@pytest.mark.root
+async def test_one_that_is_made_anew_is_in_groups_that_waited_for_it(driver_of, tmp_path):
+    driver = driver_of()
+    await driver.prepare([msgspec.structs.replace(ONE[0], sandboxes=0)])
+    await driver.create(SandboxSpec(id=NAME))
+    leaf = driver._running[NAME].launched.leaf
+    found = [parent / leaf for parent, _, names in driver._cgroups.parents if "memory" in names]
+    assert leaf.startswith("pool-group-")
+    assert len(found) == ("memory" in driver._cgroups.limits)
+    for group in found:
+        assert (group / "cgroup.procs").read_text().split()
+        (limit,) = (one for one in group.glob("memory.*") if one.name in CLAIMED)
+        assert int(limit.read_text()) == Limits().memory_mib << 20
+    await driver.destroy(NAME)
+    assert not any(group.exists() for group in found)
+    await driver.prepare(())
+    assert residue.count(tmp_path / "data") == residue.Residue()
 
 
 @pytest.mark.root

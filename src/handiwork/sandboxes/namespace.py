@@ -34,6 +34,7 @@ from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
 from handiwork.sandboxes.copying import Copying
+from handiwork.sandboxes.flushing import Flushing
 from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
@@ -43,6 +44,7 @@ from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write_bundle
 from handiwork.sandboxes.layers import Layers
+from handiwork.sandboxes.leaves import AHEAD, Leaves
 from handiwork.sandboxes.namespace_sandbox import NamespaceSandbox
 from handiwork.sandboxes.pool import Pool
 from handiwork.sandboxes.probe import has_own_clocks
@@ -62,8 +64,6 @@ DEFAULT_AGENT = Path(__file__).parents[1] / "guest_agent"
 """Where the package carries the guest program."""
 HELLO_SECONDS = 20.0
 SHM_MIB = 64
-AHEAD = "pool-"
-"""What the control groups of sandboxes begin with that were made ahead; they keep them when claimed."""
 OVER = "handiwork-guest: disk: "
 """What the launcher says before it ends a sandbox whose files outgrew their limit."""
 DISK = "it is over disk_mib = {}: {}; it is stopped, its files are kept: wake it and delete some"
@@ -106,6 +106,7 @@ class NamespaceDriver:
         self._images.held_by(self._states.standing)
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
+        self._leaves = Leaves(self._cgroups)
         self._disks = disks.Disks(data_dir / "disks") if disks.can_limit_disks() else None
         self._stacks = Stacks(self._disks, Layers(self._states.layers))
         self._metrics = metrics or Metrics()
@@ -113,6 +114,7 @@ class NamespaceDriver:
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
         )
         self._copying = Copying()
+        self._flushing = Flushing(self._states, self._copying)
         self._swept = False
         self._clocks_told = False
         self._running: dict[str, Running] = {}
@@ -187,6 +189,8 @@ class NamespaceDriver:
                 except BaseException:
                     await self._stop(spec.id)
                     raise
+            if self._running[spec.id].stack.copy is None:
+                self._flushing.later(spec.id, mounted=True)
             return sandbox
 
     async def sleep(self, sandbox_id: str) -> None:
@@ -195,7 +199,7 @@ class NamespaceDriver:
             if not self._states.path(sandbox_id).is_dir():
                 raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
             await self._stop(sandbox_id)
-            self._flush_later(sandbox_id)
+            self._flushing.later(sandbox_id)
 
     async def destroy(self, sandbox_id: str) -> None:
         """End its processes and delete all it left on the host."""
@@ -219,16 +223,11 @@ class NamespaceDriver:
                 now=self._clock(),
                 copying=self._copying,
             )
-            await forking.run(self._running.get(source))
-        self._flush_later(target)
-
-    def _flush_later(self, sandbox_id: str) -> None:
-        """Flush the disk of a new state while nobody waits; `sleep` tries it again where that failed."""
-        if not self._states.is_flushed(sandbox_id):
-            self._copying.later(
-                lambda: self._states.flush(sandbox_id),
-                lambda why: _LOG.warning("its disk is not flushed", sandbox=sandbox_id, reason=why),
-            )
+            self._stacks.copies.let_go(source)
+            copy = await forking.run(self._running.get(source))
+            if copy is not None:
+                self._stacks.copies.keep(target, copy)
+                self._flushing.later(target, copy)
 
     @asynccontextmanager
     async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:
@@ -276,6 +275,7 @@ class NamespaceDriver:
         await self._images.find(image)
         if sandbox_id in self._running:
             raise ConflictError(f"sandbox {sandbox_id} is running")
+        self._stacks.copies.let_go(sandbox_id)
         await Remaking(
             states=self._states,
             disks=self._disks,
@@ -348,11 +348,19 @@ class NamespaceDriver:
                 kind = (await self._images.resolve(wish.image)).digest, wish.limits
                 wanted[kind] = wanted.get(kind, 0) + wish.sandboxes
         await self._pool.fill(wanted)
-        if self._disks is not None and not wishes:
-            self._disks.close()
-        elif self._disks is not None and self._used:
-            for mib in {wish.limits.disk_mib for wish in wishes}:
-                await self._disks.prepare(mib)
+        if not wishes:
+            await self._leaves.close()
+            if self._disks is not None:
+                self._disks.close()
+        elif self._used:
+            for limits in {wish.limits for wish in wishes}:
+                await self._leaves.prepare(self._around(limits))
+                if self._disks is not None:
+                    await self._disks.prepare(limits.disk_mib)
+
+    def _around(self, limits: Limits) -> Limits:
+        """Return the limits of the control groups of one that has these."""
+        return self._inside.around(limits) if self._inside else limits
 
     async def leftovers(self) -> list[str]:
         """Return the ids of sandboxes that have state on this host, running or not."""
@@ -469,20 +477,24 @@ class NamespaceDriver:
         with closed_on_error(stack):
             ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        leaf = spec.id
         with theirs:
             try:
                 if stack.disk is None:
                     refuse_rates(spec.limits, ())
+                limits = self._around(spec.limits)
+                leaf, groups = self._leaves.take(leaf, limits, stack.devices())
                 argv = self._argv(spec, meta, image, state, stack, ahead=bool(more))
+                argv += [word for one in groups for word in ("--cgroup", str(one))]
                 argv += ["--root", str(image.tree)] if mount is None else []
                 descriptors, naming = _given(mount, stack)
                 process = launch([*argv, *naming, *more], theirs.fileno(), *descriptors)
             except BaseException:
                 ours.close()
                 stack.close()
-                await self._cgroups.remove(spec.id)
+                await self._cgroups.remove(leaf)
                 raise
-        return Launched(process, ours, stack, spec.id)
+        return Launched(process, ours, stack, leaf)
 
     async def _serve(
         self,
@@ -499,7 +511,7 @@ class NamespaceDriver:
         channel.cause = lambda: self._cause(process, leaf, spec.limits)
         try:
             on_disk = launched.stack.disk is not None
-            if new or on_disk != meta.on_disk:
+            if new or (on_disk != meta.on_disk and not meta.forked):  # that of a fork follows
                 kept = msgspec.structs.replace(meta, on_disk=on_disk)
                 await self._save(kept)  # while the launcher works
             await channel.loop.create_unix_connection(lambda: channel, sock=launched.end)
@@ -562,9 +574,6 @@ class NamespaceDriver:
             argv += ["--nproc", str(limits.pids)]
         if self._inside:
             argv += self._inside.launch_options(spec, state, ranged=self._ranged, ahead=ahead)
-            limits = self._inside.around(limits)
-        for directory in self._cgroups.make(spec.id, limits, stack.devices()):
-            argv += ["--cgroup", str(directory)]
         if spec.exit is not None:
             write_bundle(state / BUNDLE, image, spec.exit.ca_certificate)
             argv += ["--exit", spec.exit.socket_path]
@@ -581,6 +590,7 @@ class NamespaceDriver:
         await self._cgroups.remove(running.launched.leaf if running else sandbox_id)
 
     async def _delete(self, sandbox_id: str) -> None:
+        self._stacks.copies.let_go(sandbox_id)
         gone = self._states.forget(sandbox_id)
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)
