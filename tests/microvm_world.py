@@ -8,9 +8,10 @@ import pytest
 
 from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import Limits, SandboxSpec
-from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.driver import MicrovmDriver
 from handiwork.sandboxes.microvm.kernel import find_kernel
 from handiwork.sandboxes.microvm.machine import Acceleration, MachineKind
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
 from small_image import SmallImages
 

@@ -14,7 +14,8 @@ from handiwork.model.errors import ConfigError, UnsupportedError
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.driver import MicrovmDriver
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import Examined, examine
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.protocol import Driver
@@ -146,7 +147,7 @@ async def tier_drivers(
         reasons = f"; {found.finding.detail}: {found.finding.fix}"
         if found.setup is not None:
             drivers[MicrovmDriver.tier] = MicrovmDriver(
-                layout.sandboxes, GUEST_AGENT, images, found.setup, clock=clock
+                layout.sandboxes, GUEST_AGENT, images, found.setup, clock=clock, metrics=metrics
             )
     for tier in sorted(wanted - drivers.keys()):
         raise ConfigError(

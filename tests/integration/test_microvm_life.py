@@ -13,7 +13,7 @@ import pytest
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import ExecRequest
-from handiwork.sandboxes.microvm.driver import Setup
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import examine
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
 from microvm_world import FIRST_ID, KERNEL_DIR, make_driver, needs_kernel, spec

@@ -9,7 +9,7 @@ from handiwork import tiers
 from handiwork.config import GvisorSettings, SandboxSettings, Settings
 from handiwork.model.errors import ConfigError, UnsupportedError
 from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.microvm.driver import Setup
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import Examined
 from handiwork.sandboxes.probe import Finding
 from handiwork.store.layout import Layout

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-START, RESUME, SYNC = 1, 2, 3
+START, RESUME, SYNC, CLAIM = 1, 2, 3, 4
 READY, ENDED = 64, 65
 HEAD_BYTES = 5
 ENTROPY_BYTES = 64
@@ -18,20 +18,24 @@ class OrderError(Exception):
     """What came is no answer."""
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """The first order: the moment, randomness, files by path ("": a directory), `launch` options."""
+class Moment(msgspec.Struct, frozen=True):
+    """What a machine is told before anything of its sandbox runs: the time, and randomness."""
 
     unix_ns: int
     entropy: bytes
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """The first order: owner of the disk's files, files by path (b"": a directory), `launch` options."""
+
     owner: int
     files: Mapping[str, bytes]
     arguments: Sequence[str]
 
 
-def start(order: Start) -> bytes:
+def start(moment: Moment, order: Start) -> bytes:
     """Return the encoded order."""
-    parts = [_moment(order.unix_ns, order.entropy), struct.pack("<I", order.owner)]
-    parts.append(struct.pack("<I", len(order.files)))
+    parts = [_moment(moment), struct.pack("<II", order.owner, len(order.files))]
     for path, content in order.files.items():
         parts += [_bytes(path.encode()), _bytes(content)]
     parts.append(struct.pack("<I", len(order.arguments)))
@@ -39,9 +43,15 @@ def start(order: Start) -> bytes:
     return _order(START, b"".join(parts))
 
 
-def resume(unix_ns: int, entropy: bytes) -> bytes:
+def resume(moment: Moment) -> bytes:
     """Return the encoded order that comes first after a wake."""
-    return _order(RESUME, _moment(unix_ns, entropy))
+    return _order(RESUME, _moment(moment))
+
+
+def claim(moment: Moment, hostname: str, ca_certificate: str) -> bytes:
+    """Return the encoded order that makes one that waits somebody's."""
+    more = [_bytes(text.encode()) for text in (hostname, ca_certificate)]
+    return _order(CLAIM, b"".join((_moment(moment), *more)))
 
 
 def sync() -> bytes:
@@ -57,8 +67,8 @@ def answer_head(head: bytes) -> tuple[int, int]:
     return kind, length
 
 
-def _moment(unix_ns: int, entropy: bytes) -> bytes:
-    return struct.pack("<Q", unix_ns) + _bytes(entropy)
+def _moment(moment: Moment) -> bytes:
+    return struct.pack("<Q", moment.unix_ns) + _bytes(moment.entropy)
 
 
 def _bytes(data: bytes) -> bytes:

@@ -16,7 +16,8 @@ from handiwork.model.sandbox import Limits, SandboxSpec
 from handiwork.sandboxes.host import capture
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks, kernel
-from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.driver import MicrovmDriver
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.probe import Finding, parse_probe
 
 LOOP_SECONDS = 5.0

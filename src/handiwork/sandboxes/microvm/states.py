@@ -12,6 +12,7 @@ import os
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -25,7 +26,7 @@ from handiwork.model.errors import (
 from handiwork.model.ids import is_id
 from handiwork.sandboxes.trees import remove_tree
 
-_GONE = re.compile(r"\.gone-.+")
+_GONE = re.compile(r"\.(gone|staged|pool)-.+")
 DISK, MEMORY, DEVICES, META = "disk", "memory", "devices", "meta.json"
 IDS = 8192
 
@@ -43,6 +44,13 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     sleeps_as: str = ""
 
 
+class Staged(msgspec.Struct, frozen=True):
+    """A state that is being made beside the others; `settle` makes it a sandbox's."""
+
+    path: Path
+    meta: Meta
+
+
 class States:
     """The states below one directory and the ids of their machines. Every call blocks, briefly."""
 
@@ -50,10 +58,11 @@ class States:
         self._directory = directory
         self._first_id = first_id
         self._owners: dict[str, int] = {}
+        self._numbers = itertools.count()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in directory.iterdir():
             if _GONE.fullmatch(entry.name):
-                remove_tree(entry)  # a destroy that a crash interrupted
+                remove_tree(entry)  # what a crash kept from being deleted, or made
         for name in self.ids():
             with contextlib.suppress(OSError):
                 self._owners[name] = (self.path(name) / DISK).lstat().st_uid
@@ -74,19 +83,36 @@ class States:
         try:
             path.mkdir(mode=0o700)
         except FileExistsError as error:
-            raise ConflictError(
-                f"sandbox {sandbox_id} has state on this host: restore or destroy it"
-            ) from error
+            raise _taken(sandbox_id) from error
         owner = self._next_owner()
         self._owners[sandbox_id] = owner
         return Meta(id=sandbox_id, owner=owner, image=image, created=now)
 
+    def stage(self, what: Literal["pool"], image: str, now: datetime) -> Staged:
+        """Make an empty state beside, with an id of its own, that is nobody's until `settle`."""
+        path = self._directory / f".{what}-{next(self._numbers)}"
+        path.mkdir(mode=0o700)
+        owner = self._owners[path.name] = self._next_owner()
+        return Staged(path, Meta(id=path.name, owner=owner, image=image, created=now))
+
+    def settle(self, staged: Staged, sandbox_id: str, now: datetime) -> Meta:
+        """Make one that was staged a sandbox's own, in one step; ConflictError as `make`."""
+        path = self.path(sandbox_id)
+        if path.exists():
+            raise _taken(sandbox_id)
+        meta = msgspec.structs.replace(staged.meta, id=sandbox_id, created=now)
+        _write(staged.path, meta)
+        staged.path.rename(path)
+        self._owners[sandbox_id] = self._owners.pop(staged.meta.id)
+        return meta
+
+    def abandon(self, staged: Staged) -> None:
+        """Forget one that nobody wants; its directory remains to be deleted."""
+        self._owners.pop(staged.meta.id, None)
+
     def save(self, meta: Meta) -> None:
         """Write the meta file whole or not at all."""
-        path = self.path(meta.id)
-        beside = path / f".{META}"
-        beside.write_bytes(msgspec.json.encode(meta))
-        beside.rename(path / META)
+        _write(self.path(meta.id), meta)
 
     def load(self, sandbox_id: str) -> Meta:
         """Return what is known of a state; NotFoundError when there is none."""
@@ -134,3 +160,13 @@ class States:
         raise UnsupportedError(
             f"no id is free from sandbox.microvm.first_id = {self._first_id} on, {IDS} of them"
         )
+
+
+def _write(state: Path, meta: Meta) -> None:
+    beside = state / f".{META}"
+    beside.write_bytes(msgspec.json.encode(meta))
+    beside.rename(state / META)
+
+
+def _taken(sandbox_id: str) -> ConflictError:
+    return ConflictError(f"sandbox {sandbox_id} has state on this host: restore or destroy it")

@@ -9,8 +9,8 @@ import pytest
 from handiwork.model.errors import UnsupportedError
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks, kernel, probe
-from handiwork.sandboxes.microvm.driver import Setup
 from handiwork.sandboxes.microvm.kernel import Boot
+from handiwork.sandboxes.microvm.plan import Setup
 
 KVM = Setup(acceleration="kvm", kind="pc")
 TCG = msgspec.structs.replace(KVM, acceleration="tcg")
