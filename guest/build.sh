@@ -22,7 +22,7 @@ if ! command -v "${cc%% *}" >/dev/null 2>&1; then
     exit 1
 fi
 
-agent="agent bridge caps census channel claim clocks connect dns door egress erofs events exec fatal files forward freeze init \
+agent="agent bridge caps census channel claim clocks connect dns door egress erofs events exec fatal files forward freeze hold init \
 jail kvm launch link listeners main mux netlink netns netstack notify options orders outer paths probe proc processes \
 relay resolve rootfs seccomp serve spawn terminal transfer tree users walk watchman weigh"
 warnings="-Wall -Wextra -Wformat=2 -Wconversion -Wshadow -Wstrict-prototypes -Wvla -Werror"

@@ -5,6 +5,7 @@
 #include "claim.h"
 #include "events.h"
 #include "fatal.h"
+#include "hold.h"
 #include "launch.h"
 #include "orders.h"
 #include "relay.h"
@@ -335,6 +336,14 @@ static void give_claim(struct order *order)
     unclaimed = -1;
 }
 
+/* Nothing of the sandbox runs between a hold and this: it finds the clock set and drawn numbers new. */
+static void go_on(struct order *order)
+{
+    freshen(order);
+    if (!hold_release())
+        init_end("hold", errno);
+}
+
 static void obey(uint8_t kind, struct order *order)
 {
     switch (kind) {
@@ -343,8 +352,14 @@ static void obey(uint8_t kind, struct order *order)
             return;
         break;
     case ORDER_CLAIM: give_claim(order); break;
-    case ORDER_RESUME: freshen(order); break;
-    case ORDER_SYNC: sync(); break;
+    case ORDER_RESUME: go_on(order); break;
+    case ORDER_HOLD:
+        if (!hold_sandbox()) {
+            answer(ANSWER_BUSY, NULL, 0);
+            return;
+        }
+        sync();
+        break;
     default: init_end("order", EPROTO);
     }
     answer(ANSWER_READY, NULL, 0);

@@ -1,7 +1,7 @@
 """Stands in for the jail and the machine in it: answers on its ports as they do, and runs nothing.
 
 Started as `LOG jail ... -- QEMU ...` with the descriptors that QEMU gets. Writes every order it was
-given to LOG, a line each: its kind and its payload in hex. Needs nothing but Python.
+given to LOG, a line each: its kind and its payload in hex; of the monitor the command. Needs nothing but Python.
 """
 
 import json
@@ -37,7 +37,7 @@ def obey(log: str, channel: socket.socket) -> None:
         length, kind = struct.unpack("<IB", read(control, 5))
         payload = read(control, length)
         with Path(log).open("a") as file:
-            file.write(f"{kind} {payload.hex()}\n")
+            file.write(f"{kind}|{payload.hex()}\n")
         control.sendall(READY)
         if kind == CLAIM or (kind == START and b"--await-claim" not in payload):
             channel.sendall(HELLO)
@@ -67,7 +67,7 @@ def be_monitored(port: socket.socket, log: str) -> None:
     for line in port.makefile():
         command = json.loads(line)["execute"]
         with Path(log).open("a") as file:
-            file.write(f"{command} -\n")
+            file.write(f"{command}|\n")
         status = {"query-migrate": "completed", "query-status": "paused"}.get(command, "")
         port.sendall(json.dumps({"return": {"status": status}}).encode() + b"\n")
 

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -22,18 +23,19 @@ from handiwork.model.errors import (
     HandiworkError,
     NotFoundError,
     SandboxUnavailableError,
-    UnsupportedError,
 )
 from handiwork.model.sandbox import SandboxSpec
 from handiwork.observe import log
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
+from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.identity import renew_machine_id
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks, jail, kernel, memory, orders, running
 from handiwork.sandboxes.microvm.ahead import AHEAD, Entry, Kind
+from handiwork.sandboxes.microvm.forking import Forking
 from handiwork.sandboxes.microvm.plan import Plan, Setup, plan_of
 from handiwork.sandboxes.microvm.running import Running
 from handiwork.sandboxes.microvm.states import DEVICES, DISK, Meta, Staged, States
@@ -94,6 +96,7 @@ class MicrovmDriver:
         self._pool: Pool[Kind, Entry] = Pool(
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
         )
+        self._copying = Copying()
         self._swept = False
         self._boot: kernel.Boot | None = None
         self._making = asyncio.Lock()
@@ -141,9 +144,11 @@ class MicrovmDriver:
             if not self._states.path(sandbox_id).is_dir():
                 raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
             alive = self._running.get(sandbox_id)
-            if alive is not None and alive.channel.reason is None:
-                await self._save(sandbox_id, alive)
-            await self._stop(sandbox_id)
+            try:
+                if alive is not None and alive.channel.reason is None:
+                    await self._save(sandbox_id, alive)
+            finally:
+                await self._stop(sandbox_id)
 
     async def destroy(self, sandbox_id: str) -> None:
         """End its processes and delete all it left on the host."""
@@ -152,14 +157,27 @@ class MicrovmDriver:
             await self._delete(sandbox_id)
 
     def can_fork(self, sandbox_id: str) -> bool:
-        """None can: what sleeps is a machine with its memory, identity and all."""
-        return False
+        """Whether there is a disk to copy."""
+        return self._states.has_disk(sandbox_id)
 
     async def fork(self, source: str, target: str) -> None:
-        """Refuse: UnsupportedError."""
-        raise UnsupportedError(
-            f"the tier {self.tier!r} has no forks: {source} keeps its disk and its memory to itself"
-        )
+        """Make a sandbox that sleeps of another's disk; one that runs is held still meanwhile."""
+        async with AsyncExitStack() as held:
+            for one in sorted({source, target}):
+                await held.enter_async_context(self._lock(one))
+            alive = self._running.get(source)
+            if alive is not None and alive.channel.reason is not None:
+                await self._stop(source)  # it fell, and may not have let go of its disk yet
+                alive = None
+            forking = Forking(
+                states=self._states,
+                source=source,
+                target=target,
+                now=self._clock(),
+                copying=self._copying,
+                moment=self._moment,
+            )
+            await forking.run(alive)
 
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Boot machines that wait for a claim."""
@@ -232,12 +250,13 @@ class MicrovmDriver:
     ) -> GuestSandbox:
         """Make one that stood ready this sandbox: name, trust and exit are its own from now on."""
         try:
-            meta = self._states.settle(entry.ahead, spec.id, self._clock())
+            named = self._states.name(entry.ahead, spec.id, self._clock())
+            self._states.settle(named)
         except BaseException:
             await entry.end()
             raise
         try:
-            return await self._given(entry.machine, spec, meta, image, boot)
+            return await self._given(entry.machine, spec, named.meta, image, boot)
         except BaseException:
             await self._stop(spec.id)
             await self._delete(spec.id)
@@ -337,7 +356,7 @@ class MicrovmDriver:
         try:
             await alive.channel.drain(DRAIN_SECONDS)
             await alive.exits.hush(DRAIN_SECONDS)
-            await alive.control.order(orders.sync(), ORDER_SECONDS)
+            await alive.control.order(orders.hold(), ORDER_SECONDS)
             await memory.save(alive.monitor, beside)
             beside.rename(place / DEVICES)
         except (HandiworkError, TimeoutError, OSError) as error:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-START, RESUME, SYNC, CLAIM = 1, 2, 3, 4
-READY, ENDED = 64, 65
+START, RESUME, HOLD, CLAIM = 1, 2, 3, 4
+READY, ENDED, BUSY = 64, 65, 66
 HEAD_BYTES = 5
 ENTROPY_BYTES = 64
 ORDER_BYTES = 4 << 20
@@ -44,7 +44,7 @@ def start(moment: Moment, order: Start) -> bytes:
 
 
 def resume(moment: Moment) -> bytes:
-    """Return the encoded order that comes first after a wake."""
+    """Return the encoded order that ends a hold, also one of an earlier life of the machine."""
     return _order(RESUME, _moment(moment))
 
 
@@ -54,15 +54,15 @@ def claim(moment: Moment, hostname: str, ca_certificate: str) -> bytes:
     return _order(CLAIM, b"".join((_moment(moment), *more)))
 
 
-def sync() -> bytes:
-    """Return the encoded order to write everything to the disk."""
-    return _order(SYNC, b"")
+def hold() -> bytes:
+    """Return the encoded order to stop the sandbox and write everything to the disk."""
+    return _order(HOLD, b"")
 
 
 def answer_head(head: bytes) -> tuple[int, int]:
     """Return (kind, length of the text that follows); OrderError when it is none."""
     length, kind = _HEAD.unpack(head)
-    if kind not in (READY, ENDED) or length > (ANSWER_BYTES if kind == ENDED else 0):
+    if kind not in (READY, ENDED, BUSY) or length > (ANSWER_BYTES if kind == ENDED else 0):
         raise OrderError(f"answer {kind} of {length} bytes")
     return kind, length
 

@@ -24,9 +24,9 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.ids import is_id
-from handiwork.sandboxes.trees import remove_tree
+from handiwork.sandboxes.trees import flush_one, remove_tree
 
-_GONE = re.compile(r"\.(gone|staged|pool)-.+")
+_GONE = re.compile(r"\.(gone|pool|fork)-.+")
 DISK, MEMORY, DEVICES, META = "disk", "memory", "devices", "meta.json"
 IDS = 8192
 
@@ -88,27 +88,46 @@ class States:
         self._owners[sandbox_id] = owner
         return Meta(id=sandbox_id, owner=owner, image=image, created=now)
 
-    def stage(self, what: Literal["pool"], image: str, now: datetime) -> Staged:
-        """Make an empty state beside, with an id of its own, that is nobody's until `settle`."""
+    def stage(self, what: Literal["pool", "fork"], image: str, now: datetime) -> Staged:
+        """Make an empty state beside, with an id of its own, that is nobody's until `name` and `settle`."""
         path = self._directory / f".{what}-{next(self._numbers)}"
         path.mkdir(mode=0o700)
         owner = self._owners[path.name] = self._next_owner()
         return Staged(path, Meta(id=path.name, owner=owner, image=image, created=now))
 
-    def settle(self, staged: Staged, sandbox_id: str, now: datetime) -> Meta:
-        """Make one that was staged a sandbox's own, in one step; ConflictError as `make`."""
-        path = self.path(sandbox_id)
-        if path.exists():
-            raise _taken(sandbox_id)
+    def name(self, staged: Staged, sandbox_id: str, now: datetime) -> Staged:
+        """Write down whose a staged state is to be; ConflictError as `make`."""
+        self.refuse_taken(sandbox_id)
         meta = msgspec.structs.replace(staged.meta, id=sandbox_id, created=now)
         _write(staged.path, meta)
-        staged.path.rename(path)
-        self._owners[sandbox_id] = self._owners.pop(staged.meta.id)
-        return meta
+        return Staged(staged.path, meta)
+
+    def flush(self, named: Staged) -> None:
+        """Have what was staged lie on the host's disk, however long that takes."""
+        for path in (named.path / DISK, named.path / META, named.path):
+            flush_one(path)
+
+    def settle(self, named: Staged) -> None:
+        """Make one that was staged the sandbox's own that it is named for, in one step."""
+        named.path.rename(self.path(named.meta.id))
+        self._owners[named.meta.id] = self._owners.pop(named.path.name)
+
+    def flush_names(self) -> None:
+        """Have it last which states there are."""
+        flush_one(self._directory)
+
+    def refuse_taken(self, sandbox_id: str) -> None:
+        """Raise ConflictError where there is state of this id."""
+        if self.path(sandbox_id).exists():
+            raise _taken(sandbox_id)
+
+    def has_disk(self, sandbox_id: str) -> bool:
+        """Whether there is a disk of this id."""
+        return (self.path(sandbox_id) / DISK).is_file()
 
     def abandon(self, staged: Staged) -> None:
         """Forget one that nobody wants; its directory remains to be deleted."""
-        self._owners.pop(staged.meta.id, None)
+        self._owners.pop(staged.path.name, None)
 
     def save(self, meta: Meta) -> None:
         """Write the meta file whole or not at all."""
@@ -117,7 +136,7 @@ class States:
     def load(self, sandbox_id: str) -> Meta:
         """Return what is known of a state; NotFoundError when there is none."""
         path = self.path(sandbox_id)
-        if not (path / DISK).is_file():
+        if not self.has_disk(sandbox_id):
             raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
         try:
             meta = msgspec.json.decode((path / META).read_bytes(), type=Meta)

@@ -1,86 +1,37 @@
 """Machines that stand ready, with a stand-in for each: what they are told before a claim, and what by it."""
 
 import struct
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from handiwork.model.errors import ConfigError, ConflictError, SandboxUnavailableError
-from handiwork.model.sandbox import Limits, SandboxExit, SandboxSpec
-from handiwork.observe.metrics import Census, Metrics
-from handiwork.sandboxes.images.image import Image
-from handiwork.sandboxes.microvm import disks
+from handiwork.model.sandbox import Limits
+from handiwork.observe.metrics import Census
 from handiwork.sandboxes.microvm.driver import MicrovmDriver
-from handiwork.sandboxes.microvm.kernel import Boot
-from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.protocol import Wish
+from stand_in_machines import (
+    CLAIM,
+    EXIT,
+    NOW,
+    START,
+    OneImage,
+    end,
+    kinds,
+    spec,
+    stand_in_driver,
+    states,
+    told,
+)
 
-MACHINE = Path(__file__).parents[3] / "stand_in_machine.py"
-EXIT = SandboxExit(socket_path="/exits/own.sock", ca_certificate="ITS OWN CA\n")
 ONE = [Wish(image="i", limits=Limits(), sandboxes=1)]
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-START, CLAIM = "1", "4"
-
-
-class OneImage:
-    def __init__(self, image):
-        self.image = image
-
-    async def resolve(self, name):
-        return self.image
-
-    async def find(self, digest):
-        return self.image
 
 
 @pytest.fixture
 async def driver(tmp_path, monkeypatch):
-    monkeypatch.setattr(disks, "find_program", lambda name, _: f"/usr/bin/{name}")
-    blank = tmp_path / "blank"
-    disks.make_sparse(blank, 1)
-
-    async def blank_disk(directory, mib):
-        return blank
-
-    monkeypatch.setattr(disks, "blank_disk", blank_disk)
-    agent = tmp_path / "agent"
-    agent.write_text(f'#!/bin/sh\nexec {sys.executable} -I {MACHINE} {tmp_path}/log "$@"\n')
-    agent.chmod(0o755)
-    (tmp_path / "roots.pem").write_text("ROOTS\n")
-    image = Image(
-        digest="d", tree=tmp_path, erofs=tmp_path / "i.erofs", roots=tmp_path / "roots.pem"
-    )
-    drawn = iter(range(1, 200))
-    found = MicrovmDriver(
-        tmp_path / "data",
-        agent,
-        OneImage(image),
-        Setup(acceleration="tcg", kind="pc"),
-        clock=lambda: NOW,
-        entropy=lambda size: bytes([next(drawn)]) * size,
-        metrics=Metrics(),
-    )
-    found._boot = Boot(kernel=tmp_path / "k", initrd=tmp_path / "i", digest="b")
+    found = stand_in_driver(tmp_path, monkeypatch)
     yield found
-    await found.prepare(())
-    for sandbox_id in await found.leftovers():
-        await found.destroy(sandbox_id)
+    await end(found)
     assert states(tmp_path) == []
-
-
-def states(tmp_path):
-    return sorted(entry.name for entry in (tmp_path / "data/microvm/states").iterdir())
-
-
-def told(tmp_path):
-    lines = (tmp_path / "log").read_text().splitlines()
-    return [(kind, bytes.fromhex(payload)) for kind, payload in map(str.split, lines)]
-
-
-def spec(number, **more):
-    return SandboxSpec(id=f"sbx_pooled{number:02}", **{"exit": EXIT, **more})
 
 
 async def test_before_a_claim_a_machine_is_told_of_nobody(driver, tmp_path):
@@ -119,14 +70,10 @@ async def test_one_that_was_claimed_sleeps_and_wakes_as_one_that_was_made(driver
     assert len(shapes) == 1
     assert shapes != {""}
     await driver.sleep(claimed.id)
-    before = len(told_kinds(tmp_path))
+    before = len(kinds(tmp_path))
     await driver.restore(claimed)
-    assert "migrate-incoming" in told_kinds(tmp_path)[before:]
-    assert START not in told_kinds(tmp_path)[before:]
-
-
-def told_kinds(tmp_path):
-    return [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert "migrate-incoming" in kinds(tmp_path)[before:]
+    assert START not in kinds(tmp_path)[before:]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +92,8 @@ async def test_an_id_is_used_once(driver, tmp_path):
     await driver.prepare(ONE)
     with pytest.raises(ConflictError):
         await driver.create(spec(1))
-    assert states(tmp_path) == ["sbx_pooled01"]
-    assert "sbx_pooled01" in driver._running
+    assert states(tmp_path) == ["sbx_standin01"]
+    assert "sbx_standin01" in driver._running
 
 
 async def test_one_that_fell_is_replaced_and_not_given(driver, tmp_path):
@@ -157,7 +104,7 @@ async def test_one_that_fell_is_replaced_and_not_given(driver, tmp_path):
     await driver.create(spec(1))
     assert [kind for kind, _ in told(tmp_path)] == [START, START]
     await driver.prepare(ONE)
-    assert states(tmp_path) == [".pool-1", "sbx_pooled01"]
+    assert states(tmp_path) == [".pool-1", "sbx_standin01"]
 
 
 async def test_one_that_falls_by_its_claim_leaves_nothing(driver, tmp_path):

@@ -20,7 +20,7 @@ def test_a_start_is_laid_out_as_the_protocol_says():
 def test_the_small_orders():
     moment = orders.Moment(9, b"x")
     assert orders.resume(moment) == struct.pack("<IBQI", 13, 2, 9, 1) + b"x"
-    assert orders.sync() == b"\0\0\0\0\3"
+    assert orders.hold() == b"\0\0\0\0\3"
     claim = struct.pack("<IBQI", 24, 4, 9, 1) + b"x" + b"\1\0\0\0n" + b"\2\0\0\0ca"
     assert orders.claim(moment, "n", "ca") == claim
 
@@ -33,6 +33,7 @@ def test_an_order_has_a_limit():
 def test_answers():
     assert orders.answer_head(b"\0\0\0\0\x40") == (64, 0)
     assert orders.answer_head(b"\5\0\0\0\x41") == (65, 5)
+    assert orders.answer_head(b"\0\0\0\0\x42") == (66, 0)
 
 
 @pytest.mark.parametrize("head", [b"\0\0\0\0\0", b"\1\0\0\0\x40", b"\0\0\1\0\x41", b"\xff" * 5])

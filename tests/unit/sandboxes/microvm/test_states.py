@@ -91,11 +91,14 @@ def test_what_is_made_beside_is_nobodys_until_it_is_settled(tmp_path):
     assert kept.ids() == []
     assert one.meta.owner != other.meta.owner
     (one.path / DISK).write_bytes(b"disk")
-    meta = kept.settle(one, "sbx_aaaaaaaa", NOW)
-    assert kept.load("sbx_aaaaaaaa") == meta
-    assert (meta.id, meta.owner) == ("sbx_aaaaaaaa", one.meta.owner)
+    named = kept.name(one, "sbx_aaaaaaaa", NOW)
+    kept.flush(named)
+    assert kept.ids() == []
+    kept.settle(named)
+    assert kept.load("sbx_aaaaaaaa") == named.meta
+    assert (named.meta.id, named.meta.owner) == ("sbx_aaaaaaaa", one.meta.owner)
     with pytest.raises(ConflictError):
-        kept.settle(other, "sbx_aaaaaaaa", NOW)
+        kept.name(other, "sbx_aaaaaaaa", NOW)
     kept.abandon(other)
     assert kept.make("sbx_bbbbbbbb", "digest", NOW).owner == other.meta.owner
     States(tmp_path, first_id=70_000)
