@@ -146,9 +146,11 @@ async def tier_drivers(
         found = await examine_microvm(settings, clock=clock)
         reasons = f"; {found.finding.detail}: {found.finding.fix}"
         if found.setup is not None:
-            drivers[MicrovmDriver.tier] = MicrovmDriver(
+            machines = MicrovmDriver(
                 layout.sandboxes, GUEST_AGENT, images, found.setup, clock=clock, metrics=metrics
             )
+            images.held_by(machines.standing)
+            drivers[machines.tier] = machines
     for tier in sorted(wanted - drivers.keys()):
         raise ConfigError(
             f"the tier {tier!r} is not available here; use one of {', '.join(sorted(drivers))}"

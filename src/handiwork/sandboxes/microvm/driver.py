@@ -8,7 +8,7 @@ milliseconds and processes live on.
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -195,6 +195,10 @@ class MicrovmDriver:
     async def leftovers(self) -> list[str]:
         """Return the ids of sandboxes that have state on this host, running or not."""
         return self._states.ids()
+
+    def standing(self) -> Mapping[str, Sequence[str]]:
+        """Return the ids of the states that stand on each image: it may not be removed."""
+        return self._states.standing()
 
     def _lock(self, sandbox_id: str) -> asyncio.Lock:
         return self._locks.setdefault(sandbox_id, asyncio.Lock())

@@ -77,6 +77,17 @@ class States:
         """Return the id of every state, sorted."""
         return sorted(entry.name for entry in self._directory.iterdir() if is_id(entry.name))
 
+    def standing(self) -> dict[str, list[str]]:
+        """Return the ids of the states that stand on each image.
+
+        SandboxUnavailableError while that cannot be told of every one: then none may be removed.
+        """
+        found: dict[str, list[str]] = {}
+        for name in self.ids():
+            with contextlib.suppress(NotFoundError):  # destroyed meanwhile
+                found.setdefault(self._seen(name).image, []).append(name)
+        return found
+
     def make(self, sandbox_id: str, image: str, now: datetime) -> Meta:
         """Make an empty state with an id of its own; ConflictError when there is one."""
         path = self.path(sandbox_id)
@@ -135,21 +146,24 @@ class States:
 
     def load(self, sandbox_id: str) -> Meta:
         """Return what is known of a state; NotFoundError when there is none."""
-        path = self.path(sandbox_id)
-        if not self.has_disk(sandbox_id):
-            raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
-        try:
-            meta = msgspec.json.decode((path / META).read_bytes(), type=Meta)
-        except (OSError, msgspec.DecodeError) as error:
-            raise SandboxUnavailableError(
-                f"sandbox {sandbox_id} has a disk, but {path / META} cannot be read: {error}"
-            ) from None
+        meta = self._seen(sandbox_id)
         if bool(meta.owner) != bool(self._first_id):
             raise SandboxUnavailableError(
                 f"sandbox {sandbox_id} was made by {'root' if meta.owner else 'an ordinary user'}:"
                 " only they can wake it"
             )
         return meta
+
+    def _seen(self, sandbox_id: str) -> Meta:
+        path = self.path(sandbox_id)
+        if not self.has_disk(sandbox_id):
+            raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
+        try:
+            return msgspec.json.decode((path / META).read_bytes(), type=Meta)
+        except (OSError, msgspec.DecodeError) as error:
+            raise SandboxUnavailableError(
+                f"sandbox {sandbox_id} has a disk, but {path / META} cannot be read: {error}"
+            ) from None
 
     def forget(self, sandbox_id: str) -> Path | None:
         """Take a state out of the list at once; the directory that is returned is to be deleted."""

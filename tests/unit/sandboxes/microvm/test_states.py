@@ -105,6 +105,17 @@ def test_what_is_made_beside_is_nobodys_until_it_is_settled(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sbx_aaaaaaaa", "sbx_bbbbbbbb"]
 
 
+def test_what_states_stand_on_is_told_or_nothing_is(tmp_path):
+    kept = States(tmp_path, first_id=0)
+    for letter in "ab":
+        made(kept, f"sbx_{letter * 8}")
+    assert kept.standing() == {"digest": ["sbx_aaaaaaaa", "sbx_bbbbbbbb"]}
+    assert States(tmp_path, first_id=70_000).standing() == kept.standing()
+    (tmp_path / "sbx_aaaaaaaa/meta.json").write_text("{")
+    with pytest.raises(SandboxUnavailableError):
+        kept.standing()
+
+
 def test_a_file_is_for_its_machine_alone(tmp_path):
     kept = States(tmp_path / "s", first_id=0)
     meta = made(kept, "sbx_aaaaaaaa")
