@@ -63,7 +63,7 @@ sanitize)
     ;;
 fuzz)
     output=${output:-build}
-    mkdir -p "$output/seeds"
+    mkdir -p "$output/seeds" "$output/seeds_mux"
     $cc -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o "$output/fuzz_channel" channel.c fuzz_channel.c
     $cc -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o "$output/fuzz_mux" mux.c fuzz_mux.c
     # The first byte says who reads: odd for the agent.
@@ -71,6 +71,9 @@ fuzz)
         name=$(basename "$hex" .hex)
         case $(cat "corpus/$name.json") in *'"to": "agent"'*) reader='\001' ;; *) reader='\002' ;; esac
         { printf '%b' "$reader"; tr -d '\n ' <"$hex" | xxd -r -p; } >"$output/seeds/$name"
+    done
+    for hex in corpus/mux/*.hex; do
+        tr -d '\n ' <"$hex" | xxd -r -p >"$output/seeds_mux/$(basename "$hex" .hex)"
     done
     ;;
 esac
