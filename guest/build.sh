@@ -22,7 +22,7 @@ if ! command -v "${cc%% *}" >/dev/null 2>&1; then
     exit 1
 fi
 
-agent="agent bridge caps census channel claim clocks connect dns door egress erofs events exec fatal files forward freeze init \
+agent="agent bridge caps census channel claim clocks connect dns door egress erofs events exec fatal files forward freeze hold init \
 jail kvm launch link listeners main mux netlink netns netstack notify options orders outer paths probe proc processes \
 relay resolve rootfs seccomp serve spawn terminal transfer tree users walk watchman weigh"
 warnings="-Wall -Wextra -Wformat=2 -Wconversion -Wshadow -Wstrict-prototypes -Wvla -Werror"
@@ -63,7 +63,7 @@ sanitize)
     ;;
 fuzz)
     output=${output:-build}
-    mkdir -p "$output/seeds"
+    mkdir -p "$output/seeds" "$output/seeds_mux"
     $cc -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o "$output/fuzz_channel" channel.c fuzz_channel.c
     $cc -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o "$output/fuzz_mux" mux.c fuzz_mux.c
     # The first byte says who reads: odd for the agent.
@@ -71,6 +71,9 @@ fuzz)
         name=$(basename "$hex" .hex)
         case $(cat "corpus/$name.json") in *'"to": "agent"'*) reader='\001' ;; *) reader='\002' ;; esac
         { printf '%b' "$reader"; tr -d '\n ' <"$hex" | xxd -r -p; } >"$output/seeds/$name"
+    done
+    for hex in corpus/mux/*.hex; do
+        tr -d '\n ' <"$hex" | xxd -r -p >"$output/seeds_mux/$(basename "$hex" .hex)"
     done
     ;;
 esac

@@ -66,12 +66,34 @@ void claim_await(int socket, struct claim *claim)
     claim->hostname[CLAIM_NAME_BYTES] = 0;
 }
 
-bool claim_pass(int door, const struct claim *claim)
+/* With a descriptor beside it unless that is -1. */
+static bool give(int socket, const struct claim *claim, int fd)
 {
     struct message message;
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } rights = {.head = {.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct iovec whole = {&message, sizeof message};
+    struct msghdr told = {.msg_iov = &whole, .msg_iovlen = 1};
     memcpy(message.magic, magic, sizeof magic);
     memcpy(message.hostname, claim->hostname, CLAIM_NAME_BYTES);
-    return send(door, &message, sizeof message, MSG_NOSIGNAL) == sizeof message;
+    if (fd >= 0) {
+        memcpy(CMSG_DATA(&rights.head), &fd, sizeof fd);
+        told.msg_control = &rights;
+        told.msg_controllen = sizeof rights;
+    }
+    return sendmsg(socket, &told, MSG_NOSIGNAL) == sizeof message;
+}
+
+bool claim_pass(int door, const struct claim *claim)
+{
+    return give(door, claim, -1);
+}
+
+bool claim_give(int channel, const struct claim *claim)
+{
+    return give(channel, claim, claim->exit_socket);
 }
 
 void claim_take_name(const struct claim *claim)

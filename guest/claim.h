@@ -29,6 +29,9 @@ void claim_await(int socket, struct claim *claim);
 /* Lets the one who waits at the door go on under this name; false when nobody is there any more. */
 bool claim_pass(int door, const struct claim *claim);
 
+/* Makes the one who waits on the channel this one's, as the host does; false when nobody is there any more. */
+bool claim_give(int channel, const struct claim *claim);
+
 /* Takes the name: needs CAP_SYS_ADMIN. */
 void claim_take_name(const struct claim *claim);
 

@@ -2,8 +2,10 @@
 #include "init.h"
 
 #include "bridge.h"
+#include "claim.h"
 #include "events.h"
 #include "fatal.h"
+#include "hold.h"
 #include "launch.h"
 #include "orders.h"
 #include "relay.h"
@@ -30,6 +32,7 @@
 #define CHANNEL_PORT "/dev/vport0p2"
 #define EXIT_PORT "/dev/vport0p3"
 #define EXIT_PATH "/run/exit"
+#define BUNDLE_PATH "/run/bundle.pem"
 
 enum { PORT_TRIES = 10000, ENTROPY_MAX = 512, ARGUMENTS_MAX = 64, CHANNEL_FD = 3, LINE_MAX_BYTES = 400 };
 
@@ -39,6 +42,7 @@ static char **own_argv;
 static uint8_t incoming[ORDER_HEAD];
 static char line[LINE_MAX_BYTES];
 static size_t line_length;
+static int unclaimed = -1; /* our end of the channel of an agent that waits for its claim */
 
 void init_end(const char *step, int error)
 {
@@ -244,7 +248,8 @@ static void launcher_ended(struct watch *watch, uint32_t events)
     init_end("launch", 0);
 }
 
-static void start_launcher(int argument_count, char **arguments)
+/* Returns our end of the agent's channel. */
+static int start_launcher(int argument_count, char **arguments)
 {
     int pair[2], errors[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) || pipe2(errors, O_CLOEXEC))
@@ -263,32 +268,98 @@ static void start_launcher(int argument_count, char **arguments)
     watch_want(&launcher, EPOLLIN);
     watch_open(&complaints, errors[0], said);
     watch_want(&complaints, EPOLLIN);
-    relay_serve(open_port(CHANNEL_PORT), pair[0]);
+    return pair[0];
 }
 
-static void start(struct order *order)
+/* Waits until the agent says that it stands; false when it ended, which the launcher's end tells. */
+static bool stands(int channel)
+{
+    struct pollfd said = {.fd = channel, .events = POLLIN};
+    char byte = 0;
+    while (poll(&said, 1, -1) < 0 && errno == EINTR)
+        continue;
+    return read(channel, &byte, 1) == 1 && byte == 1;
+}
+
+/* False when there is no sandbox after all. */
+static bool start(struct order *order)
 {
     char *arguments[ARGUMENTS_MAX];
+    bool awaits_claim = false;
     int count = 0;
     freshen(order);
     prepare_state(order_u32(order));
     for (uint32_t left = order_u32(order); left && !order->bad; left--)
         write_file(order);
     for (uint32_t left = order_u32(order); left && !order->bad; left--) {
-        if (count == ARGUMENTS_MAX || !(arguments[count++] = order_text(order)))
+        if (count == ARGUMENTS_MAX || !(arguments[count] = order_text(order)))
             init_end("order", EPROTO);
+        awaits_claim |= !strcmp(arguments[count++], "--await-claim");
     }
     if (order->bad || order->left)
         init_end("order", EPROTO);
-    start_launcher(count, arguments);
+    int channel = start_launcher(count, arguments);
+    if (!awaits_claim) {
+        relay_serve(open_port(CHANNEL_PORT), channel);
+        return true;
+    }
+    unclaimed = channel;
+    return stands(channel);
+}
+
+static void add_to_bundle(struct order *order)
+{
+    size_t length;
+    const uint8_t *more = order_bytes(order, &length);
+    int fd = open(BUNDLE_PATH, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (order->bad || fd < 0 || write(fd, more, length) != (ssize_t)length)
+        init_end(BUNDLE_PATH, order->bad ? EPROTO : errno);
+    close(fd);
+}
+
+/* What an agent waited for: a name, trust and a way out; from here on the host talks to it. */
+static void give_claim(struct order *order)
+{
+    struct claim claim = {0};
+    freshen(order);
+    char *name = order_text(order);
+    if (unclaimed < 0 || !name || strlen(name) > CLAIM_NAME_BYTES)
+        init_end("claim", EPROTO);
+    strcpy(claim.hostname, name);
+    free(name);
+    add_to_bundle(order);
+    claim.exit_socket = open(EXIT_PATH, O_PATH | O_CLOEXEC);
+    if (order->left || claim.exit_socket < 0 || !claim_give(unclaimed, &claim))
+        init_end("claim", order->left ? EPROTO : errno);
+    close(claim.exit_socket);
+    relay_serve(open_port(CHANNEL_PORT), unclaimed);
+    unclaimed = -1;
+}
+
+/* Nothing of the sandbox runs between a hold and this: it finds the clock set and drawn numbers new. */
+static void go_on(struct order *order)
+{
+    freshen(order);
+    if (!hold_release())
+        init_end("hold", errno);
 }
 
 static void obey(uint8_t kind, struct order *order)
 {
     switch (kind) {
-    case ORDER_START: start(order); break;
-    case ORDER_RESUME: freshen(order); break;
-    case ORDER_SYNC: sync(); break;
+    case ORDER_START:
+        if (!start(order))
+            return;
+        break;
+    case ORDER_CLAIM: give_claim(order); break;
+    case ORDER_RESUME: go_on(order); break;
+    case ORDER_HOLD:
+        if (!hold_sandbox()) {
+            answer(ANSWER_BUSY, NULL, 0);
+            return;
+        }
+        sync();
+        break;
     default: init_end("order", EPROTO);
     }
     answer(ANSWER_READY, NULL, 0);

@@ -256,6 +256,14 @@ static _Noreturn void child(const struct room *room)
     fatal(room->program[0]);
 }
 
+/* An ordinary user has the other namespaces by way of one of users. */
+static _Noreturn void without_namespaces(bool users)
+{
+    if (users && (errno == EPERM || errno == ENOSPC))
+        fatal_because("user namespace", "this host gives none more: `handiwork doctor` says why", EXIT_LAUNCH_FAILED);
+    fatal("namespaces");
+}
+
 int jail(int argc, char **argv)
 {
     struct room room = {0};
@@ -266,7 +274,7 @@ int jail(int argc, char **argv)
     int users = room.id ? 0 : CLONE_NEWUSER;
     pid_t pid = (pid_t)syscall(SYS_clone, NAMESPACES | users | SIGCHLD, 0, 0, 0, 0);
     if (pid < 0)
-        fatal("namespaces");
+        without_namespaces(users);
     if (!pid)
         child(&room);
     inmate = pid;

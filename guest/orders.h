@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum order_kind { ORDER_START = 1, ORDER_RESUME, ORDER_SYNC };
-enum { ORDER_HEAD = 5, ORDER_MAX = 4 << 20, ANSWER_READY = 64, ANSWER_ENDED = 65 };
+enum order_kind { ORDER_START = 1, ORDER_RESUME, ORDER_HOLD, ORDER_CLAIM };
+enum { ORDER_HEAD = 5, ORDER_MAX = 4 << 20, ANSWER_READY = 64, ANSWER_ENDED, ANSWER_BUSY };
 
 /* A reader of what is left of an order. */
 struct order {

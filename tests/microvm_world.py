@@ -9,9 +9,10 @@ import pytest
 from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import Limits, SandboxSpec
 from handiwork.sandboxes.images.sample import SampleImages
-from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.driver import MicrovmDriver
 from handiwork.sandboxes.microvm.kernel import find_kernel
 from handiwork.sandboxes.microvm.machine import Acceleration, MachineKind
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
 
 KERNEL_DIR = Path(__file__).parents[1] / ".kernel"

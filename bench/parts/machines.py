@@ -1,4 +1,4 @@
-"""Sandboxes in machines: from nothing, asleep, and awake again with a live process."""
+"""Sandboxes in machines: from nothing, from the pool, asleep, and awake again with a live process."""
 
 import shutil
 import sys
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from handiwork.app import now
 from handiwork.model.errors import UnsupportedError
-from handiwork.model.sandbox import ExecRequest
+from handiwork.model.sandbox import ExecRequest, SandboxExit
 from handiwork.sandboxes.microvm import memory
-from handiwork.sandboxes.microvm.driver import Setup
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import examine
+from handiwork.sandboxes.protocol import Wish
 from handiwork.tiers import GUEST_AGENT
 from harness import ROOT, Bench, Skip
 
@@ -21,9 +22,16 @@ sys.path.insert(0, str(ROOT / "tests"))  # its machines are those of the tests
 from microvm_world import make_driver, setup, spec
 
 LIVE = "(i=0; while :; do i=$((i+1)); echo $i >/var/tmp/n; sleep 0.05; done) >/dev/null 2>&1 &"
+NOWHERE = SandboxExit(socket_path="/nowhere", ca_certificate="CA\n")
 COUNT = "cat /var/tmp/n"
-NAMES = ("microvm_tcg_cold_ms", "microvm_tcg_resume_ms", "microvm_state_save_ms")
-KVM_NAMES = ("microvm_kvm_cold_ms", "microvm_kvm_resume_ms", "microvm_kvm_state_save_ms")
+NAMES = (
+    *("microvm_tcg_cold_ms", "microvm_tcg_pooled_ms"),
+    *("microvm_tcg_resume_ms", "microvm_state_save_ms"),
+)
+KVM_NAMES = (
+    *("microvm_kvm_cold_ms", "microvm_kvm_pooled_ms"),
+    *("microvm_kvm_resume_ms", "microvm_kvm_state_save_ms"),
+)
 UNVERIFIED = (
     "unverified: {} (`python bench/sandbox.py` measures it on a host where /dev/kvm runs guests)"
 )
@@ -58,7 +66,10 @@ async def _measured(bench: Bench, asked: Setup, names: Sequence[str]) -> None:
 
 async def _measure(bench: Bench, directory: Path, asked_of: Setup, names: Sequence[str]) -> None:
     driver, saves = make_driver(directory, asked=asked_of), Saves()
-    cold = [await _cold(driver, number) for number in range(1 + bench.times(8, 2))][1:]
+    cold, pooled = [], []
+    for number in range(1 + bench.times(8, 2)):
+        cold.append(await _made(driver, spec(f"sbx_benchcold{number}")))
+        pooled.append(await _claimed(driver, spec(f"sbx_benchpool{number}", exit=NOWHERE)))
     asked = spec("sbx_benchlive")
     woken = []
     try:
@@ -75,12 +86,19 @@ async def _measure(bench: Bench, directory: Path, asked_of: Setup, names: Sequen
                 last = counted
     finally:
         await driver.destroy(asked.id)
-    for name, seconds in zip(names, (cold, woken, saves.seconds), strict=True):
+    for name, seconds in zip(names, (cold[1:], pooled[1:], woken, saves.seconds), strict=True):
         bench.record(name, seconds, "ms", scale=1000)
 
 
-async def _cold(driver, number: int) -> float:
-    asked = spec(f"sbx_benchcold{number}")
+async def _claimed(driver, asked) -> float:
+    await driver.prepare([Wish(image=asked.image, limits=asked.limits, sandboxes=1)])
+    try:
+        return await _made(driver, asked)
+    finally:
+        await driver.prepare(())
+
+
+async def _made(driver, asked) -> float:
     before = time.perf_counter()
     try:
         box = await driver.create(asked)

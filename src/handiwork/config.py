@@ -17,7 +17,7 @@ from handiwork.model.sandbox import TIERS, Limits, is_weaker, limits_of
 
 PREFIX = "HANDIWORK_"
 
-POOLED_TIERS = ("namespace", "gvisor")
+POOLED_TIERS = ("namespace", "gvisor", "microvm")
 MOST_POOLED = 256
 """Sandboxes that stand ready, all together."""
 MAX_GENERATIONS = 1000

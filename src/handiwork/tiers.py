@@ -18,7 +18,8 @@ from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.images.sample import SampleImages
 from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.driver import MicrovmDriver
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import Examined, examine
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.protocol import Driver
@@ -182,9 +183,11 @@ async def tier_drivers(
         found = await examine_microvm(settings, clock=clock)
         reasons = f"; {found.finding.detail}: {found.finding.fix}"
         if found.setup is not None:
-            drivers[MicrovmDriver.tier] = MicrovmDriver(
-                layout.sandboxes, GUEST_AGENT, images, found.setup, clock=clock
+            machines = MicrovmDriver(
+                layout.sandboxes, GUEST_AGENT, images, found.setup, clock=clock, metrics=metrics
             )
+            images.held_by(machines.standing)
+            drivers[machines.tier] = machines
     for tier in sorted(wanted - drivers.keys()):
         raise ConfigError(
             f"the tier {tier!r} is not available here; use one of {', '.join(sorted(drivers))}"

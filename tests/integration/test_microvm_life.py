@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +15,16 @@ import pytest
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import ExecRequest
-from handiwork.sandboxes.microvm.driver import Setup
+from handiwork.sandboxes.images.sample import SampleImages
+from handiwork.sandboxes.microvm import jail
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import examine
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
 from microvm_world import FIRST_ID, KERNEL_DIR, make_driver, needs_kernel, spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), needs_kernel]
 TESTS = Path(__file__).parents[1]
+NOBODY = 65534
 COUNTER = (
     "(i=0; while :; do i=$((i+1)); echo $i >/var/tmp/n; sleep 0.05; done) >/dev/null 2>&1 &"
     " while ! test -s /var/tmp/n; do sleep 0.05; done; echo old >/etc/machine-id"
@@ -134,8 +139,7 @@ def processes():
 def killed(directory, sandbox_id, script):
     """Have a child make a machine and run a script in it; kill the child, and see all of it end."""
     argv = [sys.executable, str(TESTS / "microvm_child.py"), str(directory), sandbox_id, script]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment, text=True) as child:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "ready 0\n"
         pids = machines_of(sandbox_id)
         assert len(pids) == 2
@@ -171,43 +175,63 @@ async def test_qemu_is_nobody_and_sees_nothing(directory):
     driver, asked = make_driver(directory), spec("sbx_lifeeeee")
     try:
         await driver.create(asked)
-        (pid,) = machines_of(asked.id) - {one for one, line, _ in processes() if " jail " in line}
-        process = Path(f"/proc/{pid}")
-        status = dict(
-            line.split(":\t", 1)
-            for line in (process / "status").read_text().splitlines()
-            if ":\t" in line
-        )
-        assert len(set(status["Uid"].split())) == 1
+        status = check_jail(asked.id, "mnt", "pid", "net", "ipc", "uts")
         assert int(status["Uid"].split()[0]) >= FIRST_ID
         assert status["Groups"].strip() == ""
-        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-        assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
-        for name in ("mnt", "pid", "net", "ipc", "uts"):
-            assert (process / "ns" / name).readlink() != Path(f"/proc/self/ns/{name}").readlink()
-        assert sorted(path.name for path in (process / "root").iterdir()) == sorted(
-            [
-                "bin",
-                "dev",
-                "disk",
-                "image",
-                "initrd",
-                "kernel",
-                "lib",
-                "lib64",
-                "memory",
-                "sbin",
-                "usr",
-            ]
-        )
-        assert [path.name for path in (process / "root/dev").iterdir()] == ["null"]
-        net = (process / "net/dev").read_text().splitlines()[2:]
-        assert [line.split(":")[0].strip() for line in net] == ["lo"]
-        mounts = (process / "mounts").read_text().splitlines()
-        writable = {line.split()[1] for line in mounts if "rw" in line.split()[3].split(",")}
-        assert writable <= {"/disk", "/memory", "/dev/null"}
     finally:
         await driver.destroy(asked.id)
+
+
+def check_jail(sandbox_id, *namespaces):
+    """Check what QEMU is and sees, of which nothing is asked of itself; return its status."""
+    (pid,) = machines_of(sandbox_id) - {one for one, line, _ in processes() if " jail " in line}
+    process = Path(f"/proc/{pid}")
+    lines = (process / "status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert len(set(status["Uid"].split())) == 1
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    for name in namespaces:
+        assert (process / "ns" / name).readlink() != Path(f"/proc/self/ns/{name}").readlink()
+    assert sorted(path.name for path in (process / "root").iterdir()) == sorted(
+        [*("bin", "dev", "lib", "lib64", "sbin", "usr"), *jail.Parts.__struct_fields__]
+    )
+    assert [path.name for path in (process / "root/dev").iterdir()] == ["null"]
+    net = (process / "net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in net] == ["lo"]
+    mounts = (process / "mounts").read_text().splitlines()
+    writable = {line.split()[1] for line in mounts if "rw" in line.split()[3].split(",")}
+    assert writable <= {"/disk", "/memory", "/dev/null"}
+    return status
+
+
+@pytest.mark.root
+def test_rootless_it_is_the_user_in_namespaces_of_its_own(open_dir):
+    """Root looks: one who is not may not look at a process in a user namespace beside its own."""
+    agent = shutil.copy(DEFAULT_AGENT, open_dir)
+    asyncio.run(SampleImages(open_dir / "image").resolve("host"))
+    (open_dir / "data").mkdir(mode=0o700)
+    os.chown(open_dir / "data", NOBODY, NOBODY)
+    name = "sbx_lifeffff"
+    argv = [sys.executable, str(TESTS / "microvm_rootless_child.py"), str(open_dir), agent, name]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
+    ) as child:
+        assert child.stdout.readline() == "well\n"
+        status = check_jail(name, "user", "mnt", "pid", "net", "ipc", "uts")
+        assert status["Uid"].split() == [str(NOBODY)] * 4
+        child.stdin.close()
+        assert child.stdout.readline() == "[]\n"
+    assert not machines_of(name)
+
+
+@pytest.fixture
+def open_dir():
+    """A directory that another user can reach, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="handiwork-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 async def test_the_probe_makes_a_sandbox(directory):
@@ -219,6 +243,6 @@ async def test_the_probe_makes_a_sandbox(directory):
     )
     place = directory / "probe"
     found = await examine(DEFAULT_AGENT, asked, place, clock=lambda: datetime.now(UTC))
-    assert found.finding.detail == "boots under tcg as pc"
+    assert found.finding.detail == "boots under tcg as pc, its channel over virtio-serial"
     assert found.setup == asked
     assert list((place / "microvm/states").iterdir()) == []

@@ -44,7 +44,7 @@ def test_a_top_level_variable(tmp_path: Path) -> None:
         ("[sandbox.pool]\nready = -1\n", r"sandbox.pool: ready = \[-1\]"),
         ("[sandbox.pool]\nready = 257\n", "256 all together"),
         ("[[sandbox.pool.more]]\nready = 255\n", "256 all together"),
-        ("[[sandbox.pool.more]]\ntier = 'microvm'\n", "more 1: tier = 'microvm' has no pool"),
+        ("[[sandbox.pool.more]]\ntier = 'isolate'\n", "more 1: tier = 'isolate' has no pool"),
         ("[[sandbox.pool.more]]\nsize = 'huge'\n", "more 1: size: 'huge' is none"),
         ("[sandbox]\nminimum_tier = 'gvisor'\n", "sandbox.tier = 'namespace' is weaker than"),
         ("[api\n", "not valid TOML"),

@@ -9,7 +9,7 @@ from handiwork import tiers
 from handiwork.config import GvisorSettings, MicrovmSettings, SandboxSettings, Settings
 from handiwork.model.errors import ConfigError, UnsupportedError
 from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.microvm.driver import Setup
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import Examined
 from handiwork.sandboxes.probe import Finding
 from handiwork.store.layout import Layout
@@ -58,12 +58,16 @@ async def test_machines_are_a_tier_where_they_were_proven(
 
     monkeypatch.setattr(tiers, "examine_microvm", examine)
     settings = Settings(sandbox=SandboxSettings(tier="microvm"), gvisor=NO_GVISOR)
-    assert list(
-        await tiers.tier_drivers(settings, layout, Images(layout.images), [], clock=clock)
-    ) == [
-        "namespace",
-        "microvm",
-    ]
+    images = Images(layout.images)
+    drivers = await tiers.tier_drivers(settings, layout, images, [], clock=clock)
+    assert list(drivers) == ["namespace", "microvm"]
+    state = layout.sandboxes / "microvm/states/sbx_aaaaaaaa"
+    state.mkdir()
+    (state / "disk").touch()
+    (state / "meta.json").write_text(
+        '{"id":"sbx_aaaaaaaa","owner":5,"image":"d","created":"2026-01-02T00:00:00Z"}'
+    )
+    assert {one for held in images._holders for one in held().get("d", ())} == {"sbx_aaaaaaaa"}
 
 
 async def test_gvisor_is_there_where_runsc_is(layout: Layout, tmp_path: Path) -> None:

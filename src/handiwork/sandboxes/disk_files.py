@@ -83,10 +83,10 @@ def make_ready(mount: int, source: Path, stop: threading.Event) -> None:
                 os.pread(file.fileno(), 1, at)  # waits until it is in memory
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy what is not a hole to a new file; OSError."""
+def copy_file(source: Path, target: Path, stop: threading.Event | None = None) -> None:
+    """Copy what is not a hole to a new file; OSError, SandboxUnavailableError when it was stopped."""
     with target.open("xb") as written:
-        fill(source, written.fileno())
+        fill(source, written.fileno(), stop)
 
 
 def fill(source: Path, target: int, stop: threading.Event | None = None) -> None:

@@ -68,10 +68,12 @@ def test_a_cut_stream_is_never_mistaken_for_a_whole_one(sanitized, cut, path):
 
 
 @pytest.mark.slow
-def test_fuzzing_finds_nothing(tmp_path):
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("target", ["channel", "mux"])
+def test_fuzzing_finds_nothing(tmp_path, target):
     if not shutil.which("clang"):
         pytest.skip("clang is not installed")
     subprocess.run([GUEST / "build.sh", "--fuzz", "--output", tmp_path], check=True)
-    seeds = tmp_path / "seeds"
-    command = [tmp_path / "fuzz_channel", "-max_total_time=40", "-max_len=70000", seeds]
+    seeds = tmp_path / ("seeds" if target == "channel" else "seeds_mux")
+    command = [tmp_path / f"fuzz_{target}", "-max_total_time=40", "-max_len=70000", seeds]
     subprocess.run(command, check=True, capture_output=True)

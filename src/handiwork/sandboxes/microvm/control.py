@@ -15,6 +15,7 @@ class Control:
         self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._unread = b""
+        self._owed = False  # an answer, which no other order may take for its own
 
     def close(self) -> None:
         """Close the connection. No-op when it is closed."""
@@ -33,7 +34,13 @@ class Control:
             raise SandboxUnavailableError(f"the machine is gone: {error}") from error
 
     async def order(self, order: bytes, seconds: float) -> None:
-        """Send an order and wait until it is done; SandboxUnavailableError else."""
+        """Send an order and wait until it is done; SandboxUnavailableError else, or for a busy guest.
+
+        After one whose answer was not waited for no other is taken.
+        """
+        if self._owed:
+            raise SandboxUnavailableError("the machine takes no order: it owes an answer")
+        self._owed = True
         try:
             async with asyncio.timeout(seconds):
                 await self._loop.sock_sendall(self._socket, order)
@@ -54,9 +61,12 @@ class Control:
 
     async def _ready(self) -> None:
         kind, length = orders.answer_head(await self._read(orders.HEAD_BYTES))
+        self._owed = False
         if kind == orders.ENDED:
             text = (await self._read(length)).decode("utf-8", "replace").strip()
             raise SandboxUnavailableError("".join(c if c.isprintable() else "?" for c in text))
+        if kind == orders.BUSY:
+            raise SandboxUnavailableError("a process in the machine did not stand still in time")
 
     async def _read(self, size: int) -> bytes:
         while len(self._unread) < size:

@@ -8,7 +8,8 @@ milliseconds and processes live on.
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -18,21 +19,27 @@ import msgspec
 
 from handiwork.model.errors import (
     ConflictError,
+    GuestError,
     HandiworkError,
     NotFoundError,
     SandboxUnavailableError,
-    UnsupportedError,
 )
 from handiwork.model.sandbox import SandboxSpec
 from handiwork.observe import log
+from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
+from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.identity import renew_machine_id
 from handiwork.sandboxes.images.image import Image
-from handiwork.sandboxes.microvm import disks, jail, kernel, machine, memory, orders, running
+from handiwork.sandboxes.microvm import disks, jail, kernel, memory, orders, running
+from handiwork.sandboxes.microvm.ahead import AHEAD, Entry, Kind
+from handiwork.sandboxes.microvm.forking import Forking
+from handiwork.sandboxes.microvm.plan import Plan, Setup, plan_of
 from handiwork.sandboxes.microvm.running import Running
-from handiwork.sandboxes.microvm.states import DEVICES, DISK, MEMORY, Meta, States
+from handiwork.sandboxes.microvm.states import DEVICES, DISK, Meta, Staged, States
+from handiwork.sandboxes.pool import Pool
 from handiwork.sandboxes.protocol import Wish
 from handiwork.sandboxes.trees import remove_tree
 
@@ -41,19 +48,11 @@ BOOT_SECONDS = 120.0
 """An emulated machine on a busy host takes this long; a good one takes a second."""
 
 ORDER_SECONDS = 60.0
-KERNEL_MIB = 96
-"""Memory of a machine beyond what its sandbox may use: its kernel, our program, tables of pages."""
-
 QEMU_MIB, QEMU_THREADS = 512, 96
 """Memory and threads of QEMU beyond its machine's, for the control group around it."""
 
 KVM_DEVICE = Path("/dev/kvm")
-GUEST_FIRST_ID = 1 << 30
-"""Inside, the sandbox has a range of ids of its own as on a host."""
-
 DRAIN_SECONDS = 10.0
-CGROUP = "/sys/fs/cgroup"
-SHM_MIB = 64
 
 
 class ImageSource(Protocol):
@@ -66,18 +65,6 @@ class ImageSource(Protocol):
     async def find(self, digest: str) -> Image:
         """Return the image of a digest."""
         ...
-
-
-class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs machines here, from which kernel and under which host ids.
-
-    `first_id` 0: as ourselves, for those who are not root.
-    """
-
-    acceleration: machine.Acceleration
-    kind: machine.MachineKind
-    kernel_dir: Path = Path("/")
-    first_id: int = 0
 
 
 class MicrovmDriver:
@@ -94,6 +81,7 @@ class MicrovmDriver:
         *,
         clock: Callable[[], datetime],
         entropy: Callable[[int], bytes] = os.urandom,
+        metrics: Metrics | None = None,
     ) -> None:
         self._agent = agent
         self._images = images
@@ -104,6 +92,12 @@ class MicrovmDriver:
         self._states = States(self._directory / "states", first_id=setup.first_id)
         place = hashlib.sha256(os.fsencode(self._directory.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
+        self._metrics = metrics or Metrics()
+        self._pool: Pool[Kind, Entry] = Pool(
+            self._ahead, lambda count: self._metrics.pooled(self.tier, count)
+        )
+        self._copying = Copying()
+        self._swept = False
         self._boot: kernel.Boot | None = None
         self._making = asyncio.Lock()
         self._running: dict[str, Running] = {}
@@ -117,11 +111,13 @@ class MicrovmDriver:
         boot = await self._booted_from()
         blank = await self._blank(spec.limits.disk_mib)
         async with self._lock(spec.id):
+            entry = self._pool.take((image.digest, spec.limits)) if spec.exit else None
+            self._metrics.wanted(self.tier, stood_ready=entry is not None)
+            if entry is not None:
+                return await self._claim(entry, spec, image, boot)
             meta = self._states.make(spec.id, image.digest, self._clock())
             try:
-                disk = self._states.path(spec.id) / DISK
-                await asyncio.to_thread(disks.copy_sparse, blank, disk)
-                self._states.own(disk, meta)
+                await self._furnish(self._states.path(spec.id), meta, blank)
                 self._states.save(meta)
                 return await self._start(spec, meta, image, boot)
             except BaseException:
@@ -148,9 +144,11 @@ class MicrovmDriver:
             if not self._states.path(sandbox_id).is_dir():
                 raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
             alive = self._running.get(sandbox_id)
-            if alive is not None and alive.channel.reason is None:
-                await self._save(sandbox_id, alive)
-            await self._stop(sandbox_id)
+            try:
+                if alive is not None and alive.channel.reason is None:
+                    await self._save(sandbox_id, alive)
+            finally:
+                await self._stop(sandbox_id)
 
     async def destroy(self, sandbox_id: str) -> None:
         """End its processes and delete all it left on the host."""
@@ -159,21 +157,48 @@ class MicrovmDriver:
             await self._delete(sandbox_id)
 
     def can_fork(self, sandbox_id: str) -> bool:
-        """None can: what sleeps is a machine with its memory, identity and all."""
-        return False
+        """Whether there is a disk to copy."""
+        return self._states.has_disk(sandbox_id)
 
     async def fork(self, source: str, target: str) -> None:
-        """Refuse: UnsupportedError."""
-        raise UnsupportedError(
-            f"the tier {self.tier!r} has no forks: {source} keeps its disk and its memory to itself"
-        )
+        """Make a sandbox that sleeps of another's disk; one that runs is held still meanwhile."""
+        async with AsyncExitStack() as held:
+            for one in sorted({source, target}):
+                await held.enter_async_context(self._lock(one))
+            alive = self._running.get(source)
+            if alive is not None and alive.channel.reason is not None:
+                await self._stop(source)  # it fell, and may not have let go of its disk yet
+                alive = None
+            forking = Forking(
+                states=self._states,
+                source=source,
+                target=target,
+                now=self._clock(),
+                copying=self._copying,
+                moment=self._moment,
+            )
+            await forking.run(alive)
 
     async def prepare(self, wishes: Sequence[Wish]) -> None:
-        """Make ready what the next machines need: nothing that a first one does not make."""
+        """Boot machines that wait for a claim."""
+        try:
+            await self._sweep()
+            wanted: dict[Kind, int] = {}
+            for wish in wishes:
+                if wish.sandboxes:
+                    kind = (await self._images.resolve(wish.image)).digest, wish.limits
+                    wanted[kind] = wanted.get(kind, 0) + wish.sandboxes
+            await self._pool.fill(wanted)
+        except OSError as error:
+            raise SandboxUnavailableError(f"nothing could be made ready: {error}") from error
 
     async def leftovers(self) -> list[str]:
         """Return the ids of sandboxes that have state on this host, running or not."""
         return self._states.ids()
+
+    def standing(self) -> Mapping[str, Sequence[str]]:
+        """Return the ids of the states that stand on each image: it may not be removed."""
+        return self._states.standing()
 
     def _lock(self, sandbox_id: str) -> asyncio.Lock:
         return self._locks.setdefault(sandbox_id, asyncio.Lock())
@@ -190,65 +215,130 @@ class MicrovmDriver:
         async with self._making:
             return await disks.blank_disk(self._directory / "blank", mib)
 
+    async def _furnish(self, state: Path, meta: Meta, blank: Path) -> None:
+        """Give a new state its disk."""
+        disk = state / DISK
+        await asyncio.to_thread(disks.copy_sparse, blank, disk)
+        self._states.own(disk, meta)
+
+    async def _sweep(self) -> None:
+        """Remove the control groups of a former run's that stood ready; their processes died with it."""
+        if not self._swept:
+            for leaf in self._cgroups.leaves(f"{AHEAD}-"):
+                await self._cgroups.remove(leaf)
+        self._swept = True
+
+    async def _ahead(self, kind: Kind) -> Entry:
+        """Boot a machine up to where it waits for a claim: all but its name, exit and walls' lock."""
+        digest, limits = kind
+        refuse_rates(limits, ())
+        image, boot = await self._images.find(digest), await self._booted_from()
+        blank = await self._blank(limits.disk_mib)
+        ahead = self._states.stage(AHEAD, digest, self._clock())
+        spec = SandboxSpec(id=_leaf(ahead), image=digest, limits=limits)
+        try:
+            await self._furnish(ahead.path, ahead.meta, blank)
+            plan = plan_of(ahead.path, spec, image, boot, self._setup, waits=True)
+            return Entry(await self._boot_up(spec, ahead.meta, plan), ahead, self._abandon)
+        except BaseException:
+            await self._abandon(ahead)
+            raise
+
+    async def _abandon(self, ahead: Staged) -> None:
+        self._states.abandon(ahead)
+        await self._cgroups.remove(_leaf(ahead))
+        await asyncio.to_thread(remove_tree, ahead.path)
+
+    async def _claim(
+        self, entry: Entry, spec: SandboxSpec, image: Image, boot: kernel.Boot
+    ) -> GuestSandbox:
+        """Make one that stood ready this sandbox: name, trust and exit are its own from now on."""
+        try:
+            named = self._states.name(entry.ahead, spec.id, self._clock())
+            self._states.settle(named)
+        except BaseException:
+            await entry.end()
+            raise
+        try:
+            return await self._given(entry.machine, spec, named.meta, image, boot)
+        except BaseException:
+            await self._stop(spec.id)
+            await self._delete(spec.id)
+            raise
+
+    async def _given(
+        self,
+        machine: Running,
+        spec: SandboxSpec,
+        meta: Meta,
+        image: Image,
+        boot: kernel.Boot,
+    ) -> GuestSandbox:
+        self._running[spec.id] = machine
+        plan = plan_of(self._states.path(spec.id), spec, image, boot, self._setup)
+        try:
+            await machine.claim(self._moment(), spec, ORDER_SECONDS)
+        except BaseException as error:
+            await self._fail(spec.id, machine, error)
+            raise
+        self._states.save(msgspec.structs.replace(meta, sleeps_as=plan.shape))
+        return await self._served(spec, image, machine)
+
     async def _start(
         self, spec: SandboxSpec, meta: Meta, image: Image, boot: kernel.Boot
     ) -> GuestSandbox:
-        parts = self._parts(spec, image, boot)
-        order = self._order(spec, image)
-        made = self._machine(spec)
-        shape = _shape(made, order, boot, image)
-        devices = self._states.path(spec.id) / DEVICES
+        state = self._states.path(spec.id)
+        plan = plan_of(state, spec, image, boot, self._setup)
+        devices = state / DEVICES
         started = None
-        if devices.is_file() and meta.sleeps_as == shape:
-            started = await self._wake(spec, meta, parts, made, devices)
+        if devices.is_file() and meta.sleeps_as == plan.shape:
+            started = await self._wake(spec, meta, plan, devices)
         devices.unlink(missing_ok=True)
         if started is None:
-            started = await self._boot_up(spec, meta, parts, made, order)
-        if meta.sleeps_as != shape:
-            self._states.save(msgspec.structs.replace(meta, sleeps_as=shape))
-        self._running[spec.id] = started
-        sandbox = GuestSandbox(spec.id, started.channel, {**DEFAULT_ENV, **image.env, **spec.env})
-        await self._renew_machine_id(sandbox)
+            started = await self._boot_up(spec, meta, plan)
+        if meta.sleeps_as != plan.shape:
+            self._states.save(msgspec.structs.replace(meta, sleeps_as=plan.shape))
+        return await self._served(spec, image, started)
+
+    async def _served(self, spec: SandboxSpec, image: Image, machine: Running) -> GuestSandbox:
+        """Return the sandbox of a machine, under a name of its own where its files keep one."""
+        self._running[spec.id] = machine
+        sandbox = GuestSandbox(spec.id, machine.channel, {**DEFAULT_ENV, **image.env, **spec.env})
+        try:
+            await renew_machine_id(sandbox.files, self._entropy)
+        except GuestError as error:  # it has no room, say: its files are as they were, all the same
+            _LOG.warning("it has its old machine-id", sandbox=spec.id, reason=str(error))
+        except BaseException:
+            await self._stop(spec.id)
+            raise
         return sandbox
 
-    async def _boot_up(
-        self,
-        spec: SandboxSpec,
-        meta: Meta,
-        parts: jail.Parts,
-        made: machine.Machine,
-        order: orders.Start,
-    ) -> Running:
-        disks.make_sparse(parts.memory, made.memory_mib)
-        self._states.own(parts.memory, meta)
-        started = await self._launch(spec, meta, parts, made)
+    async def _boot_up(self, spec: SandboxSpec, meta: Meta, plan: Plan) -> Running:
+        """Boot a machine until its agent serves, or waits for its claim."""
+        disks.make_sparse(plan.parts.memory, plan.made.memory_mib)
+        self._states.own(plan.parts.memory, meta)
+        started = await self._launch(spec, meta, plan)
         try:
             await started.control.ready(BOOT_SECONDS)
-            await started.control.order(orders.start(order), ORDER_SECONDS)
-            await started.channel.hello(ORDER_SECONDS)
+            await started.control.order(orders.start(self._moment(), plan.order), ORDER_SECONDS)
+            if not plan.waits:
+                await started.channel.hello(ORDER_SECONDS)
         except BaseException as error:
             await self._fail(spec.id, started, error)
             raise
         return started
 
     async def _wake(
-        self,
-        spec: SandboxSpec,
-        meta: Meta,
-        parts: jail.Parts,
-        made: machine.Machine,
-        devices: Path,
+        self, spec: SandboxSpec, meta: Meta, plan: Plan, devices: Path
     ) -> Running | None:
         """Let a machine run on from its memory; None when that cannot be: its disk is whole by itself."""
-        waking = msgspec.structs.replace(made, waking=True)
-        started = await self._launch(spec, meta, parts, waking)
+        started = await self._launch(spec, meta, plan, waking=True)
         try:
             await memory.load(started.monitor, devices)
             # From here on its disk is newer than what was saved, which must never be woken again.
             devices.unlink()
             await started.monitor.run("cont")
-            fresh = orders.resume(self._unix_ns(), self._entropy(orders.ENTROPY_BYTES))
-            await started.control.order(fresh, ORDER_SECONDS)
+            await started.control.order(orders.resume(self._moment()), ORDER_SECONDS)
             started.exits.wake()
         except (SandboxUnavailableError, TimeoutError) as error:
             _LOG.warning(
@@ -270,7 +360,7 @@ class MicrovmDriver:
         try:
             await alive.channel.drain(DRAIN_SECONDS)
             await alive.exits.hush(DRAIN_SECONDS)
-            await alive.control.order(orders.sync(), ORDER_SECONDS)
+            await alive.control.order(orders.hold(), ORDER_SECONDS)
             await memory.save(alive.monitor, beside)
             beside.rename(place / DEVICES)
         except (HandiworkError, TimeoutError, OSError) as error:
@@ -281,67 +371,34 @@ class MicrovmDriver:
                 reason=f"{str(error) or type(error).__name__}",
             )
 
-    async def _renew_machine_id(self, sandbox: GuestSandbox) -> None:
-        """Give the machine a name of its own, where its image or its software keeps one."""
-        await renew_machine_id(sandbox.files, self._entropy)
-
     async def _fail(self, sandbox_id: str, started: Running, error: BaseException) -> None:
         """Clean up after a start that failed; tells the machine's own reason if there is one."""
         told = await started.why() if isinstance(error, HandiworkError) else ""
         await started.stop()
-        await self._cgroups.remove(sandbox_id)
+        await self._cgroups.remove(started.leaf)
         if told:
             raise SandboxUnavailableError(
                 f"sandbox {sandbox_id} did not start: {told}; `handiwork doctor` tells what is missing"
             ) from error
 
-    def _parts(self, spec: SandboxSpec, image: Image, boot: kernel.Boot) -> jail.Parts:
-        state = self._states.path(spec.id)
-        if image.erofs is None:
-            raise UnsupportedError(
-                f"the microvm tier has no image {spec.image[:80]!r} as one file: it cannot lend a"
-                " machine this host's own /usr; build an image"
-            )
-        return jail.Parts(
-            kernel=boot.kernel,
-            initrd=boot.initrd,
-            image=image.erofs,
-            disk=state / DISK,
-            memory=state / MEMORY,
-        )
-
-    def _machine(self, spec: SandboxSpec) -> machine.Machine:
-        limits = spec.limits
-        return machine.Machine(
-            program=disks.find_program("qemu-system-x86_64", "qemu-system-x86"),
-            acceleration=self._setup.acceleration,
-            kind=self._setup.kind,
-            memory_mib=limits.memory_mib + KERNEL_MIB,
-            cpus=max(1, min(-(-limits.cpu_percent // 100), os.cpu_count() or 1)),
-            kernel=jail.inside("kernel"),
-            initrd=jail.inside("initrd"),
-            image=jail.inside("image"),
-            disk=jail.inside("disk"),
-            memory=jail.inside("memory"),
-        )
-
     async def _launch(
-        self, spec: SandboxSpec, meta: Meta, parts: jail.Parts, made: machine.Machine
+        self, spec: SandboxSpec, meta: Meta, plan: Plan, *, waking: bool = False
     ) -> Running:
+        made = msgspec.structs.replace(plan.made, waking=waking)
         memory_mib = made.memory_mib + QEMU_MIB
         outer = msgspec.structs.replace(spec.limits, memory_mib=memory_mib, pids=QEMU_THREADS)
         try:
             argv = jail.argv(
                 self._agent,
-                parts,
+                plan.parts,
                 made,
                 owner=meta.owner,
                 kvm_group=self._kvm_group(),
-                file_mib=max(parts.disk.stat().st_size >> 20, made.memory_mib),
+                file_mib=max(plan.parts.disk.stat().st_size >> 20, made.memory_mib),
                 cgroups=self._cgroups.make(spec.id, outer),
             )
             exit_path = spec.exit.socket_path if spec.exit else ""
-            return await running.start(argv, exit_path, woken=made.waking)
+            return await running.start(argv, spec.id, exit_path, woken=waking)
         except BaseException:
             await self._cgroups.remove(spec.id)
             raise
@@ -349,42 +406,15 @@ class MicrovmDriver:
     def _kvm_group(self) -> int:
         return KVM_DEVICE.stat().st_gid if self._setup.acceleration == "kvm" else 0
 
-    def _order(self, spec: SandboxSpec, image: Image) -> orders.Start:
-        limits = spec.limits
-        group = f"{CGROUP}/sandbox"
-        files = {
-            f"{CGROUP}/cgroup.subtree_control": b"+memory +pids",
-            group: b"",
-            f"{group}/memory.max": str(limits.memory_mib << 20).encode(),
-            f"{group}/pids.max": str(limits.pids).encode(),
-            "/proc/sys/vm/dirty_writeback_centisecs": b"20",
-            "/proc/sys/vm/dirty_expire_centisecs": b"40",
-        }
-        arguments = ["--channel", "3", "--root", "/image", "--state", "/state"]
-        arguments += ["--hostname", spec.hostname, "--id-base", str(GUEST_FIRST_ID)]
-        arguments += ["--tmp-mib", str(limits.tmp_mib), "--shm-mib", str(SHM_MIB)]
-        arguments += ["--nofile", str(limits.open_files), "--fsize-mib", str(limits.file_size_mib)]
-        arguments += ["--cgroup", group]
-        if spec.exit is not None:
-            roots = image.roots.read_bytes().rstrip() + b"\n"
-            files["/run/bundle.pem"] = roots + spec.exit.ca_certificate.encode()
-            arguments += ["--exit", "/run/exit", "--bundle", "/run/bundle.pem"]
-        return orders.Start(
-            unix_ns=self._unix_ns(),
-            entropy=self._entropy(orders.ENTROPY_BYTES),
-            owner=GUEST_FIRST_ID,
-            files=files,
-            arguments=arguments,
-        )
-
-    def _unix_ns(self) -> int:
-        return int(self._clock().timestamp() * 1e6) * 1000
+    def _moment(self) -> orders.Moment:
+        unix_ns = int(self._clock().timestamp() * 1e6) * 1000
+        return orders.Moment(unix_ns, self._entropy(orders.ENTROPY_BYTES))
 
     async def _stop(self, sandbox_id: str) -> None:
         alive = self._running.pop(sandbox_id, None)
         if alive is not None:
             await alive.stop()
-        await self._cgroups.remove(sandbox_id)
+        await self._cgroups.remove(alive.leaf if alive else sandbox_id)
 
     async def _delete(self, sandbox_id: str) -> None:
         gone = self._states.forget(sandbox_id)
@@ -392,8 +422,5 @@ class MicrovmDriver:
             await asyncio.to_thread(remove_tree, gone)
 
 
-def _shape(made: machine.Machine, order: orders.Start, boot: kernel.Boot, image: Image) -> str:
-    """Return a digest of all that a sleeping machine's memory was made from, besides its disk."""
-    parts = [machine.argv(made), boot.digest, image.digest, order.owner, list(order.arguments)]
-    files = {path: content.decode() for path, content in order.files.items()}
-    return hashlib.sha256(msgspec.json.encode([parts, files])).hexdigest()
+def _leaf(ahead: Staged) -> str:
+    return ahead.path.name.removeprefix(".")

@@ -166,6 +166,10 @@ class Exits(asyncio.Protocol):
         async with asyncio.timeout(seconds):
             await self._hushing
 
+    def lead(self, path: str) -> None:
+        """Lead what is opened from now on to this socket."""
+        self._path = path
+
     def wake(self) -> None:
         """Let the guest open flows again, after a hush in this life or in an earlier one."""
         self._hushing = None

@@ -14,6 +14,9 @@ MachineKind = Literal["pc", "microvm"]
 CONTROL_FD, CHANNEL_FD, EXIT_FD, QMP_FD, CONSOLE_FD = 3, 4, 5, 6, 7
 """Descriptors that QEMU is started with, in this order."""
 
+CARRIER = "virtio-serial"
+"""What carries the channel, the exit and orders into a machine, everywhere; vsock is not used."""
+
 PORTS = (("control", CONTROL_FD), ("channel", CHANNEL_FD), ("exit", EXIT_FD))
 """Ports of the one serial device; their numbers, from 1, are what `guest/init.c` opens."""
 

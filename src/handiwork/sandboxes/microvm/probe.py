@@ -16,7 +16,9 @@ from handiwork.model.sandbox import Limits, SandboxSpec
 from handiwork.sandboxes.host import capture
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks, kernel
-from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.driver import MicrovmDriver
+from handiwork.sandboxes.microvm.machine import CARRIER
+from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.probe import Finding, parse_probe
 
 LOOP_SECONDS = 5.0
@@ -50,7 +52,7 @@ async def examine(
     except SandboxUnavailableError as error:
         fix = USE_TCG if asked.acceleration == "kvm" else "see what the machine said"
         return Examined(finding=Finding(name="microvm", ok=False, detail=str(error), fix=fix))
-    how = f"boots under {setup.acceleration} as {setup.kind}"
+    how = f"boots under {setup.acceleration} as {setup.kind}, its channel over {CARRIER}"
     return Examined(finding=Finding(name="microvm", ok=True, detail=how), setup=setup)
 
 

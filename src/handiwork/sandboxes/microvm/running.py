@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import cast
 
+from handiwork.model.errors import ConfigError
+from handiwork.model.sandbox import SandboxSpec
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.host import HostProcess, launch
+from handiwork.sandboxes.launched import HOSTNAME_BYTES
+from handiwork.sandboxes.microvm import orders
 from handiwork.sandboxes.microvm.control import Control
 from handiwork.sandboxes.microvm.exits import Exits
 from handiwork.sandboxes.microvm.qmp import Monitor
@@ -20,7 +24,7 @@ CONSOLE_KEPT_BYTES = 8192
 
 
 class Running:
-    """Made by `start`; `stop` ends all of it."""
+    """Made by `start`; `stop` ends all of it. `leaf` is the name of its control groups."""
 
     def __init__(
         self,
@@ -28,10 +32,12 @@ class Running:
         control: socket.socket,
         qmp: socket.socket,
         *,
+        leaf: str,
         exit_path: str,
         woken: bool,
     ) -> None:
         self.process = process
+        self.leaf = leaf
         self.control = Control(control)
         self.monitor = Monitor(qmp)
         self.console = Console()
@@ -39,6 +45,17 @@ class Running:
             lambda reason: process.terminate() if reason else None, greeted=woken
         )
         self.exits = Exits(exit_path, self.channel.end)
+
+    async def claim(self, moment: orders.Moment, spec: SandboxSpec, seconds: float) -> None:
+        """Make one that waits this sandbox, and wait until its agent serves; ConfigError, or gone."""
+        if spec.exit is None or len(spec.hostname.encode()) > HOSTNAME_BYTES:
+            raise ConfigError(
+                f"a claim needs an exit, and a hostname of {HOSTNAME_BYTES} bytes at most"
+            )
+        self.exits.lead(spec.exit.socket_path)
+        order = orders.claim(moment, spec.hostname, spec.exit.ca_certificate)
+        await self.control.order(order, seconds)
+        await self.channel.hello(seconds)
 
     async def stop(self) -> None:
         """End the machine and everything that waits for it."""
@@ -98,7 +115,7 @@ class Console(asyncio.Protocol):
         return "".join(c if c.isprintable() else "?" for c in told)
 
 
-async def start(argv: Sequence[str], exit_path: str, *, woken: bool) -> Running:
+async def start(argv: Sequence[str], leaf: str, exit_path: str, *, woken: bool) -> Running:
     """Start QEMU by its launcher's command line; UnsupportedError when it cannot start.
 
     `exit_path` is the egress socket, "" when nothing leaves; `woken`: its agent has said hello before.
@@ -112,7 +129,7 @@ async def start(argv: Sequence[str], exit_path: str, *, woken: bool) -> Running:
         process = launch(argv, *(one.fileno() for one in theirs))
         ours_stack.pop_all()
     control, channel, exit_, qmp, console = ours
-    running = Running(process, control, qmp, exit_path=exit_path, woken=woken)
+    running = Running(process, control, qmp, leaf=leaf, exit_path=exit_path, woken=woken)
     await _attach(running.channel, channel)
     await _attach(running.exits, exit_)
     await _attach(running.console, console)

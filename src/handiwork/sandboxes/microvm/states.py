@@ -12,6 +12,7 @@ import os
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -23,9 +24,9 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.ids import is_id
-from handiwork.sandboxes.trees import remove_tree
+from handiwork.sandboxes.trees import flush_one, remove_tree
 
-_GONE = re.compile(r"\.gone-.+")
+_GONE = re.compile(r"\.(gone|pool|fork)-.+")
 DISK, MEMORY, DEVICES, META = "disk", "memory", "devices", "meta.json"
 IDS = 8192
 
@@ -43,6 +44,13 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     sleeps_as: str = ""
 
 
+class Staged(msgspec.Struct, frozen=True):
+    """A state that is being made beside the others; `settle` makes it a sandbox's."""
+
+    path: Path
+    meta: Meta
+
+
 class States:
     """The states below one directory and the ids of their machines. Every call blocks, briefly."""
 
@@ -50,10 +58,11 @@ class States:
         self._directory = directory
         self._first_id = first_id
         self._owners: dict[str, int] = {}
+        self._numbers = itertools.count()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in directory.iterdir():
             if _GONE.fullmatch(entry.name):
-                remove_tree(entry)  # a destroy that a crash interrupted
+                remove_tree(entry)  # what a crash kept from being deleted, or made
         for name in self.ids():
             with contextlib.suppress(OSError):
                 self._owners[name] = (self.path(name) / DISK).lstat().st_uid
@@ -68,43 +77,93 @@ class States:
         """Return the id of every state, sorted."""
         return sorted(entry.name for entry in self._directory.iterdir() if is_id(entry.name))
 
+    def standing(self) -> dict[str, list[str]]:
+        """Return the ids of the states that stand on each image.
+
+        SandboxUnavailableError while that cannot be told of every one: then none may be removed.
+        """
+        found: dict[str, list[str]] = {}
+        for name in self.ids():
+            with contextlib.suppress(NotFoundError):  # destroyed meanwhile
+                found.setdefault(self._seen(name).image, []).append(name)
+        return found
+
     def make(self, sandbox_id: str, image: str, now: datetime) -> Meta:
         """Make an empty state with an id of its own; ConflictError when there is one."""
         path = self.path(sandbox_id)
         try:
             path.mkdir(mode=0o700)
         except FileExistsError as error:
-            raise ConflictError(
-                f"sandbox {sandbox_id} has state on this host: restore or destroy it"
-            ) from error
+            raise _taken(sandbox_id) from error
         owner = self._next_owner()
         self._owners[sandbox_id] = owner
         return Meta(id=sandbox_id, owner=owner, image=image, created=now)
 
+    def stage(self, what: Literal["pool", "fork"], image: str, now: datetime) -> Staged:
+        """Make an empty state beside, with an id of its own, that is nobody's until `name` and `settle`."""
+        path = self._directory / f".{what}-{next(self._numbers)}"
+        path.mkdir(mode=0o700)
+        owner = self._owners[path.name] = self._next_owner()
+        return Staged(path, Meta(id=path.name, owner=owner, image=image, created=now))
+
+    def name(self, staged: Staged, sandbox_id: str, now: datetime) -> Staged:
+        """Write down whose a staged state is to be; ConflictError as `make`."""
+        self.refuse_taken(sandbox_id)
+        meta = msgspec.structs.replace(staged.meta, id=sandbox_id, created=now)
+        _write(staged.path, meta)
+        return Staged(staged.path, meta)
+
+    def flush(self, named: Staged) -> None:
+        """Have what was staged lie on the host's disk, however long that takes."""
+        for path in (named.path / DISK, named.path / META, named.path):
+            flush_one(path)
+
+    def settle(self, named: Staged) -> None:
+        """Make one that was staged the sandbox's own that it is named for, in one step."""
+        named.path.rename(self.path(named.meta.id))
+        self._owners[named.meta.id] = self._owners.pop(named.path.name)
+
+    def flush_names(self) -> None:
+        """Have it last which states there are."""
+        flush_one(self._directory)
+
+    def refuse_taken(self, sandbox_id: str) -> None:
+        """Raise ConflictError where there is state of this id."""
+        if self.path(sandbox_id).exists():
+            raise _taken(sandbox_id)
+
+    def has_disk(self, sandbox_id: str) -> bool:
+        """Whether there is a disk of this id."""
+        return (self.path(sandbox_id) / DISK).is_file()
+
+    def abandon(self, staged: Staged) -> None:
+        """Forget one that nobody wants; its directory remains to be deleted."""
+        self._owners.pop(staged.path.name, None)
+
     def save(self, meta: Meta) -> None:
         """Write the meta file whole or not at all."""
-        path = self.path(meta.id)
-        beside = path / f".{META}"
-        beside.write_bytes(msgspec.json.encode(meta))
-        beside.rename(path / META)
+        _write(self.path(meta.id), meta)
 
     def load(self, sandbox_id: str) -> Meta:
         """Return what is known of a state; NotFoundError when there is none."""
-        path = self.path(sandbox_id)
-        if not (path / DISK).is_file():
-            raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
-        try:
-            meta = msgspec.json.decode((path / META).read_bytes(), type=Meta)
-        except (OSError, msgspec.DecodeError) as error:
-            raise SandboxUnavailableError(
-                f"sandbox {sandbox_id} has a disk, but {path / META} cannot be read: {error}"
-            ) from None
+        meta = self._seen(sandbox_id)
         if bool(meta.owner) != bool(self._first_id):
             raise SandboxUnavailableError(
                 f"sandbox {sandbox_id} was made by {'root' if meta.owner else 'an ordinary user'}:"
                 " only they can wake it"
             )
         return meta
+
+    def _seen(self, sandbox_id: str) -> Meta:
+        path = self.path(sandbox_id)
+        if not self.has_disk(sandbox_id):
+            raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
+        try:
+            return msgspec.json.decode((path / META).read_bytes(), type=Meta)
+        except (OSError, msgspec.DecodeError) as error:
+            raise SandboxUnavailableError(
+                f"sandbox {sandbox_id} has a disk, but {path / META} cannot be read: {error}"
+            ) from None
 
     def forget(self, sandbox_id: str) -> Path | None:
         """Take a state out of the list at once; the directory that is returned is to be deleted."""
@@ -134,3 +193,13 @@ class States:
         raise UnsupportedError(
             f"no id is free from sandbox.microvm.first_id = {self._first_id} on, {IDS} of them"
         )
+
+
+def _write(state: Path, meta: Meta) -> None:
+    beside = state / f".{META}"
+    beside.write_bytes(msgspec.json.encode(meta))
+    beside.rename(state / META)
+
+
+def _taken(sandbox_id: str) -> ConflictError:
+    return ConflictError(f"sandbox {sandbox_id} has state on this host: restore or destroy it")

@@ -74,7 +74,11 @@ async def in_thread(executor: Executor | None, stop: threading.Event, call: Call
 
     Whoever is cancelled stops it and goes on when it has ended.
     """
-    task = asyncio.get_running_loop().run_in_executor(executor, call)
+    return await to_its_end(asyncio.get_running_loop().run_in_executor(executor, call), stop)
+
+
+async def to_its_end(task: "asyncio.Future[T]", stop: threading.Event) -> T:
+    """Wait for what may not be left half done; whoever is cancelled stops it and goes on when it ended."""
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

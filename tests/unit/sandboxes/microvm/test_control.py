@@ -24,8 +24,25 @@ async def test_an_order_is_sent_and_waited_for(ends):
     control, theirs = ends
     theirs.sendall(READY + READY)
     await control.ready(5)
-    await control.order(orders.sync(), 5)
-    assert theirs.recv(100) == orders.sync()
+    await control.order(orders.hold(), 5)
+    assert theirs.recv(100) == orders.hold()
+
+
+async def test_who_is_busy_is_told_and_takes_the_next_order(ends):
+    control, theirs = ends
+    theirs.sendall(b"\0\0\0\0\x42" + READY)
+    with pytest.raises(SandboxUnavailableError, match="did not stand still"):
+        await control.order(orders.hold(), 5)
+    await control.order(orders.hold(), 5)
+
+
+async def test_an_answer_is_not_taken_for_that_to_another_order(ends):
+    control, theirs = ends
+    with pytest.raises(SandboxUnavailableError, match="within"):
+        await control.order(orders.hold(), 0.01)
+    theirs.sendall(READY)
+    with pytest.raises(SandboxUnavailableError, match="owes an answer"):
+        await control.order(orders.hold(), 5)
 
 
 async def test_the_reason_of_an_end_is_told_printable(ends):
@@ -52,4 +69,4 @@ async def test_silence_and_nonsense(ends):
         await control.ready(5)
     theirs.close()
     with pytest.raises(SandboxUnavailableError, match=r"gone|no order"):
-        await control.order(orders.sync(), 5)
+        await control.order(orders.hold(), 5)

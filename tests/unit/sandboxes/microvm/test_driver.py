@@ -13,8 +13,9 @@ from handiwork.model.errors import (
 from handiwork.model.sandbox import SandboxSpec
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks
-from handiwork.sandboxes.microvm.driver import MicrovmDriver, Setup
+from handiwork.sandboxes.microvm.driver import MicrovmDriver
 from handiwork.sandboxes.microvm.kernel import Boot
+from handiwork.sandboxes.microvm.plan import Setup
 
 SPEC = SandboxSpec(id="sbx_aaaaaaaa")
 

@@ -1,5 +1,6 @@
 """The probe on hosts that lack one thing: it says which, and what to do."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from handiwork.model.errors import UnsupportedError
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks, kernel, probe
-from handiwork.sandboxes.microvm.driver import Setup
 from handiwork.sandboxes.microvm.kernel import Boot
+from handiwork.sandboxes.microvm.plan import Setup
+from stand_in_machines import MACHINE
 
 KVM = Setup(acceleration="kvm", kind="pc")
 TCG = msgspec.structs.replace(KVM, acceleration="tcg")
@@ -74,6 +76,13 @@ async def test_emulation_asks_no_kvm(examined):
     found = await examined("test $1 = jail && echo handiwork-guest: not here >&2", TCG)
     assert "under tcg" in found.finding.detail
     assert "not here" in found.finding.detail
+
+
+async def test_how_machines_run_here_is_told(examined, tmp_path):
+    script = f'exec {sys.executable} -I {MACHINE} {tmp_path}/log "$@"'
+    found = await examined(script, TCG)
+    assert found.finding.detail == "boots under tcg as pc, its channel over virtio-serial"
+    assert (found.finding.ok, found.setup) == (True, TCG)
 
 
 async def test_what_is_missing_is_named(examined, monkeypatch):

@@ -85,6 +85,37 @@ def test_a_destroy_that_was_cut_short_is_finished(tmp_path):
     assert not gone.exists()
 
 
+def test_what_is_made_beside_is_nobodys_until_it_is_settled(tmp_path):
+    kept = States(tmp_path, first_id=70_000)
+    one, other = (kept.stage("pool", "digest", NOW) for _ in range(2))
+    assert kept.ids() == []
+    assert one.meta.owner != other.meta.owner
+    (one.path / DISK).write_bytes(b"disk")
+    named = kept.name(one, "sbx_aaaaaaaa", NOW)
+    kept.flush(named)
+    assert kept.ids() == []
+    kept.settle(named)
+    assert kept.load("sbx_aaaaaaaa") == named.meta
+    assert (named.meta.id, named.meta.owner) == ("sbx_aaaaaaaa", one.meta.owner)
+    with pytest.raises(ConflictError):
+        kept.name(other, "sbx_aaaaaaaa", NOW)
+    kept.abandon(other)
+    assert kept.make("sbx_bbbbbbbb", "digest", NOW).owner == other.meta.owner
+    States(tmp_path, first_id=70_000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sbx_aaaaaaaa", "sbx_bbbbbbbb"]
+
+
+def test_what_states_stand_on_is_told_or_nothing_is(tmp_path):
+    kept = States(tmp_path, first_id=0)
+    for letter in "ab":
+        made(kept, f"sbx_{letter * 8}")
+    assert kept.standing() == {"digest": ["sbx_aaaaaaaa", "sbx_bbbbbbbb"]}
+    assert States(tmp_path, first_id=70_000).standing() == kept.standing()
+    (tmp_path / "sbx_aaaaaaaa/meta.json").write_text("{")
+    with pytest.raises(SandboxUnavailableError):
+        kept.standing()
+
+
 def test_a_file_is_for_its_machine_alone(tmp_path):
     kept = States(tmp_path / "s", first_id=0)
     meta = made(kept, "sbx_aaaaaaaa")
