@@ -208,8 +208,7 @@ class Restore:
         """Owner, mode, attributes and time, in the order in which none undoes another."""
         if self.ids.base:
             os.fchown(file, self.ids.base + entry.uid, self.ids.base + entry.gid)
-        if entry.mode != 0o600:
-            os.fchmod(file, entry.mode)
+        os.fchmod(file, entry.mode)
         for name, value in entry.xattrs:
             outer = attribute_outside(name, value, self.ids)
             if outer is None:

@@ -76,6 +76,15 @@ def test_a_tree_is_made_as_it_was(place):
     assert (made / "sparse").stat().st_blocks * 512 < 1_000_000
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o700, 0o1777, 0o2750])
+def test_a_directory_keeps_its_mode(place, mode):
+    directory = place.upper / "kept"
+    directory.mkdir()
+    directory.chmod(mode)
+    made = place.make(place.take())
+    assert stat.S_IMODE((made / "kept").stat().st_mode) == mode
+
+
 @pytest.mark.root
 def test_owners_follow_the_range(place):
     place.file("root", b"x")
