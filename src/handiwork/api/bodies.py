@@ -1,4 +1,4 @@
-"""Bodies of requests that are larger than memory: piece by piece, from senders that may stand still."""
+"""Bodies of requests, piece by piece or whole, from senders that may stand still."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -26,3 +26,8 @@ async def body_of(request: Request[Any, Any, Any]) -> AsyncGenerator[bytes, None
         if piece is None:
             return
         yield piece
+
+
+async def whole_body(request: Request[Any, Any, Any]) -> bytes:
+    """Return a request's body; ConfigError when nothing of it comes for too long."""
+    return b"".join([piece async for piece in body_of(request)])

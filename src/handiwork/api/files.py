@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
+from handiwork.api.bodies import whole_body
 from handiwork.api.control import Injected
 from handiwork.model.sandbox import FileInfo
 from handiwork.model.wire import MAX_FILE_BYTES, MAX_LIST, DirectoryBody, Listing, MoveBody
@@ -45,8 +46,9 @@ async def write_file(
     parents: FromQuery[bool] = True,
 ) -> None:
     """Write a file whole; the body is its content. `mode` is a decimal number."""
+    content = await whole_body(request)
     sandbox = await control.sandboxes.use(sandbox_id)
-    await sandbox.files.write(path, await request.body(), mode=mode, parents=parents)
+    await sandbox.files.write(path, content, mode=mode, parents=parents)
 
 
 @delete("/", status_code=204)

@@ -13,7 +13,7 @@ from litestar import Request, Router, delete, get, post, put
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp
 
-from handiwork.api.bodies import body_of
+from handiwork.api.bodies import body_of, whole_body
 from handiwork.api.control import Control, Injected
 from handiwork.api.errors import told
 from handiwork.api.streams import Emit, LiveResponse
@@ -103,7 +103,7 @@ async def build_recipe(
 ) -> ASGIApp:
     """Build a Debian image; the body is the recipe's TOML."""
     check_image_name(name)
-    recipe = parse_recipe(await request.body())
+    recipe = parse_recipe(await whole_body(request))
     mirror = control.settings.images.debian_mirror
     return _building(
         control,

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from litestar import Request, Router, delete, get, post, put
 from litestar.params import FromPath, JSONBody
 
+from handiwork.api.bodies import whole_body
 from handiwork.api.control import Control, Injected
 from handiwork.egress.decide import compile_layers
 from handiwork.model.agent import AgentSettings
@@ -101,7 +102,7 @@ def canonical_request(method: str, url: str) -> EgressRequest:
 async def _read(request: Request[Any, Any, Any]) -> Policy:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
-        text = (await request.body()).decode()
+        text = (await whole_body(request)).decode()
     except UnicodeDecodeError:
         raise ConfigError("policy: the body is not UTF-8") from None
     if media_type in ("application/toml", "text/toml"):

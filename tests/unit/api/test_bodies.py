@@ -15,6 +15,9 @@ BODIES = {
     "tree": ("PUT", "{box}/files/tree?path=/workspace"),
     "image": ("POST", "/api/images/one/import"),
     "snapshot": ("POST", "/api/sandboxes/import"),
+    "file": ("PUT", "{box}/files?path=/workspace/one"),
+    "recipe": ("POST", "/api/images/one/recipe"),
+    "policy": ("PUT", "/api/policies/one"),
 }
 
 
