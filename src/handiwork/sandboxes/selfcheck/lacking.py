@@ -20,9 +20,10 @@ MAY_LACK: Mapping[str, Lack] = {
     "processes live on through a sleep": Lack(),
     # An ordinary user has one host id to give, so that root is alone in a sandbox.
     "another user is another user": Lack(rootless=True),
-    # Only what lies on a disk of its own is copied at one moment; else a snapshot is forked instead.
-    "forks have the files and are apart": Lack(tiers=(*ON_THIS_KERNEL, "microvm")),
-    "a fork outlives what it is of": Lack(tiers=(*ON_THIS_KERNEL, "microvm")),
+    # Only what lies on a disk of its own, which takes root there, is copied at one moment; else a
+    # snapshot is forked instead.
+    "forks have the files and are apart": Lack(rootless=True),
+    "a fork outlives what it is of": Lack(rootless=True),
 }
 """By the name of the check that finds it out."""
 

@@ -39,11 +39,11 @@ def test_names_are_those_of_checks() -> None:
 @pytest.mark.parametrize(
     ("tier", "root", "lacks"),
     [
-        ("namespace", True, {LIVING, *FORKS}),
-        ("gvisor", True, {LIVING, *FORKS}),
+        ("namespace", True, {LIVING}),
+        ("gvisor", True, {LIVING}),
         ("namespace", False, {LIVING, *FORKS, "another user is another user"}),
-        ("microvm", True, set(FORKS)),
-        ("microvm", False, set(FORKS)),
+        ("microvm", True, set()),
+        ("microvm", False, set()),
         ("isolate", True, set()),
     ],
 )
@@ -51,14 +51,21 @@ def test_each_tier_may_lack_this_and_no_more(tier: str, root: bool, lacks: set[s
     assert {name for name in selfcheck.names() if may_lack(tier, name, root=root)} == lacks
 
 
-async def test_what_may_be_lacking_is_told_and_no_fault() -> None:
+async def test_what_may_be_lacking_is_told_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selfcheck, "is_root", lambda: False)
     told = [(made.ok, made.lacks, made.detail) for made in await made_by(CannotFork())]
     assert told == [(True, "no disk of its own", "")] * 2
 
 
-async def test_what_must_not_be_lacking_is_a_fault() -> None:
+async def test_what_must_not_be_lacking_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selfcheck, "is_root", lambda: False)
     told = [(made.ok, made.lacks, made.detail) for made in await made_by(OfAnotherTier())]
     assert told == [(False, "", "UnsupportedError: no disk of its own")] * 2
+
+
+async def test_root_may_lack_no_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selfcheck, "is_root", lambda: True)
+    assert [made.ok for made in await made_by(CannotFork())] == [False] * 2
 
 
 async def test_a_refusal_of_something_else_is_a_fault() -> None:
