@@ -40,6 +40,7 @@ class Pool(Generic[Key, Entry]):
         self._make = make
         self._told = told
         self._ready: dict[Key, list[Entry]] = {}
+        self._ending: list[Entry] = []
 
     def __len__(self) -> int:
         """Return how many stand ready."""
@@ -57,6 +58,7 @@ class Pool(Generic[Key, Entry]):
 
     async def fill(self, wanted: Mapping[Key, int]) -> None:
         """Make entries, one by one, until as many stand as are wanted; end all others."""
+        await self._end()
         for key in list(self._ready):
             await self._trim(key, wanted.get(key, 0))
         for key, count in wanted.items():
@@ -73,8 +75,14 @@ class Pool(Generic[Key, Entry]):
         if not kept:
             del self._ready[key]
         self._told(len(self))
-        for entry in ended:
-            await entry.end()
+        self._ending += ended
+        await self._end()
+
+    async def _end(self) -> None:
+        """End those that nobody gets any more; what cannot be ended now the next `fill` tries again."""
+        while self._ending:
+            await self._ending[-1].end()
+            self._ending.pop()
 
 
 def wishes_of(settings: SandboxSettings, tier: str) -> list[Wish]:

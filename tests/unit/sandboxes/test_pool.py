@@ -70,6 +70,25 @@ async def test_what_is_wanted_no_more_is_ended(pool, made, heard):
     assert (len(pool), heard[-1]) == (0, 0)
 
 
+async def test_what_could_not_be_ended_is_given_to_nobody_and_ended_next_time(
+    pool, made, monkeypatch
+):
+    await pool.fill({"a": 3})
+    end = Made.end
+
+    async def fails(self):
+        raise ConnectionError
+
+    monkeypatch.setattr(Made, "end", fails)
+    with pytest.raises(ConnectionError):
+        await pool.fill({"a": 1})
+    monkeypatch.setattr(Made, "end", end)
+    assert pool.take("a") is made[0]
+    assert pool.take("a") is None
+    await pool.fill({})
+    assert [one.ended for one in made] == [0, 1, 1]
+
+
 async def test_a_failure_leaves_those_that_stand(made):
     async def make(key):
         if made:
