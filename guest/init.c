@@ -346,6 +346,7 @@ static void go_on(struct order *order)
 
 static void obey(uint8_t kind, struct order *order)
 {
+    bool still;
     switch (kind) {
     case ORDER_START:
         if (!start(order))
@@ -354,11 +355,12 @@ static void obey(uint8_t kind, struct order *order)
     case ORDER_CLAIM: give_claim(order); break;
     case ORDER_RESUME: go_on(order); break;
     case ORDER_HOLD:
-        if (!hold_sandbox()) {
+        still = hold_sandbox();
+        sync(); /* also where one process did not stand still: the machine may end now */
+        if (!still) {
             answer(ANSWER_BUSY, NULL, 0);
             return;
         }
-        sync();
         break;
     default: init_end("order", EPROTO);
     }

@@ -48,6 +48,16 @@ class Control:
             raise SandboxUnavailableError(f"the machine takes no order: {error}") from error
         await self.ready(seconds)
 
+    async def settle(self, seconds: float) -> None:
+        """Wait for an answer that is still owed, whatever it says; SandboxUnavailableError when none comes."""
+        if not self._owed:
+            return
+        try:
+            await self.ready(seconds)
+        except SandboxUnavailableError:
+            if self._owed:
+                raise
+
     async def last_words(self) -> str:
         """Return why the machine ended, as far as it said so before; printable and cut."""
         try:

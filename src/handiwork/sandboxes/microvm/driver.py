@@ -52,6 +52,7 @@ QEMU_MIB, QEMU_THREADS = 512, 96
 """Memory and threads of QEMU beyond its machine's, for the control group around it."""
 
 KVM_DEVICE = Path("/dev/kvm")
+HOST_BOOT = Path("/proc/sys/kernel/random/boot_id")
 DRAIN_SECONDS = 10.0
 
 
@@ -97,6 +98,7 @@ class MicrovmDriver:
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
         )
         self._copying = Copying()
+        self._host_boot = HOST_BOOT.read_text().strip()
         self._swept = False
         self._boot: kernel.Boot | None = None
         self._making = asyncio.Lock()
@@ -134,6 +136,7 @@ class MicrovmDriver:
             if alive is not None and alive.channel.reason is None:
                 raise ConflictError(f"sandbox {spec.id} is running")
             await self._stop(spec.id)
+            await self._sweep()
             meta = self._states.load(spec.id)
             image = await self._images.find(meta.image)
             return await self._start(spec, meta, image, boot)
@@ -162,6 +165,7 @@ class MicrovmDriver:
 
     async def fork(self, source: str, target: str) -> None:
         """Make a sandbox that sleeps of another's disk; one that runs is held still meanwhile."""
+        await self._sweep()
         async with AsyncExitStack() as held:
             for one in sorted({source, target}):
                 await held.enter_async_context(self._lock(one))
@@ -222,7 +226,10 @@ class MicrovmDriver:
         self._states.own(disk, meta)
 
     async def _sweep(self) -> None:
-        """Remove the control groups of a former run's that stood ready; their processes died with it."""
+        """Remove the control groups of a former run's machines that stood ready, claimed or not.
+
+        They died with it; before their disks are used again the last of them is gone.
+        """
         if not self._swept:
             for leaf in self._cgroups.leaves(f"{AHEAD}-"):
                 await self._cgroups.remove(leaf)
@@ -281,8 +288,12 @@ class MicrovmDriver:
         except BaseException as error:
             await self._fail(spec.id, machine, error)
             raise
-        self._states.save(msgspec.structs.replace(meta, sleeps_as=plan.shape))
+        self._states.save(msgspec.structs.replace(meta, sleeps_as=self._sleeps_as(plan)))
         return await self._served(spec, image, machine)
+
+    def _sleeps_as(self, plan: Plan) -> str:
+        """Return what memory may be woken as: in this boot of the host, for a power cut tears it."""
+        return f"{self._host_boot} {plan.shape}"
 
     async def _start(
         self, spec: SandboxSpec, meta: Meta, image: Image, boot: kernel.Boot
@@ -290,14 +301,14 @@ class MicrovmDriver:
         state = self._states.path(spec.id)
         plan = plan_of(state, spec, image, boot, self._setup)
         devices = state / DEVICES
-        started = None
-        if devices.is_file() and meta.sleeps_as == plan.shape:
+        started, sleeps_as = None, self._sleeps_as(plan)
+        if devices.is_file() and meta.sleeps_as == sleeps_as:
             started = await self._wake(spec, meta, plan, devices)
         devices.unlink(missing_ok=True)
         if started is None:
             started = await self._boot_up(spec, meta, plan)
-        if meta.sleeps_as != plan.shape:
-            self._states.save(msgspec.structs.replace(meta, sleeps_as=plan.shape))
+        if meta.sleeps_as != sleeps_as:
+            self._states.save(msgspec.structs.replace(meta, sleeps_as=sleeps_as))
         return await self._served(spec, image, started)
 
     async def _served(self, spec: SandboxSpec, image: Image, machine: Running) -> GuestSandbox:

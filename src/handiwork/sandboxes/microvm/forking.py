@@ -87,18 +87,26 @@ class Forking:
             raise failed
 
     async def _held_still(self, alive: Running, copy: Callable[[], Awaitable[None]]) -> None:
-        """Copy while nothing of the sandbox runs and all it wrote is on its disk."""
+        """Copy while nothing of the sandbox runs and all it wrote is on its disk.
+
+        Its agent stands still too, so that what it owes us is not late meanwhile.
+        """
+        alive.channel.deadlines.pause()
         try:
             await alive.control.order(orders.hold(), HOLD_SECONDS)
             await alive.monitor.run("stop")
             await copy()
         finally:
-            await self._let_go(alive)
+            try:
+                await self._let_go(alive)
+            finally:
+                alive.channel.deadlines.resume()
 
     async def _let_go(self, alive: Running) -> None:
         """Have it go on, with its clock set; one that cannot is ended: its files are on its disk."""
         try:
             await alive.monitor.run("cont")
+            await alive.control.settle(HOLD_SECONDS)
             await alive.control.order(orders.resume(self.moment()), HOLD_SECONDS)
         except SandboxUnavailableError as error:
             alive.channel.end(f"it did not go on after its disk was copied: {error}")

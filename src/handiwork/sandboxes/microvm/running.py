@@ -130,9 +130,13 @@ async def start(argv: Sequence[str], leaf: str, exit_path: str, *, woken: bool) 
         ours_stack.pop_all()
     control, channel, exit_, qmp, console = ours
     running = Running(process, control, qmp, leaf=leaf, exit_path=exit_path, woken=woken)
-    await _attach(running.channel, channel)
-    await _attach(running.exits, exit_)
-    await _attach(running.console, console)
+    try:
+        await _attach(running.channel, channel)
+        await _attach(running.exits, exit_)
+        await _attach(running.console, console)
+    except BaseException:
+        await running.stop()
+        raise
     return running
 
 

@@ -34,7 +34,8 @@ IDS = 8192
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a state. `owner` is the host id of its machine, 0: ours (rootless).
 
-    `sleeps_as` names all that a machine's memory depends on besides the disk; "" when it is none.
+    `sleeps_as` names all that a machine's memory depends on besides the disk, the boot of this host
+    too; "" when it is none.
     """
 
     id: str

@@ -45,6 +45,19 @@ async def test_an_answer_is_not_taken_for_that_to_another_order(ends):
         await control.order(orders.hold(), 5)
 
 
+@pytest.mark.parametrize("late", [READY, b"\0\0\0\0\x42"], ids=["ready", "busy"])
+async def test_an_answer_that_is_owed_is_waited_for_before_the_next_order(ends, late):
+    control, theirs = ends
+    await control.settle(0.01)  # nothing is owed
+    with pytest.raises(SandboxUnavailableError, match=r"within 0\.05 s"):
+        await control.order(orders.hold(), 0.05)
+    with pytest.raises(SandboxUnavailableError, match=r"within 0\.05 s"):
+        await control.settle(0.05)
+    theirs.sendall(late + READY)
+    await control.settle(5)
+    await control.order(orders.hold(), 5)
+
+
 async def test_the_reason_of_an_end_is_told_printable(ends):
     control, theirs = ends
     theirs.sendall(b"\x0b\0\0\0\x41overlay\x1b: x")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,24 @@ async def test_one_that_runs_is_held_still_while_its_disk_is_copied(driver, tmp_
     assert stat.S_IMODE(disk(tmp_path, 2).stat().st_mode) == 0o600
     assert await driver.leftovers() == [spec(1).id, spec(2).id]
     assert driver._running.keys() == {spec(1).id}
+
+
+async def test_nothing_is_late_while_it_is_held(driver, tmp_path, monkeypatch):
+    await driver.create(spec(1))
+    channel = driver._running[spec(1).id].channel
+    copy, loop = forking.copy_file, asyncio.get_running_loop()
+    loop.call_soon(channel.deadlines.set, 7, 0.2)
+    await asyncio.sleep(0)
+
+    def slow(*arguments):
+        time.sleep(0.5)
+        copy(*arguments)
+
+    monkeypatch.setattr(forking, "copy_file", slow)
+    await driver.fork(spec(1).id, spec(2).id)
+    assert channel.reason is None
+    await asyncio.sleep(0.5)
+    assert channel.reason is not None, "the control: its time goes on afterwards"
 
 
 async def test_of_one_that_sleeps_the_disk_alone_is_taken_and_it_boots(driver, tmp_path):

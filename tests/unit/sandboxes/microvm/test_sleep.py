@@ -124,6 +124,16 @@ async def test_memory_of_another_shape_is_not_woken(driver, tmp_path, other):
     assert remembered(tmp_path) == bytes(len(FIRST_BYTES))
 
 
+async def test_memory_of_another_boot_of_this_host_is_not_woken(driver, tmp_path, monkeypatch):
+    """What was written of it before a power cut nobody knows."""
+    await driver.create(spec(1))
+    await driver.sleep(spec(1).id)
+    monkeypatch.setattr(driver, "_host_boot", "the next one")
+    before = len(kinds(tmp_path))
+    await driver.restore(spec(1))
+    assert kinds(tmp_path)[before:] == [START]
+
+
 async def test_memory_that_cannot_be_saved_is_given_up_and_the_disk_kept(
     driver, tmp_path, monkeypatch
 ):
