@@ -55,7 +55,8 @@ def failing(why: str, sdk: str, ours: str) -> Difference:
 
 _STATUS = "the SDK hides the exit code, without which a model guesses"
 _RENEWED = "a shell that is gone is replaced at once and said to be; the SDK's stays dead"
-_GONE = r"bash: bash session terminated; restart required"
+_GONE = r"(bash: bash session terminated; restart required|BrokenResourceError\(\))"
+"""The SDK writes to the shell before it has seen its end, or after."""
 _FRESH = r"\[the former shell was gone[^]]*\]\\n"
 
 CASES = [
