@@ -37,7 +37,7 @@ from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.flushing import Flushing
 from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.guest_client import GuestSandbox
-from handiwork.sandboxes.host import CHANNEL_FD, IMAGE_FD, HostProcess, launch
+from handiwork.sandboxes.host import CHANNEL_FD, HostProcess, launch
 from handiwork.sandboxes.identity import renew_machine_id
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.images.mounted import can_mount_files
@@ -487,7 +487,7 @@ class NamespaceDriver:
                 argv = self._argv(spec, meta, image, state, stack, ahead=bool(more))
                 argv += [word for one in groups for word in ("--cgroup", str(one))]
                 argv += ["--root", str(image.tree)] if mount is None else []
-                descriptors, naming = _given(mount, stack)
+                descriptors, naming = stack.given(mount)
                 process = launch([*argv, *naming, *more], theirs.fileno(), *descriptors)
             except BaseException:
                 ours.close()
@@ -595,12 +595,3 @@ class NamespaceDriver:
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)
             await asyncio.to_thread(self._states.sweep_layers)
-
-
-def _given(mount: int | None, stack: Stack) -> tuple[list[int], list[str]]:
-    """Return the descriptors that a launcher gets beside its channel, and the options that name them."""
-    layers = [("--layer-fd", upper) for upper in stack.below.uppers]
-    named = [("--image-fd", mount), ("--disk-fd", stack.disk), *layers]
-    there = [(option, one) for option, one in named if one is not None]
-    options = [[option, str(number)] for number, (option, _) in enumerate(there, IMAGE_FD)]
-    return [one for _, one in there], [part for option in options for part in option]

@@ -12,6 +12,7 @@ from pathlib import Path
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.sandboxes import disks
 from handiwork.sandboxes.fresh_copies import FreshCopies, FreshCopy
+from handiwork.sandboxes.host import IMAGE_FD
 from handiwork.sandboxes.layers import Layers, Lent
 from handiwork.sandboxes.snapshots.stoppable import in_thread
 from handiwork.sandboxes.states import Meta, disk_of
@@ -40,6 +41,14 @@ class Stack:
         own = [] if self.disk is None else [self.disk]
         numbers = [os.fstat(one).st_dev for one in (*own, *self.below.uppers)]
         return [f"{os.major(number)}:{os.minor(number)}" for number in numbers]
+
+    def given(self, mount: int | None) -> tuple[list[int], list[str]]:
+        """Return what a launcher gets beside its channel, an image's mount first, and the options for it."""
+        layers = [("--layer-fd", upper) for upper in self.below.uppers]
+        named = [("--image-fd", mount), ("--disk-fd", self.disk), *layers]
+        there = [(option, one) for option, one in named if one is not None]
+        options = [[option, str(number)] for number, (option, _) in enumerate(there, IMAGE_FD)]
+        return [one for _, one in there], [part for option in options for part in option]
 
     def close(self) -> None:
         """Let go of all of it. No-op when it was called."""
