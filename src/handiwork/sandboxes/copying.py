@@ -26,20 +26,10 @@ class Copying:
         async with self._places:
             yield self._threads
 
-    def later(
-        self, call: Callable[[], None], failed: Callable[[str], None], *, seconds: float = 0.0
-    ) -> None:
-        """Run what nobody waits for, so much later, one after the other.
-
-        `failed` is told why one could not be done.
-        """
-        loop = asyncio.get_running_loop()
-
-        def begin() -> None:
-            running = loop.run_in_executor(self._behind, call)
-            running.add_done_callback(lambda done: _tell(done, failed))
-
-        loop.call_later(seconds, begin)
+    def later(self, call: Callable[[], None], failed: Callable[[str], None]) -> None:
+        """Run what nobody waits for, one after the other; `failed` is told why one could not be done."""
+        running = asyncio.get_running_loop().run_in_executor(self._behind, call)
+        running.add_done_callback(lambda done: _tell(done, failed))
 
 
 def _tell(done: "asyncio.Future[None]", failed: Callable[[str], None]) -> None:

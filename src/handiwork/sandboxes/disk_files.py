@@ -1,8 +1,7 @@
 """The files that disks are: one user at a time, and copied without their holes.
 
 What a copy is of holds still: a template, a disk that nobody has, or one whose sandbox is frozen. The
-last is flushed first, and read before that, so that it is held still for the copy alone; should its
-file system write all the same, the copy is made again.
+last is flushed first; should its file system write all the same, the copy is made again.
 """
 
 import errno
@@ -20,7 +19,6 @@ from handiwork.sandboxes.trees import flush_open
 RELEASE_SECONDS, LOOK_SECONDS = 10.0, 0.005
 """The kernel lets a disk go a moment after its last user; so long it is waited for."""
 PIECE_BYTES = 16 << 20
-LOOK_BYTES = 1 << 20
 COPY_TRIES = 3
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -30,12 +28,12 @@ _WRITES, _SECTORS = 4, 6
 """Where a block device's `stat` counts what was written to it."""
 
 
-def lock(file: int, *, alone: bool = True, wait: bool = True) -> None:
-    """Take a disk for this opening of it, which its loop device keeps; BlockingIOError: somebody has it.
+def lock(file: int, *, alone: bool = True) -> None:
+    """Take a disk for this opening of it, which its loop device keeps.
 
     Mounted twice it would break, unless nobody writes to it, which is what not `alone` means.
     """
-    ends = time.monotonic() + (RELEASE_SECONDS if wait else 0)
+    ends = time.monotonic() + RELEASE_SECONDS
     how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     while True:
         try:
@@ -48,53 +46,31 @@ def lock(file: int, *, alone: bool = True, wait: bool = True) -> None:
             return
 
 
-def copy_idle(source: Path, target: int, stop: threading.Event) -> None:
+def copy_idle(source: Path, target: Path, stop: threading.Event) -> None:
     """Copy a disk that nobody has, which it is kept from being taken meanwhile; OSError."""
     with source.open("rb") as held:
         lock(held.fileno())
-        fill(source, target, stop)
+        copy_file(source, target, stop)
 
 
-def copy_still(mount: int, source: Path, target: int, stop: threading.Event) -> None:
+def copy_still(mount: int, source: Path, target: Path, stop: threading.Event) -> None:
     """Copy a mounted disk while nobody writes to its files; OSError, SandboxUnavailableError."""
     for _ in range(COPY_TRIES):
         _settle(mount)
         before = _written(mount)
-        fill(source, target, stop)
+        copy_file(source, target, stop)
         if _written(mount) == before:
             return
-        os.ftruncate(target, 0)
+        target.unlink()
     raise SandboxUnavailableError(f"the disk {source} was written to while it was copied")
 
 
-def make_ready(mount: int, source: Path, stop: threading.Event) -> None:
-    """Do ahead, while all goes on, what a copy of a mounted disk would wait for; OSError.
-
-    SandboxUnavailableError when it was stopped.
-    """
-    _settle(mount)
-    with source.open("rb") as file:
-        found = list(segments(file.fileno()))
-        for start, end in found:
-            os.posix_fadvise(file.fileno(), start, end - start, os.POSIX_FADV_WILLNEED)
-        for start, end in found:
-            for at in range(start, end, LOOK_BYTES):
-                _refuse_stopped(stop)
-                os.pread(file.fileno(), 1, at)  # waits until it is in memory
-
-
 def copy_file(source: Path, target: Path, stop: threading.Event | None = None) -> None:
-    """Copy what is not a hole to a new file; OSError, SandboxUnavailableError when it was stopped."""
-    with target.open("xb") as written:
-        fill(source, written.fileno(), stop)
-
-
-def fill(source: Path, target: int, stop: threading.Event | None = None) -> None:
-    """Copy what is not a hole to an empty file; SandboxUnavailableError when it was stopped."""
-    with source.open("rb") as read:
-        os.ftruncate(target, os.fstat(read.fileno()).st_size)
+    """Copy what is not a hole to a new file; SandboxUnavailableError when it was stopped."""
+    with source.open("rb") as read, target.open("xb") as written:
+        os.ftruncate(written.fileno(), os.fstat(read.fileno()).st_size)
         for start, end in segments(read.fileno()):
-            _copy_range(read.fileno(), target, start, end, stop)
+            _copy_range(read.fileno(), written.fileno(), start, end, stop)
 
 
 def segments(file: int) -> Iterator[tuple[int, int]]:
@@ -115,16 +91,12 @@ def _copy_range(
     source: int, target: int, start: int, end: int, stop: threading.Event | None
 ) -> None:
     while start < end:
-        _refuse_stopped(stop)
+        if stop is not None and stop.is_set():
+            raise SandboxUnavailableError("the copy was stopped")
         copied = os.copy_file_range(source, target, min(end - start, PIECE_BYTES), start, start)
         if not copied:
             return
         start += copied
-
-
-def _refuse_stopped(stop: threading.Event | None) -> None:
-    if stop is not None and stop.is_set():
-        raise SandboxUnavailableError("the copy was stopped")
 
 
 def _settle(mount: int) -> None:

@@ -38,11 +38,9 @@ LEAST_MIB = 64
 UPPERS = ("upper", "work")
 ATTACH_TRIES = 64
 
-# The same on every architecture.
-_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_FSPICK = 430, 431, 432, 433
-_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = _FSPICK_CLOEXEC = 1
-_FSPICK_EMPTY_PATH = 8
-_SET_FLAG, _SET_STRING, _CREATE, _RECONFIGURE = 0, 1, 6, 7
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # the same on every architecture
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _RDONLY, _NOSUID, _NODEV, _NOATIME = 0x1, 0x2, 0x4, 0x10
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LOOP_CONFIG_BYTES, _FLAGS_OFFSET, _BLOCK_BYTES = 304, 60, 4096  # struct loop_config
@@ -200,21 +198,16 @@ def mount_new(path: Path) -> int:
 
 
 def _attach(path: Path, *, writable: bool) -> tuple[int, str]:
-    with path.open("r+b" if writable else "rb") as file:
-        lock(file.fileno(), alone=writable)
-        return attach(file.fileno())
-
-
-def attach(file: int, *, direct: bool = True) -> tuple[int, str]:
-    """Put an open file on a free loop device, which writes it out first; return its opening and name.
-
-    Not `direct`: what the device reads and writes stays in memory once more, as the file's. OSError.
-    """
+    """Put a file on a free loop device; another process may take the one that was offered first."""
     config = bytearray(_LOOP_CONFIG_BYTES)
-    struct.pack_into("II", config, 0, file, _BLOCK_BYTES)
-    struct.pack_into("I", config, _FLAGS_OFFSET, _AUTOCLEAR | (_DIRECT_IO if direct else 0))
-    with CONTROL.open("r+b", buffering=0) as control:
-        for _ in range(ATTACH_TRIES):  # another process may take the one that was offered first
+    with (
+        path.open("r+b" if writable else "rb") as file,
+        CONTROL.open("r+b", buffering=0) as control,
+    ):
+        lock(file.fileno(), alone=writable)
+        struct.pack_into("II", config, 0, file.fileno(), _BLOCK_BYTES)
+        struct.pack_into("I", config, _FLAGS_OFFSET, _AUTOCLEAR | _DIRECT_IO)
+        for _ in range(ATTACH_TRIES):
             name = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
             device = os.open(name, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -228,34 +221,18 @@ def attach(file: int, *, direct: bool = True) -> tuple[int, str]:
     raise OSError(errno.EBUSY, "no loop device is free")
 
 
-def mount_device(device: str, *, writable: bool = True, flushes: bool = True) -> int:
-    """Mount a device; return a descriptor of the mount. OSError when the kernel refuses.
-
-    Not `flushes`: nothing is made durable until `flush_from_now` is called.
-    """
+def mount_device(device: str, *, writable: bool = True) -> int:
+    """Mount a device; return a descriptor of the mount. OSError when the kernel refuses."""
     libc = ctypes.CDLL(None, use_errno=True)
     context = _called(libc, _SYS_FSOPEN, b"ext4", _FSOPEN_CLOEXEC)
-    # What is deleted inside is the host's again.
-    options = (b"noinit_itable", b"discard") if writable else (b"ro",)
     try:
         _called(libc, _SYS_FSCONFIG, context, _SET_STRING, b"source", device.encode(), 0)
-        for flag in (*options, *(() if flushes else (b"nobarrier",))):
+        # What is deleted inside is the host's again.
+        for flag in (b"noinit_itable", b"discard") if writable else (b"ro",):
             _called(libc, _SYS_FSCONFIG, context, _SET_FLAG, flag, None, 0)
         _called(libc, _SYS_FSCONFIG, context, _CREATE, None, None, 0)
         flags = _NOSUID | _NODEV | _NOATIME | (0 if writable else _RDONLY)
         return _called(libc, _SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, flags)
-    finally:
-        os.close(context)
-
-
-def flush_from_now(mount: int) -> None:
-    """Let a mounted file system make durable what it is told to; OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    how = _FSPICK_CLOEXEC | _FSPICK_EMPTY_PATH
-    context = _called(libc, _SYS_FSPICK, mount, b"", how)
-    try:
-        _called(libc, _SYS_FSCONFIG, context, _SET_FLAG, b"barrier", None, 0)
-        _called(libc, _SYS_FSCONFIG, context, _RECONFIGURE, None, None, 0)
     finally:
         os.close(context)
 

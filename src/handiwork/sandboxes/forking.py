@@ -4,7 +4,6 @@ The copy lies beside until it is whole; what fails, or ends with us, leaves the 
 """
 
 import threading
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,14 +12,13 @@ import msgspec
 
 from handiwork.model.errors import ConflictError, SandboxUnavailableError, UnsupportedError
 from handiwork.sandboxes.copying import Copying
-from handiwork.sandboxes.disk_files import copy_idle, copy_still, make_ready
+from handiwork.sandboxes.disk_files import copy_idle, copy_still
 from handiwork.sandboxes.disks import make_clean
-from handiwork.sandboxes.fresh_copies import FreshCopy
 from handiwork.sandboxes.launched import Running
 from handiwork.sandboxes.layers import DEPTH
 from handiwork.sandboxes.remaking import installed
 from handiwork.sandboxes.snapshots.stoppable import in_thread
-from handiwork.sandboxes.states import Meta, Staged, States, disk_of, mark_unflushed
+from handiwork.sandboxes.states import BOOT, UNFLUSHED, Meta, Staged, States, disk_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,29 +31,24 @@ class Forking:
     now: datetime
     copying: Copying
 
-    async def run(self, running: Running | None) -> FreshCopy | None:
+    async def run(self, running: Running | None) -> None:
         """Make it.
 
         A source that runs is frozen while its disk is copied. The disk of one that sleeps is shared
-        from now on, and copied only where enough lies below it already. Returns the copy, if there is
-        one, which is in memory: writing it out takes longer, and somebody waits.
+        from now on, and copied only where enough lies below it already.
         """
         meta = self._meta()
         own = self.states.disk(self.source).exists()
         if running is None and own and len(meta.layers) < DEPTH:
             meta = await self._shared(meta)
             own = False
-        staged, copy = self._staged(meta, on_disk=own), None
-        try:
-            async with installed(self.states, staged):
-                (staged.path / "upper").mkdir(0o755)
-                if own:
-                    copy = await self._copied(staged.path, running)
-        except BaseException:
-            if copy is not None:
-                copy.close()
-            raise
-        return copy
+        staged = self._staged(meta, on_disk=own)
+        async with installed(self.states, staged):
+            (staged.path / "upper").mkdir(0o755)
+            if own:
+                # What was copied is in memory: writing it out takes longer, and somebody waits.
+                (staged.path / UNFLUSHED).write_bytes(BOOT.read_bytes())
+                await self._copied(disk_of(staged.path), running)
 
     def _meta(self) -> Meta:
         meta = self.states.load(self.source, "")
@@ -90,32 +83,14 @@ class Forking:
         )
         return Staged(staged.path, owned)
 
-    async def _copied(self, state: Path, running: Running | None) -> FreshCopy:
+    async def _copied(self, target: Path, running: Running | None) -> None:
         source, stop = self.states.disk(self.source), threading.Event()
-        mount = None if running is None else running.stack.disk
-        if running is not None and mount is None:
-            raise SandboxUnavailableError(f"sandbox {self.source} has ended")
-
-        def begin() -> None:
-            made.append(FreshCopy(disk_of(state)))
-            if mount is not None:
-                make_ready(mount, source, stop)
-            mark_unflushed(state)
-
-        def write(target: int) -> None:
+        async with self.copying.place() as threads:
+            if running is None:
+                await in_thread(threads, stop, lambda: copy_idle(source, target, stop))
+                return
+            mount = running.stack.disk
             if mount is None:
-                copy_idle(source, target, stop)
-            else:
-                copy_still(mount, source, target, stop)
-
-        made: list[FreshCopy] = []
-        try:
-            async with self.copying.place() as threads:
-                await in_thread(threads, stop, begin)
-                async with nullcontext() if running is None else running.still():
-                    await in_thread(threads, stop, lambda: made[0].fill(write))
-        except BaseException:
-            for copy in made:
-                copy.close()
-            raise
-        return made[0]
+                raise SandboxUnavailableError(f"sandbox {self.source} has ended")
+            async with running.still():
+                await in_thread(threads, stop, lambda: copy_still(mount, source, target, stop))

@@ -34,7 +34,6 @@ from handiwork.sandboxes.cgroups import Cgroups, refuse_rates
 from handiwork.sandboxes.channel import Channel
 from handiwork.sandboxes.commands import DEFAULT_ENV, check_env
 from handiwork.sandboxes.copying import Copying
-from handiwork.sandboxes.flushing import Flushing
 from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.host import CHANNEL_FD, HostProcess, launch
@@ -114,7 +113,6 @@ class NamespaceDriver:
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
         )
         self._copying = Copying()
-        self._flushing = Flushing(self._states, self._copying)
         self._swept = False
         self._clocks_told = False
         self._running: dict[str, Running] = {}
@@ -189,8 +187,6 @@ class NamespaceDriver:
                 except BaseException:
                     await self._stop(spec.id)
                     raise
-            if self._running[spec.id].stack.copy is None:
-                self._flushing.later(spec.id, mounted=True)
             return sandbox
 
     async def sleep(self, sandbox_id: str) -> None:
@@ -199,7 +195,7 @@ class NamespaceDriver:
             if not self._states.path(sandbox_id).is_dir():
                 raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
             await self._stop(sandbox_id)
-            self._flushing.later(sandbox_id)
+            self._flush_later(sandbox_id)
 
     async def destroy(self, sandbox_id: str) -> None:
         """End its processes and delete all it left on the host."""
@@ -223,11 +219,16 @@ class NamespaceDriver:
                 now=self._clock(),
                 copying=self._copying,
             )
-            self._stacks.copies.let_go(source)
-            copy = await forking.run(self._running.get(source))
-            if copy is not None:
-                self._stacks.copies.keep(target, copy)
-                self._flushing.later(target, copy)
+            await forking.run(self._running.get(source))
+        self._flush_later(target)
+
+    def _flush_later(self, sandbox_id: str) -> None:
+        """Flush the disk of a new state while nobody waits; `sleep` tries it again where that failed."""
+        if not self._states.is_flushed(sandbox_id):
+            self._copying.later(
+                lambda: self._states.flush(sandbox_id),
+                lambda why: _LOG.warning("its disk is not flushed", sandbox=sandbox_id, reason=why),
+            )
 
     @asynccontextmanager
     async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:
@@ -275,7 +276,6 @@ class NamespaceDriver:
         await self._images.find(image)
         if sandbox_id in self._running:
             raise ConflictError(f"sandbox {sandbox_id} is running")
-        self._stacks.copies.let_go(sandbox_id)
         await Remaking(
             states=self._states,
             disks=self._disks,
@@ -511,7 +511,7 @@ class NamespaceDriver:
         channel.cause = lambda: self._cause(process, leaf, spec.limits)
         try:
             on_disk = launched.stack.disk is not None
-            if new or (on_disk != meta.on_disk and not meta.forked):  # that of a fork follows
+            if new or on_disk != meta.on_disk:
                 kept = msgspec.structs.replace(meta, on_disk=on_disk)
                 await self._save(kept)  # while the launcher works
             await channel.loop.create_unix_connection(lambda: channel, sock=launched.end)
@@ -590,7 +590,6 @@ class NamespaceDriver:
         await self._cgroups.remove(running.launched.leaf if running else sandbox_id)
 
     async def _delete(self, sandbox_id: str) -> None:
-        self._stacks.copies.let_go(sandbox_id)
         gone = self._states.forget(sandbox_id)
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)

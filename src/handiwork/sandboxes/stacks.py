@@ -11,7 +11,6 @@ from pathlib import Path
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.sandboxes import disks
-from handiwork.sandboxes.fresh_copies import FreshCopies, FreshCopy
 from handiwork.sandboxes.host import IMAGE_FD
 from handiwork.sandboxes.layers import Layers, Lent
 from handiwork.sandboxes.snapshots.stoppable import in_thread
@@ -26,15 +25,11 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Stack:
-    """A mount of a disk, where there is one, over layers; all descriptors are its own.
-
-    `copy`: its disk was just copied, and may not flush yet.
-    """
+    """A mount of a disk, where there is one, over layers; all descriptors are its own."""
 
     def __init__(self, disk: int | None, below: Lent) -> None:
         self.disk = disk
         self.below = below
-        self.copy: FreshCopy | None = None
 
     def devices(self) -> list[str]:
         """Return the devices of all of it as control groups name them (`7:3`), its disk's first."""
@@ -55,8 +50,6 @@ class Stack:
         if self.disk is not None:
             os.close(self.disk)
             self.disk = None
-        if self.copy is not None:
-            self.copy.close()
         self.below.close()
 
 
@@ -66,7 +59,6 @@ class Stacks:
     def __init__(self, new: disks.Disks | None, layers: Layers) -> None:
         self._new = new
         self._layers = layers
-        self.copies = FreshCopies()
 
     async def create(self, meta: Meta, state: Path, disk_mib: int) -> Stack:
         """Make what a new sandbox writes on, where it is a disk."""
@@ -102,8 +94,7 @@ class Stacks:
         stack = Stack(None, await self._layers.lend(meta.layers))
         with closed_on_error(stack):
             if disk_of(state).exists():
-                stack.copy = self.copies.take(state.name)
-                stack.disk = await disks.mounted(disk_of(state), lambda path: _mount(path, stack))
+                stack.disk = await disks.mounted(disk_of(state))
         return stack
 
     @asynccontextmanager
@@ -125,14 +116,6 @@ class Stacks:
         finally:
             if running is None:
                 stack.close()
-
-
-def _mount(path: Path, stack: Stack) -> int:
-    copied = None if stack.copy is None else stack.copy.mount()
-    if copied is not None:
-        return copied
-    stack.copy = None  # it has become a disk like any other meanwhile
-    return disks.mount_disk(path)
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.ids import is_id
-from handiwork.sandboxes.disk_files import lock
 from handiwork.sandboxes.trees import exchange, flush_filesystem, flush_one, remove_tree
 
 IDS = 65_536
@@ -66,17 +65,6 @@ class Staged(msgspec.Struct, frozen=True):
     meta: Meta
 
 
-def mark_unflushed(state: Path) -> None:
-    """Have a state that is staged count as whole in this boot alone, until it is flushed; OSError.
-
-    The mark is durable before the state has its name: no power cut leaves one without the other.
-    """
-    mark = state / UNFLUSHED
-    mark.write_bytes(BOOT.read_bytes())
-    flush_one(mark)
-    flush_one(state)
-
-
 def disk_of(state: Path) -> Path:
     """Return where the disk of the state in a directory lies."""
     return state / "disk.img"
@@ -108,7 +96,7 @@ class States:
                 self.disk(sandbox_id).unlink()
         with contextlib.suppress(OSError):
             if self._is_whole(sandbox_id):
-                self.flush(sandbox_id, wait=False)
+                self.flush(sandbox_id)
 
     def path(self, sandbox_id: str) -> Path:
         """Return the directory of a state, there or not."""
@@ -198,36 +186,21 @@ class States:
             exchange(staged.path, target)
         else:
             staged.path.rename(target)
-        if self.is_flushed(staged.meta.id):
-            flush_one(self._directory)
+        flush_one(self._directory)
         return staged.path if replaces else None
 
-    def flush(self, sandbox_id: str, *, wait: bool = True, mounted: bool = False) -> None:
+    def flush(self, sandbox_id: str) -> None:
         """Have the disk of a new state lie on the host's; until then it is whole in this boot alone.
 
-        No-op when that was done. Until the kernel lets go of it what its last mount wrote may not be
-        in it; that is waited for if not `wait` is False. `mounted`: it is, and flushes by itself what
-        is written from now on. OSError: call it again.
+        No-op when that was done. OSError: call it again.
         """
         state = self.path(sandbox_id)
         mark = state / UNFLUSHED
         with contextlib.suppress(FileNotFoundError):
-            if not mark.exists():
-                return
-            with self.disk(sandbox_id).open("rb") as disk:
-                if not mounted:
-                    lock(disk.fileno(), wait=wait)
-                os.fsync(disk.fileno())
-                for path in (state / "meta.json", state, self._directory):
-                    flush_one(path)
+            if mark.exists():
+                flush_one(self.disk(sandbox_id))
                 mark.unlink()
                 flush_one(state)
-
-    def write_out(self, sandbox_id: str) -> None:
-        """Do the most of what `flush` is to do, whoever has the disk. OSError."""
-        with contextlib.suppress(FileNotFoundError):
-            if not self.is_flushed(sandbox_id):
-                flush_one(self.disk(sandbox_id))
 
     def is_flushed(self, sandbox_id: str) -> bool:
         """Whether there is nothing that `flush` would do."""
@@ -238,11 +211,11 @@ class States:
         return not mark.exists() or mark.read_bytes() == BOOT.read_bytes()
 
     def _flush(self, staged: Staged) -> None:
-        """Make a staged state durable: by its few files where it is one on disks, which takes no time.
-
-        One that is marked is made so by `flush`: what is lost until then counts as not whole.
-        """
-        if (staged.path / UNFLUSHED).exists():
+        """Make a staged state durable: by its few files where it is one on disks, which takes no time."""
+        mark = staged.path / UNFLUSHED
+        if mark.exists():
+            for path in (mark, staged.path / "meta.json", staged.path):
+                flush_one(path)
             return
         if not (staged.meta.on_disk or staged.meta.layers):
             flush_filesystem(staged.path)

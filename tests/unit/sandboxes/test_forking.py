@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import threading
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import ClassVar
 
 import msgspec
 import pytest
@@ -23,7 +20,7 @@ from handiwork.sandboxes import forking
 from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.layers import DEPTH
-from handiwork.sandboxes.states import BOOT, UNFLUSHED, Staged, States, mark_unflushed
+from handiwork.sandboxes.states import BOOT, UNFLUSHED, Staged, States
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ONE, TWO, THREE = (f"sbx_{name}aaaaaaaa" for name in ("one", "two", "three"))
@@ -37,33 +34,6 @@ def states(tmp_path):
 
 def opened(tmp_path):
     return States(tmp_path / "sandboxes", ranged=os.geteuid() == 0, first_id=1 << 30)
-
-
-class PlainCopy:
-    """Of a disk, on no device: nobody mounts it here."""
-
-    all: ClassVar[list["PlainCopy"]] = []
-
-    def __init__(self, target):
-        target.touch(exist_ok=False)
-        self.target = target
-        self.closed = False
-        self.all.append(self)
-
-    def fill(self, write):
-        with self.target.open("r+b") as file:
-            write(file.fileno())
-
-    def close(self):
-        self.closed = True
-
-
-@pytest.fixture(autouse=True)
-def plain_copies(monkeypatch):
-    monkeypatch.setattr(PlainCopy, "all", [])
-    monkeypatch.setattr(forking, "FreshCopy", PlainCopy)
-    monkeypatch.setattr(forking, "make_ready", lambda *_: None)
-    return PlainCopy.all
 
 
 def write(states, sandbox_id, content=b"files"):
@@ -137,25 +107,18 @@ async def test_one_that_runs_is_still_while_its_disk_is_copied(states, monkeypat
     def copy(mount, source, target, stop):
         order.append("copied")
         assert (mount, source) == (7, states.disk(ONE))
-        os.write(target, source.read_bytes())
+        target.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(forking, "make_ready", lambda *_: order.append("ready"))
     monkeypatch.setattr(forking, "copy_still", copy)
-    made_of_it = await fork(states, ONE, TWO).run(Running())
-    assert order == ["ready", "still", "copied", "moves"]
-    assert made_of_it is not None
-    assert not made_of_it.closed
+    await fork(states, ONE, TWO).run(Running())
+    assert order == ["still", "copied", "moves"]
     assert states.load(ONE, "").layers == states.load(TWO, "").layers == ()
     assert states.load(TWO, "").on_disk
     assert states.disk(TWO).exists()
 
 
-@pytest.mark.parametrize("step", ["copied", "installed"])
-async def test_one_that_moved_after_all_leaves_no_fork(
-    states, tmp_path, monkeypatch, plain_copies, step
-):
+async def test_one_that_moved_after_all_leaves_no_fork(states, tmp_path, monkeypatch):
     made(states)
-    message = "it moved" if step == "copied" else "could not be made: Input/output error"
 
     class Running:
         class stack:
@@ -164,18 +127,11 @@ async def test_one_that_moved_after_all_leaves_no_fork(
         @asynccontextmanager
         async def still(self):
             yield
-            if step == "copied":
-                raise SandboxUnavailableError("it moved")
-
-    def fail(staged):
-        raise OSError(5, "Input/output error")
+            raise SandboxUnavailableError("it moved")
 
     monkeypatch.setattr(forking, "copy_still", lambda *_: None)
-    if step == "installed":
-        monkeypatch.setattr(states, "install", fail)
-    with pytest.raises(SandboxUnavailableError, match=message):
+    with pytest.raises(SandboxUnavailableError, match="it moved"):
         await fork(states, ONE, TWO).run(Running())
-    assert [one.closed for one in plain_copies] == [True]
     assert [path.name for path in (tmp_path / "sandboxes").iterdir()] == [ONE]
 
 
@@ -311,57 +267,17 @@ async def test_a_copy_counts_in_this_boot_alone_until_it_is_flushed(states, tmp_
         assert opened(tmp_path).load(TWO, "").on_disk
 
 
-def name_of(file):
-    return Path(f"/proc/self/fd/{file}").readlink().name
-
-
 def test_a_flush_is_durable_itself(states, monkeypatch):
     """Else a power cut brings the mark back, and with it a disk that counts as lost."""
     made(states)
     mark = states.path(ONE) / UNFLUSHED
     mark.write_bytes(b"boot")
     order = []
-
-    def fsync(file):
-        order.append((name_of(file), mark.exists()))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    states.flush(ONE)
-    first = [(name, True) for name in ("disk.img", "meta.json", ONE, "sandboxes")]
-    assert order == [*first, (ONE, False)]
-
-
-def test_a_mark_is_durable_before_the_state_has_its_name(states, monkeypatch):
-    made(states)
-    order = []
-    real = Path.rename
-    monkeypatch.setattr(os, "fsync", lambda file: order.append(name_of(file)))
     monkeypatch.setattr(
-        Path, "rename", lambda self, to: (order.append(f"to {to.name}"), real(self, to))
+        "handiwork.sandboxes.states.flush_one", lambda path: order.append((path, mark.exists()))
     )
-    staged = states.stage(TWO, "img", NOW, on_disk=True)
-    mark_unflushed(staged.path)
-    (staged.path / "upper").mkdir()
-    states.install(staged)
-    assert order == [UNFLUSHED, staged.path.name, f"to {TWO}"]
-
-
-def test_what_somebody_has_is_not_taken_for_flushed(states, tmp_path, monkeypatch):
-    """What its mount writes when it ends is not in the file before that."""
-    monkeypatch.setattr("handiwork.sandboxes.disk_files.RELEASE_SECONDS", 0.05)
-    made(states)
-    mark = states.path(ONE) / UNFLUSHED
-    mark.write_bytes(BOOT.read_bytes())
-    with states.disk(ONE).open("rb") as user:
-        fcntl.flock(user, fcntl.LOCK_EX)
-        for wait in (True, False):
-            with pytest.raises(BlockingIOError):
-                states.flush(ONE, wait=wait)
-        opened(tmp_path)
-        states.write_out(ONE)
-        assert mark.exists()
-        states.flush(ONE, mounted=True)  # who has it says that it flushes by itself
-    assert not mark.exists()
+    states.flush(ONE)
+    assert order == [(states.disk(ONE), True), (states.path(ONE), False)]
 
 
 def test_a_flush_that_fails_stops_no_start(states, tmp_path, monkeypatch):

@@ -233,8 +233,8 @@ async def test_what_is_not_whole_is_read_by_nobody(driver_of, tmp_path):
 async def test_a_flush_that_failed_is_tried_again_after_a_sleep(driver_of, tmp_path, monkeypatch):
     flushed, flush = threading.Event(), States.flush
 
-    def tells(self, sandbox_id, **options):
-        flush(self, sandbox_id, **options)
+    def tells(self, sandbox_id):
+        flush(self, sandbox_id)
         flushed.set()
 
     states, _ = sleeping(tmp_path)
