@@ -192,12 +192,12 @@ class States:
     def flush(self, sandbox_id: str) -> None:
         """Have the disk of a new state lie on the host's; until then it is whole in this boot alone.
 
-        No-op when that was done. OSError: call it again.
+        No-op when that was done, and for one of another boot, which stays lost. OSError: call it again.
         """
         state = self.path(sandbox_id)
         mark = state / UNFLUSHED
         with contextlib.suppress(FileNotFoundError):
-            if mark.exists():
+            if mark.read_bytes() == BOOT.read_bytes():
                 flush_one(self.disk(sandbox_id))
                 mark.unlink()
                 flush_one(state)

@@ -258,6 +258,11 @@ async def test_a_copy_counts_in_this_boot_alone_until_it_is_flushed(states, tmp_
         with pytest.raises(NotFoundError, match="not whole"):
             opened(tmp_path).load(TWO, "")
         assert opened(tmp_path).load(ONE, "").id == ONE
+    states.flush(ONE)
+    (states.path(ONE) / UNFLUSHED).write_text("another")
+    states.flush(ONE)  # as after the sleep of one that ran when the host went down
+    with pytest.raises(NotFoundError, match="not whole"):
+        states.load(ONE, "")
     assert (states.path(TWO) / UNFLUSHED).exists()
     again = opened(tmp_path)  # killed, but the host did not go down: it is flushed now
     assert not (again.path(TWO) / UNFLUSHED).exists()
@@ -271,7 +276,7 @@ def test_a_flush_is_durable_itself(states, monkeypatch):
     """Else a power cut brings the mark back, and with it a disk that counts as lost."""
     made(states)
     mark = states.path(ONE) / UNFLUSHED
-    mark.write_bytes(b"boot")
+    mark.write_bytes(BOOT.read_bytes())
     order = []
     monkeypatch.setattr(
         "handiwork.sandboxes.states.flush_one", lambda path: order.append((path, mark.exists()))
