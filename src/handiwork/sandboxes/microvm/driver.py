@@ -99,7 +99,7 @@ class MicrovmDriver:
         )
         self._copying = Copying()
         self._host_boot = HOST_BOOT.read_text().strip()
-        self._swept = False
+        self._sweeping, self._swept = asyncio.Lock(), False
         self._boot: kernel.Boot | None = None
         self._making = asyncio.Lock()
         self._running: dict[str, Running] = {}
@@ -230,10 +230,11 @@ class MicrovmDriver:
 
         They died with it; before their disks are used again the last of them is gone.
         """
-        if not self._swept:
-            for leaf in self._cgroups.leaves(f"{AHEAD}-"):
-                await self._cgroups.remove(leaf)
-        self._swept = True
+        async with self._sweeping:  # a later one would take away what was made since
+            if not self._swept:
+                for leaf in self._cgroups.leaves(f"{AHEAD}-"):
+                    await self._cgroups.remove(leaf)
+            self._swept = True
 
     async def _ahead(self, kind: Kind) -> Entry:
         """Boot a machine up to where it waits for a claim: all but its name, exit and walls' lock."""

@@ -1,5 +1,6 @@
 """Machines that stand ready, with a stand-in for each: what they are told before a claim, and what by it."""
 
+import asyncio
 import struct
 
 import pytest
@@ -32,6 +33,21 @@ async def driver(tmp_path, monkeypatch):
     yield found
     await end(found)
     assert states(tmp_path) == []
+
+
+async def test_a_former_runs_groups_are_taken_away_once_whoever_asks(driver, monkeypatch):
+    """A second sweep at once would take away the group of a machine that was made since."""
+    removed = []
+
+    async def slowly(leaf):
+        removed.append(leaf)
+        await asyncio.sleep(0.01)
+
+    with monkeypatch.context() as former:
+        former.setattr(driver._cgroups, "leaves", lambda _prefix: ["pool-0", "pool-1"])
+        former.setattr(driver._cgroups, "remove", slowly)
+        await asyncio.gather(driver._sweep(), driver._sweep())
+    assert removed == ["pool-0", "pool-1"]
 
 
 async def test_before_a_claim_a_machine_is_told_of_nobody(driver, tmp_path):
