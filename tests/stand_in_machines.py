@@ -32,8 +32,8 @@ class OneImage:
         return self.image
 
 
-def stand_in_driver(directory, monkeypatch, *, first_id=0):
-    """Return a driver below a directory, whose disks hold 1 MiB; what its machines are told is in LOG."""
+def without_tools(directory, monkeypatch):
+    """Have disks of 1 MiB that nobody formats, and programs that are never looked for."""
     monkeypatch.setattr(disks, "find_program", lambda name, _: f"/usr/bin/{name}")
     blank = directory / "blank"
     disks.make_sparse(blank, 1)
@@ -42,6 +42,11 @@ def stand_in_driver(directory, monkeypatch, *, first_id=0):
         return blank
 
     monkeypatch.setattr(disks, "blank_disk", blank_disk)
+
+
+def stand_in_driver(directory, monkeypatch, *, first_id=0):
+    """Return a driver below a directory, whose disks hold 1 MiB; what its machines are told is in LOG."""
+    without_tools(directory, monkeypatch)
     agent = directory / "agent"
     agent.write_text(f'#!/bin/sh\nexec {sys.executable} -I {MACHINE} {directory}/log "$@"\n')
     agent.chmod(0o755)

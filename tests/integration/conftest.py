@@ -1,11 +1,14 @@
-"""Fixtures of the integration tests: one control plane that tests of a file share."""
+"""Fixtures of the integration tests: a control plane that tests of a file share, an exit of a sandbox."""
 
-from collections.abc import Iterator
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from control_plane_process import ControlPlane, running
+from handiwork.model.sandbox import SandboxExit
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +21,18 @@ def shared_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPl
 def control_plane(shared_plane: ControlPlane) -> Path:
     """The data directory of a control plane that runs."""
     return shared_plane.data
+
+
+@pytest.fixture
+async def way_out(tmp_path: Path) -> AsyncIterator[SandboxExit]:
+    """An exit that lets everything out to one who answers `its own`."""
+
+    async def answer(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readexactly(24)
+        writer.write(b"\0" + b"its own")
+        writer.close()
+
+    path = tmp_path / "exit.sock"
+    async with await asyncio.start_unix_server(answer, path):
+        path.chmod(0o666)
+        yield SandboxExit(socket_path=str(path), ca_certificate="ITS OWN CA\n")

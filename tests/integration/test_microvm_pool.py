@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import residue
-from handiwork.model.sandbox import ExecRequest, SandboxExit
+from handiwork.model.sandbox import ExecRequest
 from handiwork.sandboxes.protocol import Wish
 from microvm_world import LIMITS, make_driver, needs_kernel, spec
 
@@ -42,19 +42,6 @@ async def driver(directory):
 
 def left(directory):
     return residue.count(directory / "data", driver_dir=directory / "data/microvm")
-
-
-@pytest.fixture
-async def way_out(tmp_path):
-    async def answer(reader, writer):
-        await reader.readexactly(24)
-        writer.write(b"\0" + b"its own")
-        writer.close()
-
-    path = tmp_path / "exit.sock"
-    async with await asyncio.start_unix_server(answer, path):
-        path.chmod(0o666)
-        yield SandboxExit(socket_path=str(path), ca_certificate="ITS OWN CA\n")
 
 
 async def shell(box, script):

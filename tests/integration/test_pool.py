@@ -53,19 +53,6 @@ async def driver_of(tmp_path):
             await driver.destroy(sandbox_id)
 
 
-@pytest.fixture
-async def way_out(tmp_path):
-    async def answer(reader, writer):
-        await reader.readexactly(24)
-        writer.write(b"\0" + b"its own")
-        writer.close()
-
-    path = tmp_path / "exit.sock"
-    async with await asyncio.start_unix_server(answer, path):
-        path.chmod(0o666)
-        yield SandboxExit(socket_path=str(path), ca_certificate="ITS OWN CA\n")
-
-
 def counted(metrics):
     text = metrics.text(Census(), datetime.now(UTC)).decode()
     found = re.findall(

@@ -12,35 +12,17 @@ from handiwork.model.errors import (
 )
 from handiwork.model.sandbox import SandboxSpec
 from handiwork.sandboxes.images.image import Image
-from handiwork.sandboxes.microvm import disks
 from handiwork.sandboxes.microvm.driver import MicrovmDriver
 from handiwork.sandboxes.microvm.kernel import Boot
 from handiwork.sandboxes.microvm.plan import Setup
+from stand_in_machines import OneImage, without_tools
 
 SPEC = SandboxSpec(id="sbx_aaaaaaaa")
 
 
-class OneImage:
-    def __init__(self, image):
-        self.image = image
-
-    async def resolve(self, name):
-        return self.image
-
-    async def find(self, digest):
-        return self.image
-
-
 @pytest.fixture
 def driver_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(disks, "find_program", lambda name, _: f"/usr/bin/{name}")
-    blank = tmp_path / "blank"
-    disks.make_sparse(blank, 1)
-
-    async def blank_disk(directory, mib):
-        return blank
-
-    monkeypatch.setattr(disks, "blank_disk", blank_disk)
+    without_tools(tmp_path, monkeypatch)
 
     def make(script, *, erofs=tmp_path / "image.erofs"):
         agent = tmp_path / "agent"
