@@ -45,7 +45,7 @@ from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write
 from handiwork.sandboxes.layers import Layers
 from handiwork.sandboxes.leaves import AHEAD, Leaves
 from handiwork.sandboxes.namespace_sandbox import NamespaceSandbox
-from handiwork.sandboxes.pool import Pool
+from handiwork.sandboxes.pool import Pool, SandboxKind, kinds_of
 from handiwork.sandboxes.probe import has_own_clocks
 from handiwork.sandboxes.protocol import Inside, Wish
 from handiwork.sandboxes.remaking import Remaking
@@ -73,7 +73,6 @@ HOST_CLOCKS = (
 MEMORY = "its memory ran out: give it a higher limit, or do less at once"
 
 
-_Kind = tuple[str, Limits]
 """What one that is made ahead is like: the digest of its image, and its limits."""
 
 
@@ -109,7 +108,7 @@ class NamespaceDriver:
         self._disks = disks.Disks(data_dir / "disks") if disks.can_limit_disks() else None
         self._stacks = Stacks(self._disks, Layers(self._states.layers))
         self._metrics = metrics or Metrics()
-        self._pool: Pool[_Kind, Entry] = Pool(
+        self._pool: Pool[SandboxKind, Entry] = Pool(
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
         )
         self._copying = Copying()
@@ -342,12 +341,7 @@ class NamespaceDriver:
         await self._sweep()
         if any(wish.sandboxes for wish in wishes):
             await self._prove()
-        wanted: dict[_Kind, int] = {}
-        for wish in wishes:
-            if wish.sandboxes:
-                kind = (await self._images.resolve(wish.image)).digest, wish.limits
-                wanted[kind] = wanted.get(kind, 0) + wish.sandboxes
-        await self._pool.fill(wanted)
+        await self._pool.fill(await kinds_of(wishes, self._images.resolve))
         if not wishes:
             await self._leaves.close()
             if self._disks is not None:
@@ -373,7 +367,7 @@ class NamespaceDriver:
                 await self._cgroups.remove(leaf)
         self._swept = True
 
-    async def _ahead(self, kind: _Kind) -> Entry:
+    async def _ahead(self, kind: SandboxKind) -> Entry:
         """Make a sandbox up to where it waits for a claim: all but its name, its exit and its walls' lock."""
         digest, limits = kind
         image = await self._images.find(digest)

@@ -4,14 +4,18 @@ The tier makes them, tells whether one still stands, and ends them; here is how 
 that is taken is its taker's.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from handiwork.config import PooledSettings, SandboxSettings
-from handiwork.model.sandbox import limits_of
+from handiwork.model.sandbox import Limits, limits_of
+from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.protocol import Wish
 
 Key = TypeVar("Key", bound=Hashable)
+
+SandboxKind = tuple[str, Limits]
+"""What a sandbox is like: the digest of its image, and its limits."""
 
 
 class Standing(Protocol):
@@ -83,6 +87,18 @@ class Pool(Generic[Key, Entry]):
         while self._ending:
             await self._ending[-1].end()
             self._ending.pop()
+
+
+async def kinds_of(
+    wishes: Sequence[Wish], resolve: Callable[[str], Awaitable[Image]]
+) -> dict[SandboxKind, int]:
+    """Return how many are wished for of each kind; what `resolve` raises of an image's name."""
+    wanted: dict[SandboxKind, int] = {}
+    for wish in wishes:
+        if wish.sandboxes:
+            kind = (await resolve(wish.image)).digest, wish.limits
+            wanted[kind] = wanted.get(kind, 0) + wish.sandboxes
+    return wanted
 
 
 def wishes_of(settings: SandboxSettings, tier: str) -> list[Wish]:

@@ -1,12 +1,14 @@
 """How many stand ready, which one is given, and what becomes of those that nobody wants."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from handiwork.config import PooledSettings, PoolSettings, SandboxSettings
 from handiwork.model.sandbox import SIZES, Limits
-from handiwork.sandboxes.pool import Pool, wishes_of
+from handiwork.sandboxes.images.image import Image
+from handiwork.sandboxes.pool import Pool, kinds_of, wishes_of
 from handiwork.sandboxes.protocol import Wish
 
 
@@ -68,6 +70,24 @@ async def test_what_is_wanted_no_more_is_ended(pool, made, heard):
     await pool.fill({})
     assert [one.ended for one in made] == [1, 1, 1]
     assert (len(pool), heard[-1]) == (0, 0)
+
+
+async def test_wishes_for_the_same_image_and_limits_are_of_one_kind():
+    """Whatever the image is called; what nobody is to make ready is not looked for."""
+
+    async def resolve(name):
+        digest = {"a": "1", "also-a": "1", "b": "2"}[name]
+        return Image(digest=digest, tree=Path("/t"), roots=Path("/r"))
+
+    small, large = SIZES["small"], SIZES["large"]
+    wishes = [
+        Wish(image="a", limits=small, sandboxes=1),
+        Wish(image="also-a", limits=small, sandboxes=2),
+        Wish(image="a", limits=large, sandboxes=1),
+        Wish(image="b", limits=small, sandboxes=1),
+        Wish(image="nowhere", limits=small),
+    ]
+    assert await kinds_of(wishes, resolve) == {("1", small): 3, ("1", large): 1, ("2", small): 1}
 
 
 async def test_what_could_not_be_ended_is_given_to_nobody_and_ended_next_time(

@@ -3,15 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from handiwork.model.sandbox import Limits
 from handiwork.sandboxes.microvm.running import Running
 from handiwork.sandboxes.microvm.states import Staged
 
 AHEAD: Final = "pool"
 """What the states and control groups of such machines begin with; the groups keep it when claimed."""
-
-Kind = tuple[str, Limits]
-"""What one is like: the digest of its image, and its limits."""
 
 
 class Entry:

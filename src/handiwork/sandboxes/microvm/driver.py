@@ -34,13 +34,14 @@ from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.identity import renew_machine_id
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.microvm import disks, jail, kernel, memory, orders, running
-from handiwork.sandboxes.microvm.ahead import AHEAD, Entry, Kind
+from handiwork.sandboxes.microvm.ahead import AHEAD, Entry
 from handiwork.sandboxes.microvm.forking import Forking
 from handiwork.sandboxes.microvm.plan import Plan, Setup, plan_of
 from handiwork.sandboxes.microvm.running import Running
 from handiwork.sandboxes.microvm.states import DEVICES, DISK, Meta, Staged, States
-from handiwork.sandboxes.pool import Pool
+from handiwork.sandboxes.pool import Pool, SandboxKind, kinds_of
 from handiwork.sandboxes.protocol import Wish
+from handiwork.sandboxes.states import BOOT
 from handiwork.sandboxes.trees import remove_tree
 
 _LOG = log.get("microvm")
@@ -52,7 +53,6 @@ QEMU_MIB, QEMU_THREADS = 512, 96
 """Memory and threads of QEMU beyond its machine's, for the control group around it."""
 
 KVM_DEVICE = Path("/dev/kvm")
-HOST_BOOT = Path("/proc/sys/kernel/random/boot_id")
 DRAIN_SECONDS = 10.0
 
 
@@ -94,11 +94,11 @@ class MicrovmDriver:
         place = hashlib.sha256(os.fsencode(self._directory.resolve())).hexdigest()[:8]
         self._cgroups = Cgroups(f"handiwork-{place}")
         self._metrics = metrics or Metrics()
-        self._pool: Pool[Kind, Entry] = Pool(
+        self._pool: Pool[SandboxKind, Entry] = Pool(
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
         )
         self._copying = Copying()
-        self._host_boot = HOST_BOOT.read_text().strip()
+        self._host_boot = BOOT.read_text().strip()
         self._sweeping, self._swept = asyncio.Lock(), False
         self._boot: kernel.Boot | None = None
         self._making = asyncio.Lock()
@@ -187,12 +187,7 @@ class MicrovmDriver:
         """Boot machines that wait for a claim."""
         try:
             await self._sweep()
-            wanted: dict[Kind, int] = {}
-            for wish in wishes:
-                if wish.sandboxes:
-                    kind = (await self._images.resolve(wish.image)).digest, wish.limits
-                    wanted[kind] = wanted.get(kind, 0) + wish.sandboxes
-            await self._pool.fill(wanted)
+            await self._pool.fill(await kinds_of(wishes, self._images.resolve))
         except OSError as error:
             raise SandboxUnavailableError(f"nothing could be made ready: {error}") from error
 
@@ -236,7 +231,7 @@ class MicrovmDriver:
                     await self._cgroups.remove(leaf)
             self._swept = True
 
-    async def _ahead(self, kind: Kind) -> Entry:
+    async def _ahead(self, kind: SandboxKind) -> Entry:
         """Boot a machine up to where it waits for a claim: all but its name, exit and walls' lock."""
         digest, limits = kind
         refuse_rates(limits, ())
