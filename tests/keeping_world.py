@@ -11,6 +11,7 @@ from handiwork.model.errors import ConflictError, NotFoundError
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.protocol import Make, Origin
 from handiwork.sandboxes.snapshots.sealing import Keys
+from handiwork.sandboxes.snapshots.walk import Uppers
 from handiwork.sessions.snapshots.background import Background
 from handiwork.sessions.snapshots.moves import Moves
 from handiwork.sessions.snapshots.shelf import Shelf
@@ -38,16 +39,13 @@ class KeepingDriver(HostDriver):
         return Origin("img", Range(0, os.geteuid()), f"t{self.trees.get(sandbox_id, 0)}")
 
     @contextlib.asynccontextmanager
-    async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:
-        directory = os.open(self.root / sandbox_id, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield (directory,)
-        finally:
-            os.close(directory)
-
-    @contextlib.asynccontextmanager
-    async def lower(self, sandbox_id: str) -> AsyncIterator[int | None]:
-        yield None
+    async def still(self, sandbox_id: str) -> AsyncIterator[Uppers]:
+        async with contextlib.AsyncExitStack() as held:
+            if sandbox := self.live.get(sandbox_id):
+                await held.enter_async_context(sandbox.frozen())
+            directory = os.open(self.root / sandbox_id, os.O_RDONLY | os.O_DIRECTORY)
+            held.callback(os.close, directory)
+            yield Uppers((directory,))
 
     async def settle(self, sandbox_id: str, disk_mib: int) -> None:
         self.settled.append(sandbox_id)

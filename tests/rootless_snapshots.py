@@ -17,7 +17,6 @@ from handiwork.model.sandbox import ExecRequest, SandboxSpec
 from handiwork.process import is_root
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.snapshots.capture import Wanted
-from handiwork.sessions.snapshots.shelf import path_of_open
 from handiwork.store.object_blobs import ObjectBlobs
 from snapshot_child import generations_in
 
@@ -31,10 +30,10 @@ async def said(box, script):
     return (await box.exec(request)).stdout.decode()
 
 
-async def take(driver, generations, box):
+async def take(driver, generations):
     """Take a generation of one that runs, frozen meanwhile; how many bytes it added."""
     number, former = generations.newest(SPEC.id)
-    async with driver.uppers(SPEC.id) as uppers, driver.lower(SPEC.id) as lower, box.frozen():
+    async with driver.still(SPEC.id) as tree:
         origin = driver.origin(SPEC.id)
         wanted = Wanted(
             tenant="default",
@@ -43,8 +42,7 @@ async def take(driver, generations, box):
             reason="request",
             image=origin.image,
             tree=origin.tree,
-            upper=path_of_open(uppers[0]),
-            lower=lower,
+            files=tree,
             ids=origin.ids,
         )
         taken = await asyncio.to_thread(generations.take, wanted, former, threading.Event())
@@ -56,7 +54,7 @@ async def remake(driver, generations, number, target):
 
     async def make(place, ids):
         stop = threading.Event()
-        await asyncio.to_thread(generations.make, manifest, ids, place, "upper", stop)
+        return await asyncio.to_thread(generations.make, manifest, ids, place, "upper", stop)
 
     forked = target != SPEC.id
     await driver.remake(target, manifest.head.image, SPEC.limits.disk_mib, make, forked=forked)
@@ -67,9 +65,9 @@ async def first(driver, generations):
     await said(
         box, "head -c 3M /dev/urandom > r; echo one > a; ln a b; ln -s a c; rm -r /var/backups"
     )
-    added = [await take(driver, generations, box)]
+    added = [await take(driver, generations)]
     await said(box, "echo two >> a")
-    added.append(await take(driver, generations, box))
+    added.append(await take(driver, generations))
     await said(box, "echo three >> a; sync")
     print(json.dumps({"uid": os.geteuid(), "added": added}), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -11,6 +11,7 @@ from handiwork.sandboxes.snapshots.generations import Generations
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.sealing import Keys
 from handiwork.store.object_blobs import ObjectBlobs
+from tree_at import TreeAt
 
 ID = "sbx_aaaaaaaa"
 FILES = 30
@@ -29,7 +30,7 @@ def wanted(upper: Path, number: int) -> Wanted:
         reason="request",
         image="abc",
         tree="t",
-        upper=upper,
+        files=TreeAt(upper),
         ids=Range(0, os.geteuid()),
     )
 

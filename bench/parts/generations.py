@@ -23,6 +23,7 @@ from handiwork.sandboxes.snapshots.generations import Generations
 from handiwork.sandboxes.snapshots.manifest import Manifest, manifest_key
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.sealing import Keys
+from handiwork.sandboxes.snapshots.walk import DIRECTORY, Uppers
 from handiwork.store.object_blobs import ObjectBlobs
 from harness import ROOT, Bench, Skip
 
@@ -250,17 +251,24 @@ class _Ours(_Arm):
     def _take(self) -> Manifest:
         generations = self._generations()
         number, former = generations.newest("sbx_bench")
-        wanted = Wanted(
+        directory = os.open(self.tree.root, DIRECTORY)
+        try:
+            wanted = self._wanted(number, Uppers((directory,)))
+            return generations.take(wanted, former, threading.Event())
+        finally:
+            os.close(directory)
+
+    def _wanted(self, number: int, files: Uppers) -> Wanted:
+        return Wanted(
             tenant="bench",
             sandbox_id="sbx_bench",
             number=number,
             reason="request",
             image="none",
             tree="bench",
-            upper=self.tree.root,
+            files=files,
             ids=self._ids,
         )
-        return generations.take(wanted, former, threading.Event())
 
     async def first(self) -> float:
         shutil.rmtree(self._store, ignore_errors=True)

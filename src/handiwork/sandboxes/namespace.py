@@ -51,9 +51,9 @@ from handiwork.sandboxes.protocol import Inside, Wish
 from handiwork.sandboxes.remaking import Remaking
 from handiwork.sandboxes.settling import Settling
 from handiwork.sandboxes.snapshots.owners import Range
-from handiwork.sandboxes.snapshots.protocol import Make, Origin
+from handiwork.sandboxes.snapshots.protocol import Entries, Make, Origin
 from handiwork.sandboxes.snapshots.stoppable import in_thread
-from handiwork.sandboxes.snapshots.walk import DIRECTORY
+from handiwork.sandboxes.snapshots.walk import DIRECTORY, Uppers
 from handiwork.sandboxes.stacks import Stack, Stacks, closed_on_error
 from handiwork.sandboxes.states import Meta, Staged, States
 from handiwork.sandboxes.trees import remove_tree
@@ -71,9 +71,6 @@ HOST_CLOCKS = (
     " this host has been up"
 )
 MEMORY = "its memory ran out: give it a higher limit, or do less at once"
-
-
-"""What one that is made ahead is like: the digest of its image, and its limits."""
 
 
 class NamespaceDriver:
@@ -256,6 +253,16 @@ class NamespaceDriver:
         finally:
             os.close(root)
 
+    @asynccontextmanager
+    async def still(self, sandbox_id: str) -> AsyncIterator[Uppers]:
+        """Yield what the sandbox wrote, its processes frozen meanwhile if it runs."""
+        async with AsyncExitStack() as held:
+            uppers = await held.enter_async_context(self.uppers(sandbox_id))
+            lower = await held.enter_async_context(self.lower(sandbox_id))
+            if running := self._running.get(sandbox_id):
+                await held.enter_async_context(running.still())
+            yield Uppers(uppers, lower)
+
     def origin(self, sandbox_id: str) -> Origin:
         """Tell what a state is; NotFoundError when its files are not on this host."""
         meta = self._states.load(sandbox_id, "")
@@ -312,7 +319,7 @@ class NamespaceDriver:
         ):
             stop, owners = threading.Event(), Range(meta.owner_base, os.geteuid())
 
-            async def make(place: int, ids: Range) -> None:
+            async def make(place: int, ids: Range) -> Entries:
                 settling = Settling(
                     sandbox_id=meta.id,
                     uppers=uppers,
@@ -322,7 +329,7 @@ class NamespaceDriver:
                     ids=ids,
                     stop=stop,
                 )
-                await in_thread(threads, stop, settling.run)
+                return await in_thread(threads, stop, settling.run)
 
             await self._remake(meta.id, meta.image, disk_mib, make, forked=False)
 

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.disk_files import PIECE_BYTES, segments
+from handiwork.sandboxes.snapshots.contents import OpenFile
+from handiwork.sandboxes.snapshots.listing import Rules
 from handiwork.sandboxes.snapshots.manifest import Body, Entry, Head, Manifest
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.restore import Restore
@@ -33,8 +35,8 @@ class Settling:
     ids: Range
     stop: threading.Event
 
-    def run(self) -> None:
-        """Make it; what raises leaves a part of it. SandboxUnavailableError, OSError."""
+    def run(self) -> list[Entry]:
+        """Make it and return its entries; what raises leaves a part of it. SandboxUnavailableError, OSError."""
         os.mkdir(CONTENTS, 0o700, dir_fd=self.place)
         contents = os.open(CONTENTS, DIRECTORY, dir_fd=self.place)
         try:
@@ -44,24 +46,19 @@ class Settling:
         finally:
             os.close(contents)
         os.rmdir(CONTENTS, dir_fd=self.place)
+        return entries
 
     def _walked(self, contents: int) -> list[Entry]:
-        def read(entry: Entry, file: int, facts: os.stat_result) -> None:
-            entry.size = facts.st_size
+        def read(entry: Entry, content: OpenFile) -> None:
+            entry.size = content.size
             number = len(walk.entries) - 1
             target = os.open(str(number), _CREATE, 0o600, dir_fd=contents)
             try:
-                _copy(file, target, facts.st_size, self.stop)
+                _copy(content.descriptor, target, content.size, self.stop)
             finally:
                 os.close(target)
 
-        walk = Walk(
-            ids=self.owners,
-            excluded=frozenset(),
-            read=read,
-            known=lambda _: {},
-            stopped=self.stop.is_set,
-        )
+        walk = Walk(Rules(ids=self.owners, stopped=self.stop.is_set), read)
         walk.run(*self.uppers, image=self.image)
         return walk.entries
 

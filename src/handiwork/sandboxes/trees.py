@@ -59,19 +59,15 @@ def _flush(directory: int) -> None:
         os.close(directory)
 
 
-def writes_back(path: Path) -> bool:
-    """Say whether a directory's file system is known to tell each write after a flush by its time.
+def writes_back(directory: int) -> bool:
+    """Say whether an open directory's file system is known to tell each write after a flush by its time.
 
     Memory file systems never write back, so that what is written through a mapping shows nowhere.
     """
-    directory = os.open(path, _DIRECTORY)
-    try:
-        facts = ctypes.create_string_buffer(256)
-        if _C.fstatfs(directory, facts):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(directory)
+    facts = ctypes.create_string_buffer(256)
+    if _C.fstatfs(directory, facts):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
     return ctypes.c_long.from_buffer(facts).value & 0xFFFFFFFF in _WRITING_BACK
 
 

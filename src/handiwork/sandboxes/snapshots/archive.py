@@ -210,5 +210,5 @@ def check_size(body: Body, limit_bytes: int) -> None:
         total += sum(entry.extents[3::4]) + len(entry.target)
         if total > limit_bytes:
             raise ConfigError(
-                f"the file's tree is larger than {limit_bytes >> 20} MiB, the sandbox's limit on disk"
+                f"the tree is larger than {limit_bytes >> 20} MiB, the sandbox's limit on disk"
             )

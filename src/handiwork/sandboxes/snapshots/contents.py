@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from handiwork.sandboxes.snapshots.chunks import cuts
 from handiwork.sandboxes.snapshots.manifest import Entry
@@ -24,6 +25,65 @@ MAX_WAITING = 4
 """Windows, and as many packs, that are held at once."""
 MAX_SEGMENTS = 4096
 """Data between holes of one file; what comes after counts as data whole."""
+SPARSE_BLOCKS = 8
+
+
+class Content(Protocol):
+    """What one file holds."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes, with its holes."""
+        ...
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it is worth it to ask where it has data."""
+        ...
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return as much as there is of `size` bytes."""
+        ...
+
+    def segments(self) -> Iterator[tuple[int, int]]:
+        """Yield where it has data, ascending: start and end."""
+        ...
+
+
+class OpenFile:
+    """The content of a file that is open, of which these facts were told."""
+
+    def __init__(self, descriptor: int, facts: os.stat_result) -> None:
+        self.descriptor = descriptor
+        self.size = facts.st_size
+        self.is_sparse = facts.st_blocks * 512 < facts.st_size - 512 * SPARSE_BLOCKS
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return as much as there is of `size` bytes."""
+        content = os.pread(self.descriptor, size, offset)
+        while 0 < len(content) < size:
+            more = os.pread(self.descriptor, size - len(content), offset + len(content))
+            if not more:
+                break
+            content += more
+        return content
+
+    def segments(self) -> Iterator[tuple[int, int]]:
+        """Yield where it has data, as far as the file system knows."""
+        at = 0
+        for _ in range(MAX_SEGMENTS):
+            try:
+                start = os.lseek(self.descriptor, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            at = min(os.lseek(self.descriptor, start, os.SEEK_HOLE), self.size)
+            if start >= self.size or at <= start:
+                return
+            yield start, at
+        yield at, self.size
+
 
 _Cut = tuple[int, int]
 _Span = tuple[Entry, int, int, int]
@@ -70,14 +130,14 @@ class Contents:
         self._cutting.shutdown(cancel_futures=True)
         self._putting.shutdown(cancel_futures=True)
 
-    def read(self, entry: Entry, file: int, size: int, *, sparse: bool) -> None:
-        """Take a file's content in, from an open descriptor."""
-        entry.size = size
-        if size <= SMALL_BYTES and not sparse:
-            self._read_small(entry, file, size)
+    def read(self, entry: Entry, content: Content) -> None:
+        """Take a file's content in."""
+        entry.size = size = content.size
+        if size <= SMALL_BYTES and not content.is_sparse:
+            self._read_small(entry, content, size)
             return
-        for start, end in _segments(file, size) if sparse else [(0, size)]:
-            entry.size = min(entry.size, self._read_large(entry, file, start, end))
+        for start, end in content.segments() if content.is_sparse else [(0, size)]:
+            entry.size = min(entry.size, self._read_large(entry, content, start, end))
 
     def finish(self) -> None:
         """Wait until all is cut and kept; raises what failed first."""
@@ -90,12 +150,12 @@ class Contents:
         for task in self._put:
             task.result()
 
-    def _read_small(self, entry: Entry, file: int, size: int) -> None:
-        content = _read(file, size, 0) if size else b""
-        entry.size = length = len(content)
+    def _read_small(self, entry: Entry, content: Content, size: int) -> None:
+        data = content.read(size, 0) if size else b""
+        entry.size = length = len(data)
         if length:
             small = self._small
-            small.parts.append(content)
+            small.parts.append(data)
             small.spans.append((entry, 0, small.size, length))
             small.size += length
             if small.size >= WINDOW_BYTES:
@@ -106,22 +166,22 @@ class Contents:
         if small.size:
             self._keep_later(b"".join(small.parts), small.spans, None)
 
-    def _read_large(self, entry: Entry, file: int, start: int, end: int) -> int:
+    def _read_large(self, entry: Entry, content: Content, start: int, end: int) -> int:
         """Take one stretch in; return the file's end, which is nearer where it was cut short."""
         tail: bytes | memoryview = b""
         at = start
         while at < end:
-            content = _read(file, min(WINDOW_BYTES, end - at), at)
-            last = not content or at + len(content) == end
-            data = b"".join((tail, content))
+            read = content.read(min(WINDOW_BYTES, end - at), at)
+            last = not read or at + len(read) == end
+            data = b"".join((tail, read))
             offset = at - len(tail)
-            at += len(content)
+            at += len(read)
             found = list(cuts(data, last=last))
             taken = found[-1][0] + found[-1][1] if found else 0
             if found:
                 self._keep_later(data, [(entry, offset, 0, taken)], found)
             tail = memoryview(data)[taken:]
-            if not content:
+            if not read:
                 return at
         return max(end, entry.size)
 
@@ -182,34 +242,6 @@ def _fill(found: _Filled) -> None:
     """Give entries their extents: by one thread, window after window, so that they ascend."""
     for entry, extents in found:
         entry.extents += extents
-
-
-def _read(file: int, size: int, offset: int) -> bytes:
-    """Read as much as there is of `size` bytes."""
-    content = os.pread(file, size, offset)
-    while 0 < len(content) < size:
-        more = os.pread(file, size - len(content), offset + len(content))
-        if not more:
-            break
-        content += more
-    return content
-
-
-def _segments(file: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield where a sparse file has data."""
-    at = 0
-    for _ in range(MAX_SEGMENTS):
-        try:
-            start = os.lseek(file, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        at = min(os.lseek(file, start, os.SEEK_HOLE), size)
-        if start >= size or at <= start:
-            return
-        yield start, at
-    yield at, size
 
 
 def _extents(

@@ -12,6 +12,7 @@ from handiwork.model.errors import NotFoundError
 from handiwork.sandboxes.snapshots.capture import Capture, Wanted
 from handiwork.sandboxes.snapshots.manifest import (
     HEAD_BYTES,
+    Entry,
     Head,
     Manifest,
     decode,
@@ -84,7 +85,8 @@ class Generations:
 
     def make(
         self, manifest: Manifest, ids: Range, place: int, name: str, stop: threading.Event
-    ) -> None:
-        """Make a generation's tree as `name` in an open directory; see `Restore`."""
+    ) -> list[Entry]:
+        """Make a generation's tree as `name` in an open directory and return what it holds; see `Restore`."""
         reader = PackReader(self.blobs, self.keys, self.tenant)
         Restore(manifest, reader, ids, place, name, stop).run()
+        return manifest.body.entries

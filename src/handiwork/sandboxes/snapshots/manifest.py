@@ -223,7 +223,7 @@ def _check_extents(number: int, entry: Entry, chunks: Sequence[ChunkPlace]) -> N
             raise ValueError(f"entry {number} has an extent past an end")
 
 
-def path_of(entries: list[Entry], number: int) -> bytes:
+def path_of(entries: Sequence[Entry], number: int) -> bytes:
     """Return the absolute path of an entry inside."""
     parts = []
     while number > 0:

@@ -18,10 +18,14 @@ _ACL_NAMED = (0x02, 0x08)
 
 @dataclass(frozen=True)
 class Range:
-    """The host ids of a sandbox. `base` 0: rootless, where inside root is `own_id` and nobody else is."""
+    """The host ids of a sandbox. `base` 0: rootless, where inside root is `own_id` and nobody else is.
+
+    `later`: what is made has neither owners nor modes yet, nor capabilities, which count for an owner.
+    """
 
     base: int
     own_id: int = 0
+    later: bool = False
 
     def inside(self, host_id: int) -> int:
         """Return the id inside; one of no id of the range is nobody, as the kernel shows it."""
@@ -58,7 +62,7 @@ def attribute_outside(name: bytes, value: bytes, ids: Range) -> bytes | None:
         if name.startswith(prefix):
             return value if _is_kept(name.removeprefix(prefix)) else None
     if name == _CAPABILITY:
-        if not ids.base or len(value) != 20:
+        if not ids.base or ids.later or len(value) != 20:
             return None
         (magic,) = struct.unpack_from("<I", value)
         raised = struct.pack("<I", (magic & 0xFFFFFF) | _CAPABILITY_3)

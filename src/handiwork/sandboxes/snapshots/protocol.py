@@ -5,38 +5,52 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from handiwork.sandboxes.snapshots.contents import Content
+from handiwork.sandboxes.snapshots.listing import Listing, Rules
+from handiwork.sandboxes.snapshots.manifest import Entry
 from handiwork.sandboxes.snapshots.owners import Range
 
-Make = Callable[[int, Range], Awaitable[None]]
-"""Makes a tree as `upper` in an open directory, for the ids of a sandbox."""
+Entries = Sequence[Entry]
+"""What was made, parents before children."""
+Make = Callable[[int, Range], Awaitable[Entries]]
+"""Makes a tree as `upper` in an open directory, for the ids of a sandbox, and returns what it made."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a state is: the digest of its image, its host ids, a name of this very tree."""
+    """What a state is: the digest of its image, the ids of its files, a name of this very tree."""
 
     image: str
     ids: Range
     tree: str
 
 
+class Tree(Protocol):
+    """What a sandbox wrote, as one upper directory would hold it; it holds still. Every call blocks."""
+
+    def flush(self) -> bool:
+        """See to it that every later write to a file changes a time; False where it never would."""
+        ...
+
+    def listed(self, rules: Rules, read: Callable[[Entry, Content], None]) -> Listing:
+        """Walk it, giving each file that is new to `read`; SandboxUnavailableError."""
+        ...
+
+
 @runtime_checkable
 class KeepsFiles(Protocol):
-    """A driver whose sandboxes write into an upper directory."""
+    """A driver that lets the files of its sandboxes be read, and makes them anew."""
 
     def origin(self, sandbox_id: str) -> Origin:
         """Tell what a state is; NotFoundError when its files are not on this host."""
         ...
 
-    def uppers(self, sandbox_id: str) -> AbstractAsyncContextManager[Sequence[int]]:
-        """Yield descriptors of the directories that hold what the sandbox wrote, topmost first.
+    def still(self, sandbox_id: str) -> AbstractAsyncContextManager[Tree]:
+        """Yield what the sandbox wrote; nothing of one that runs runs meanwhile.
 
-        Only the first changes; each is an overlay's layer, and takes away from those below it.
+        GuestError, or SandboxUnavailableError, when somebody could not be held, on entry or found at
+        the end: what was read is worth nothing. NotFoundError when its files are not on this host.
         """
-        ...
-
-    def lower(self, sandbox_id: str) -> AbstractAsyncContextManager[int | None]:
-        """Yield a descriptor of the root of its image where its files lie in layers, else None."""
         ...
 
     async def settle(self, sandbox_id: str, disk_mib: int) -> None:

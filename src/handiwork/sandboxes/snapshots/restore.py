@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
+from handiwork.sandboxes.snapshots.listing import shown
 from handiwork.sandboxes.snapshots.manifest import Entry, Kind, Manifest, path_of
 from handiwork.sandboxes.snapshots.owners import Range, attribute_outside
 from handiwork.sandboxes.snapshots.packs import PackReader
 from handiwork.sandboxes.snapshots.sealing import DamagedError
-from handiwork.sandboxes.snapshots.walk import DIRECTORY, shown
+from handiwork.sandboxes.snapshots.walk import DIRECTORY
 
 THREADS = 2
 BATCH_FILES = 512
@@ -206,9 +207,10 @@ class Restore:
 
     def _dress(self, number: int, entry: Entry, file: int) -> None:
         """Owner, mode, attributes and time, in the order in which none undoes another."""
-        if self.ids.base:
+        if self.ids.base and not self.ids.later:
             os.fchown(file, self.ids.base + entry.uid, self.ids.base + entry.gid)
-        os.fchmod(file, entry.mode)
+        if not self.ids.later:
+            os.fchmod(file, entry.mode)
         for name, value in entry.xattrs:
             outer = attribute_outside(name, value, self.ids)
             if outer is None:
@@ -223,10 +225,10 @@ class Restore:
         os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _dress_by_name(self, entry: Entry, parent: int) -> None:
-        if self.ids.base:
+        if self.ids.base and not self.ids.later:
             uid, gid = self.ids.base + entry.uid, self.ids.base + entry.gid
             os.chown(entry.name, uid, gid, dir_fd=parent, follow_symlinks=False)
-        if entry.kind != Kind.SYMLINK:
+        if entry.kind != Kind.SYMLINK and not self.ids.later:
             os.chmod(entry.name, entry.mode, dir_fd=parent)
         times = (entry.mtime_ns, entry.mtime_ns)
         with contextlib.suppress(PermissionError):  # rootless, of a whiteout

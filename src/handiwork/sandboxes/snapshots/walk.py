@@ -13,35 +13,30 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 
 from handiwork.model.errors import SandboxUnavailableError
-from handiwork.sandboxes.snapshots.manifest import (
-    MAX_DEPTH,
-    MAX_ENTRIES,
-    MAX_XATTR_BYTES,
-    Entry,
-    Kind,
-    path_of,
+from handiwork.sandboxes.snapshots.contents import OpenFile
+from handiwork.sandboxes.snapshots.listing import (
+    MAX_NAMES,
+    Attributes,
+    Listing,
+    Rules,
+    is_same,
+    kind_of,
+    no_place,
 )
-from handiwork.sandboxes.snapshots.owners import Range, attribute_inside
+from handiwork.sandboxes.snapshots.manifest import MAX_DEPTH, Entry, Kind
+from handiwork.sandboxes.trees import flush_open, writes_back
 
-MAX_NAMES = 200_000
-"""In one directory."""
-MAX_TOLD = 100
 OPAQUE = b"user.overlay.opaque"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
-Read = Callable[[Entry, int, os.stat_result], None]
-"""Takes a file's entry, its open descriptor and what was said of it."""
-Known = Callable[[bytes], Mapping[bytes, Entry]]
-"""Returns, of the directory at a path, the files of a former generation that can be recognised; the
-walk takes over those that are the same."""
-_NOTHING: frozenset[bytes] = frozenset()
+Read = Callable[[Entry, OpenFile], None]
+"""Takes a file's entry and its content."""
 
 
 class _Frame:
@@ -64,38 +59,13 @@ class _Frame:
             self.image = None
 
 
-class _Inside(dict[int, int]):
-    """Owners as seen inside, each worked out once."""
+class Walk(Listing):
+    """One walk: its entries grow as it goes."""
 
-    def __init__(self, ids: Range) -> None:
-        self._ids = ids
-
-    def __missing__(self, host_id: int) -> int:
-        self[host_id] = inside = self._ids.inside(host_id)
-        return inside
-
-
-@dataclass
-class Walk:
-    """One walk: its entries grow as it goes. `excluded` are absolute paths inside."""
-
-    ids: Range
-    excluded: frozenset[bytes]
-    read: Read
-    known: Known
-    stopped: Callable[[], bool]
-    entries: list[Entry] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    skipped_count: int = 0
-    _files: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, rules: Rules, read: Read) -> None:
+        super().__init__(rules)
+        self._read = read
         self._layered = False
-        self._inside = _Inside(self.ids)
-        self._left_out: dict[bytes, set[bytes]] = {}
-        for path in self.excluded:
-            parent, _, name = path.rpartition(b"/")
-            self._left_out.setdefault(parent, set()).add(name)
 
     def run(self, root: int, *below: int, image: int | None = None) -> None:
         """Walk the tree of an open directory, over those below it; all stay the caller's.
@@ -104,7 +74,7 @@ class Walk:
         """
         self._layered = bool(below)
         facts = os.fstat(root)
-        self._add(-1, b"", Kind.DIRECTORY, facts, self._attributes(root, b"", b""))
+        self.add(-1, b"", Kind.DIRECTORY, facts, self._attributes(root, b"/"))
         opened = [os.dup(one) for one in (root, *below)]
         frames = [self._frame(0, opened, b"", None if image is None else os.dup(image))]
         try:
@@ -135,7 +105,7 @@ class Walk:
         """Add what a directory holds but directories; return the names of those."""
         inner = []
         known = self.known(frame.path)
-        left_out = self._left_out.get(frame.path, _NOTHING)
+        left_out = self.left_out(frame.path)
         for name, found, directory in _names(frame.directories, self, frame.path):
             if name in left_out:
                 continue
@@ -157,11 +127,11 @@ class Walk:
             closed = self._open_all(parent, name, here, children)
             if not children:
                 return None
-            xattrs = self._attributes(children[0], parent.path, name)
+            xattrs = self._attributes(children[0], here)
             if closed:
                 others = (one for one in xattrs if one[0] != OPAQUE)
                 xattrs = (*others, (OPAQUE, b"y"))
-            self._add(parent.number, name, Kind.DIRECTORY, os.fstat(children[0]), xattrs)
+            self.add(parent.number, name, Kind.DIRECTORY, os.fstat(children[0]), xattrs)
             image = None if closed or parent.image is None else _opened_in(parent.image, name)
         except BaseException:
             for child in children:
@@ -193,9 +163,9 @@ class Walk:
         found: "os.DirEntry[str]",
         former: Entry | None,
     ) -> None:
-        if former is not None and _is_same(former, facts := found.stat(follow_symlinks=False)):
-            if not self._is_link(frame, name, facts):
-                self._take_over(frame, former, facts)
+        if former is not None and is_same(former, facts := found.stat(follow_symlinks=False)):
+            if not self.is_link(frame.number, name, facts):
+                self.take_over(frame.number, former, facts)
             return
         try:
             file = os.open(name, _FILE, dir_fd=directory)
@@ -210,119 +180,71 @@ class Walk:
         finally:
             os.close(file)
 
-    def _take_over(self, frame: _Frame, former: Entry, facts: os.stat_result) -> None:
-        """Add a file as it was: a change of owner, mode or attributes is a change of its time too."""
-        self._check_room()
-        if facts.st_nlink > 1:
-            self._files[facts.st_dev, facts.st_ino] = len(self.entries)
-        former.parent, former.linked = frame.number, False
-        self.entries.append(former)
-
     def _content(self, frame: _Frame, name: bytes, file: int) -> None:
         facts = os.fstat(file)
         if not stat.S_ISREG(facts.st_mode):
             raise self.refusal(frame.path + b"/" + name, "changed while it was read")
-        if not self._is_link(frame, name, facts):
-            xattrs = self._attributes(file, frame.path, name)
-            self.read(self._add(frame.number, name, Kind.FILE, facts, xattrs), file, facts)
+        if not self.is_link(frame.number, name, facts):
+            xattrs = self._attributes(file, frame.path + b"/" + name)
+            entry = self.add(frame.number, name, Kind.FILE, facts, xattrs)
+            self._read(entry, OpenFile(file, facts))
 
     def _other(self, frame: _Frame, name: bytes, directory: int, facts: os.stat_result) -> None:
-        kind = _kind(facts)
+        kind = kind_of(facts)
         if kind is None:
-            what = "a socket" if stat.S_ISSOCK(facts.st_mode) else "a device"
-            self.skip(frame.path + b"/" + name, what)
+            self.skip(frame.path + b"/" + name, no_place(facts))
         elif kind == Kind.WHITEOUT and self._layered and not _is_in(frame.image, name):
             return  # it was deleted of a layer, and is not there
-        elif not self._is_link(frame, name, facts):
-            entry = self._add(frame.number, name, kind, facts, ())
+        elif not self.is_link(frame.number, name, facts):
             if kind == Kind.SYMLINK:
-                entry.target = os.readlink(name, dir_fd=directory)
+                target = os.readlink(name, dir_fd=directory)
+                self.add_symlink(frame.number, name, facts, target)
+            else:
+                self.add(frame.number, name, kind, facts)
 
-    def _is_link(self, frame: _Frame, name: bytes, facts: os.stat_result) -> bool:
-        """Say whether this is one more name of what was added; then it was added as that."""
-        first = self._files.get((facts.st_dev, facts.st_ino)) if facts.st_nlink > 1 else None
-        if first is None:
+    def _attributes(self, descriptor: int, here: bytes) -> Attributes:
+        names = os.listxattr(descriptor)
+        return self.attributes(here, _values(descriptor, names)) if names else ()
+
+
+class Uppers:
+    """Implements `protocol.Tree`: open directories, topmost first, of which nobody changes the others.
+
+    `lower` is the open root of the image below them, which is needed where they are several.
+    """
+
+    def __init__(self, directories: Sequence[int], lower: int | None = None) -> None:
+        self._directories = directories
+        self._lower = lower
+
+    def flush(self) -> bool:
+        """Have their file system see the next write to each page; False where it never would.
+
+        A page that was written to through a mapping stays writable until it is written back: later
+        writes change no time until then. When all is clean, the next one is a fault, which changes it.
+        """
+        topmost = self._directories[0]
+        if not writes_back(topmost):
             return False
-        self._add(frame.number, name, Kind.LINK, facts, ()).link = first
-        self.entries[first].linked = True
+        try:
+            flush_open(topmost)
+        except OSError as error:
+            raise SandboxUnavailableError(
+                f"no snapshot: the disk does not take what was written: {error.strerror}"
+            ) from None
         return True
 
-    def _add(
-        self,
-        parent: int,
-        name: bytes,
-        kind: Kind,
-        facts: os.stat_result,
-        xattrs: tuple[tuple[bytes, bytes], ...],
-    ) -> Entry:
-        self._check_room()
-        if facts.st_nlink > 1 and kind not in (Kind.DIRECTORY, Kind.LINK):
-            self._files[facts.st_dev, facts.st_ino] = len(self.entries)
-        entry = Entry(
-            parent=parent,
-            name=name,
-            kind=kind,
-            mode=stat.S_IMODE(facts.st_mode),
-            uid=self._inside[facts.st_uid],
-            gid=self._inside[facts.st_gid],
-            mtime_ns=facts.st_mtime_ns,
-            xattrs=xattrs,
-            inode=facts.st_ino,
-            ctime_ns=facts.st_ctime_ns,
-        )
-        self.entries.append(entry)
-        return entry
-
-    def _check_room(self) -> None:
-        if len(self.entries) >= MAX_ENTRIES:
-            raise SandboxUnavailableError(
-                f"the sandbox's files are more than {MAX_ENTRIES}; remove some to have a snapshot"
-            )
-        if self.stopped():
-            raise SandboxUnavailableError("the snapshot was stopped")
-
-    def _attributes(
-        self, descriptor: int, path: bytes, name: bytes
-    ) -> tuple[tuple[bytes, bytes], ...]:
-        texts = os.listxattr(descriptor)
-        return self._values(descriptor, path + b"/" + name, texts) if texts else ()
-
-    def _values(
-        self, descriptor: int, here: bytes, texts: list[str]
-    ) -> tuple[tuple[bytes, bytes], ...]:
-        kept = []
-        for text in texts:
-            with contextlib.suppress(OSError):
-                value = os.getxattr(descriptor, text)
-                if len(value) > MAX_XATTR_BYTES:
-                    raise self.refusal(here, "has an attribute that is too long")
-                try:
-                    inner = attribute_inside(os.fsencode(text), value, self.ids)
-                except ValueError as error:
-                    raise self.refusal(here, str(error)) from None
-                if inner is not None:
-                    kept.append((os.fsencode(text), inner))
-        return tuple(kept)
-
-    def skip(self, here: bytes, what: str) -> None:
-        """Leave something out and name it."""
-        self.skipped_count += 1
-        if len(self.skipped) < MAX_TOLD:
-            self.skipped.append(f"{shown(here)} is {what}")
-
-    def path(self, number: int) -> str:
-        """Return an entry's path for people to read."""
-        return shown(path_of(self.entries, number))
-
-    def refusal(self, here: bytes, why: str) -> SandboxUnavailableError:
-        """Return what ends the walk."""
-        return SandboxUnavailableError(f"no snapshot: {shown(here)} {why}")
+    def listed(self, rules: Rules, read: Read) -> Listing:
+        """Walk what they are together."""
+        walk = Walk(rules, read)
+        walk.run(*self._directories, image=self._lower)
+        return walk
 
 
-def shown(path: bytes) -> str:
-    """Return a guest's path as text that may stand in a log."""
-    text = path[:300].decode("utf-8", "replace")
-    return "".join(one if one.isprintable() else "?" for one in text)
+def _values(descriptor: int, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
+    for name in names:
+        with contextlib.suppress(OSError):  # it is gone
+            yield os.fsencode(name), os.getxattr(descriptor, name)
 
 
 def _opened_in(image: int, name: bytes) -> int | None:
@@ -371,24 +293,3 @@ def _names(
 
 def _first(found: tuple[bytes, object, object]) -> bytes:
     return found[0]
-
-
-def _is_same(entry: Entry, facts: os.stat_result) -> bool:
-    """Say whether a file is as it was: times of change are the kernel's own, nobody inside sets them."""
-    return (
-        entry.inode == facts.st_ino
-        and entry.ctime_ns == facts.st_ctime_ns
-        and entry.size == facts.st_size
-        and entry.mtime_ns == facts.st_mtime_ns
-    )
-
-
-def _kind(facts: os.stat_result) -> Kind | None:
-    mode = facts.st_mode
-    if stat.S_ISREG(mode):
-        return Kind.FILE
-    if stat.S_ISLNK(mode):
-        return Kind.SYMLINK
-    if stat.S_ISCHR(mode) and facts.st_rdev == 0:
-        return Kind.WHITEOUT
-    return Kind.FIFO if stat.S_ISFIFO(mode) else None

@@ -79,7 +79,7 @@ class Background:
 
     async def _after_sleep(self, record: SandboxRecord, driver: Driver, reason: Reason) -> None:
         if self.settings.on_idle:
-            await self.shelf.take(record, driver, None, reason)
+            await self.shelf.take(record, driver, reason)
         if reason == "idle":
             await self.shelf.settle(record, files_of(record, driver))
 
@@ -96,7 +96,7 @@ class Background:
             driver.origin(record.id)
         except NotFoundError:
             return
-        await self.shelf.take(record, driver, None, "before close")
+        await self.shelf.take(record, driver, "before close")
 
     async def recoverable(self, record: SandboxRecord) -> str:
         """Say of which generation its files could be made again."""

@@ -67,7 +67,7 @@ class Moves:
 
         async def change(record: SandboxRecord, driver: Driver) -> None:
             if keep_present:
-                await self._shelf.take(record, driver, None, "before rollback")
+                await self._shelf.take(record, driver, "before rollback")
             await self._shelf.make(sandbox_id, [number], record, driver)
             await self._shelf.event(record, "sandbox.rolled_back", number=number)
             text = (
@@ -186,7 +186,7 @@ class Moves:
             lambda: of_file(threading.Event()).load(found.sandbox_id, found.number),
         )
         limits = request.limits or self._shelf.sandbox.limits
-        check_size(manifest.body, limits.disk_mib << 20)
+        check_size(manifest.body, limits.disk_mib << 20)  # before a sandbox is made for it
 
         async def change(record: SandboxRecord, driver: Driver) -> None:
             files = files_of(record, driver)
@@ -231,7 +231,7 @@ class Moves:
 
     async def _take(self, held: Held, reason: Reason) -> Snapshot:
         _check_files(held)
-        return await self._shelf.take(held.record, held.driver, held.sandbox, reason)
+        return await self._shelf.take(held.record, held.driver, reason)
 
     async def _after_call(self, sandbox_id: str) -> None:
         async with self._live.held(sandbox_id) as held:

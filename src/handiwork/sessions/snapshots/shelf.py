@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,12 +26,13 @@ from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.snapshot import Reason, Snapshot, SnapshotStatus
 from handiwork.observe import log
 from handiwork.observe.metrics import Metrics
-from handiwork.sandboxes.protocol import Driver, Sandbox
+from handiwork.sandboxes.protocol import Driver
+from handiwork.sandboxes.snapshots.archive import check_size
 from handiwork.sandboxes.snapshots.capture import Wanted
 from handiwork.sandboxes.snapshots.generations import Generations
 from handiwork.sandboxes.snapshots.manifest import Head, Manifest
 from handiwork.sandboxes.snapshots.owners import Range
-from handiwork.sandboxes.snapshots.protocol import KeepsFiles
+from handiwork.sandboxes.snapshots.protocol import Entries, KeepsFiles
 from handiwork.sandboxes.snapshots.sealing import DamagedError, Keys
 from handiwork.sandboxes.snapshots.stoppable import LOOK_SECONDS, StoppableBlobs, in_thread
 from handiwork.store.blobs import Blobs
@@ -110,10 +110,8 @@ class Shelf:
 
     # --- taking ---
 
-    async def take(
-        self, record: SandboxRecord, driver: Driver, sandbox: Sandbox | None, reason: Reason
-    ) -> Snapshot:
-        """Take a generation of a sandbox; of one that runs, with its processes frozen meanwhile.
+    async def take(self, record: SandboxRecord, driver: Driver, reason: Reason) -> Snapshot:
+        """Take a generation of a sandbox; of one that runs, with its processes held still meanwhile.
 
         Whatever fails is told with the sandbox, and leaves all that was taken before.
         """
@@ -121,7 +119,7 @@ class Shelf:
         started = time.monotonic()
         try:
             async with self._places:
-                manifest = await self._captured(record, files, sandbox, reason)
+                manifest = await self._captured(record, files, reason)
         except asyncio.CancelledError:
             await self._failed(record, reason, "it was interrupted")
             raise
@@ -132,15 +130,10 @@ class Shelf:
         self.metrics.snapshot(reason, "taken", seconds, manifest.head.new_bytes)
         return await self._taken(record, manifest.head)
 
-    async def _captured(
-        self, record: SandboxRecord, files: KeepsFiles, sandbox: Sandbox | None, reason: Reason
-    ) -> Manifest:
+    async def _captured(self, record: SandboxRecord, files: KeepsFiles, reason: Reason) -> Manifest:
         stop, hold = threading.Event(), _Hold(asyncio.get_running_loop())
         async with contextlib.AsyncExitStack() as still:
-            uppers = await still.enter_async_context(files.uppers(record.id))
-            lower = await still.enter_async_context(files.lower(record.id))
-            if sandbox is not None:
-                await still.enter_async_context(sandbox.frozen())
+            tree = await still.enter_async_context(files.still(record.id))
             origin = files.origin(record.id)
             if not origin.image:
                 raise SandboxUnavailableError("it is not known what image it stands on")
@@ -155,9 +148,7 @@ class Shelf:
                     reason=reason,
                     image=origin.image,
                     tree=origin.tree,
-                    upper=path_of_open(uppers[0]),
-                    below=tuple(path_of_open(one) for one in uppers[1:]),
-                    lower=lower,
+                    files=tree,
                     ids=origin.ids,
                     excluded=frozenset(record.attached),
                 )
@@ -255,14 +246,15 @@ class Shelf:
     ) -> None:
         """Make a sandbox's files of a manifest whose chunks lie in these generations.
 
-        `forked`: they were another sandbox's.
+        `forked`: they were another sandbox's. ConfigError when they are more than it may have.
         """
         limits = record.limits or self.sandbox.limits
+        check_size(manifest.body, limits.disk_mib << 20)
 
-        async def make(place: int, ids: Range) -> None:
+        async def make(place: int, ids: Range) -> Entries:
             stop = threading.Event()
             source = generations(stop)
-            await in_thread(
+            return await in_thread(
                 self._threads, stop, lambda: source.make(manifest, ids, place, "upper", stop)
             )
 
@@ -335,12 +327,6 @@ class _Hold:
                 break
         if stop.is_set():
             raise SandboxUnavailableError("it was stopped")
-
-
-def path_of_open(directory: int) -> Path:
-    """Return a path of an open directory that follows no link at its end, good while it is open."""
-    here = Path(f"/proc/self/fd/{directory}")
-    return here / ".." / here.readlink().name
 
 
 async def _ended(task: "asyncio.Future[Manifest]", stop: threading.Event) -> None:

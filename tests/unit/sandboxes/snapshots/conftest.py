@@ -17,6 +17,7 @@ from handiwork.sandboxes.snapshots.restore import Restore
 from handiwork.sandboxes.snapshots.sealing import Keys
 from handiwork.sandboxes.trees import remove_tree
 from handiwork.testing.blobs import FakeBlobs
+from tree_at import TreeAt
 
 BASE = 3_000_000 if os.geteuid() == 0 else 0
 
@@ -45,7 +46,7 @@ class Place:
         self.own(path, inner)
         return path
 
-    def wanted(self, **changes) -> Wanted:
+    def wanted(self, *, upper=None, below=(), lower=None, **changes) -> Wanted:
         self.number += 1
         facts = {
             "tenant": "default",
@@ -54,7 +55,7 @@ class Place:
             "reason": "request",
             "image": "abc",
             "tree": "t1",
-            "upper": self.upper,
+            "files": TreeAt(upper or self.upper, *below, lower=lower),
             "ids": self.ids,
         }
         return Wanted(**(facts | changes))

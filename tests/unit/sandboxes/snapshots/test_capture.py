@@ -7,7 +7,7 @@ import pytest
 
 from handiwork.model.errors import ConflictError, SandboxUnavailableError
 from handiwork.sandboxes import trees
-from handiwork.sandboxes.snapshots import capture
+from handiwork.sandboxes.snapshots import walk
 
 
 def test_the_second_generation_keeps_only_what_is_new(place, calm):
@@ -95,8 +95,8 @@ def test_a_disk_that_does_not_take_what_was_written_ends_it(place, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(capture, "flush_filesystem", full)
-    monkeypatch.setattr(capture, "writes_back", lambda _: True)
+    monkeypatch.setattr(walk, "flush_open", full)
+    monkeypatch.setattr(walk, "writes_back", lambda _: True)
     with pytest.raises(SandboxUnavailableError, match="No space left"):
         place.take()
     assert not list(place.blobs.list("default/manifests"))

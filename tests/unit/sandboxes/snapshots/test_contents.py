@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.snapshots import contents
-from handiwork.sandboxes.snapshots.contents import Contents
+from handiwork.sandboxes.snapshots.contents import Contents, OpenFile
 from handiwork.sandboxes.snapshots.manifest import Entry
 from handiwork.sandboxes.snapshots.packs import PackReader
 from handiwork.sandboxes.snapshots.sealing import Keys
@@ -22,12 +22,20 @@ def taken():
     one.close()
 
 
-def read(taken, tmp_path, content, *, sparse=False):
+def opened(file, **changes):
+    """The content of an open file, or one of which other facts were told."""
+    content = OpenFile(file.fileno(), os.fstat(file.fileno()))
+    for name, value in changes.items():
+        setattr(content, name, value)
+    return content
+
+
+def read(taken, tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
     entry = Entry(0, b"file", 1, 0o644, 0, 0, 0)
     with path.open("rb") as file:
-        taken.read(entry, file.fileno(), len(content), sparse=sparse)
+        taken.read(entry, opened(file))
     return entry
 
 
@@ -52,7 +60,7 @@ def test_a_file_that_shrinks_is_as_long_as_what_was_read(taken, tmp_path):
     path.write_bytes(b"x" * 100)
     entry = Entry(0, b"file", 1, 0o644, 0, 0, 0)
     with path.open("rb") as file:
-        taken.read(entry, file.fileno(), 50_000_000, sparse=False)
+        taken.read(entry, opened(file, size=50_000_000, is_sparse=False))
     taken.finish()
     assert entry.size == 100
 
@@ -66,7 +74,7 @@ def test_holes_without_end_are_bounded(taken, tmp_path, monkeypatch):
             file.write(b"x" * 4096)
     entry = Entry(0, b"holes", 1, 0o644, 0, 0, 0)
     with path.open("rb") as file:
-        taken.read(entry, file.fileno(), path.stat().st_size, sparse=True)
+        taken.read(entry, opened(file, is_sparse=True))
     taken.finish()
     assert entry.size == path.stat().st_size
     assert entry.extents[-4] + entry.extents[-1] == entry.size
@@ -90,7 +98,7 @@ def test_every_file_of_a_window_is_what_its_extents_say(sizes, seed):
             with tempfile.TemporaryFile() as file:
                 file.write(part)
                 file.flush()
-                taken.read(entry, file.fileno(), len(part), sparse=False)
+                taken.read(entry, opened(file))
         taken.finish()
     finally:
         taken.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.model.errors import SandboxUnavailableError
-from handiwork.sandboxes.snapshots import walk
+from handiwork.sandboxes.snapshots import listing, walk
 from handiwork.sandboxes.snapshots.manifest import MAX_DEPTH
 
 
@@ -35,7 +35,7 @@ def test_a_tree_too_deep_ends_it(place):
 
 
 def test_too_many_entries_end_it(place, monkeypatch):
-    monkeypatch.setattr(walk, "MAX_ENTRIES", 5)
+    monkeypatch.setattr(listing, "MAX_ENTRIES", 5)
     for number in range(10):
         place.file(f"f{number}", b"")
     with pytest.raises(SandboxUnavailableError, match="more than 5"):

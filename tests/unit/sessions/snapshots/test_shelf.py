@@ -5,10 +5,11 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError, UnsupportedError
-from handiwork.model.sandbox import SandboxRecord, SandboxState
+from handiwork.model.sandbox import Limits, SandboxRecord, SandboxState
 from handiwork.observe.metrics import Census
 from handiwork.sessions.sandboxes import SandboxRequest
 from handiwork.sessions.snapshots.shelf import files_of
@@ -36,7 +37,7 @@ async def test_a_running_one_is_frozen_until_its_tree_is_read_and_no_longer(
         sandbox = keeping.driver.live[record.id]
         seen: list[tuple[str, bool]] = []
         keeping.blobs.fault = lambda verb, _key: seen.append((verb, sandbox.is_frozen))
-        taken = await keeping.shelf.take(record, keeping.driver, sandbox, "request")
+        taken = await keeping.shelf.take(record, keeping.driver, "request")
         assert (taken.number, taken.reason, taken.image) == (1, "request", "img")
         assert ("list", True) in seen
         assert ("put_if_absent", False) in seen
@@ -59,18 +60,18 @@ async def test_who_moved_meanwhile_leaves_no_generation(
         sandbox = keeping.driver.live[record.id]
         monkeypatch.setattr(sandbox, "frozen", moved)
         with pytest.raises(SandboxUnavailableError, match="it woke itself"):
-            await keeping.shelf.take(record, keeping.driver, sandbox, "request")
+            await keeping.shelf.take(record, keeping.driver, "request")
         assert await keeping.shelf.numbers(record.id) == []
 
 
 async def test_one_that_fails_is_told_and_the_former_stays(keeping: KeepingWorld) -> None:
     async with keeping:
         record = await box(keeping)
-        first = await keeping.shelf.take(record, keeping.driver, None, "request")
+        first = await keeping.shelf.take(record, keeping.driver, "request")
         await write(keeping, record, "b", b"two")
         keeping.blobs.fail_at(1)
         with pytest.raises(SandboxUnavailableError, match=f"no snapshot of {record.id} was taken"):
-            await keeping.shelf.take(record, keeping.driver, None, "idle")
+            await keeping.shelf.take(record, keeping.driver, "idle")
         keeping.blobs.fault = None
         status = await keeping.store.snapshots.status(record.id)
         assert "refuses to" in status.failure
@@ -92,9 +93,7 @@ async def test_a_store_that_hangs_holds_up_nobody_who_gives_up(keeping: KeepingW
         record = await box(keeping)
         sandbox = keeping.driver.live[record.id]
         keeping.blobs.fault = hang
-        taking = asyncio.ensure_future(
-            keeping.shelf.take(record, keeping.driver, sandbox, "request")
-        )
+        taking = asyncio.ensure_future(keeping.shelf.take(record, keeping.driver, "request"))
         await asyncio.to_thread(asked.wait, 20)
         taking.cancel()
         await asyncio.wait([taking], timeout=20)
@@ -111,10 +110,10 @@ async def test_a_damaged_one_is_passed_over_aloud_a_store_that_is_away_is_not(
 ) -> None:
     async with keeping:
         record = await box(keeping)
-        await keeping.shelf.take(record, keeping.driver, None, "request")
+        await keeping.shelf.take(record, keeping.driver, "request")
         (old,) = keeping.packs()
         await write(keeping, record, "a", b"two")
-        await keeping.shelf.take(record, keeping.driver, None, "request")
+        await keeping.shelf.take(record, keeping.driver, "request")
         await keeping.sandboxes.sleep(record.id)
         (newer,) = set(keeping.packs()) - {old}
         keeping.damage(newer)
@@ -133,6 +132,21 @@ async def test_a_damaged_one_is_passed_over_aloud_a_store_that_is_away_is_not(
         with pytest.raises(SandboxUnavailableError, match="can be restored: chunk"):
             await keeping.shelf.make(record.id, [2, 1], record, keeping.driver)
         assert not (keeping.driver.root / record.id).exists()
+
+
+async def test_what_is_more_than_a_sandbox_may_have_is_not_made(keeping: KeepingWorld) -> None:
+    """However few chunks it is made of: where it is made first no limit may hold."""
+    async with keeping:
+        record = await box(keeping)
+        await write(keeping, record, "zeros", bytes(3 << 20))
+        taken = await keeping.shelf.take(record, keeping.driver, "request")
+        assert taken.new_bytes < 1 << 20
+        await keeping.sandboxes.sleep(record.id)
+        small = msgspec.structs.replace(record, limits=Limits(disk_mib=2))
+        made = keeping.driver.made
+        with pytest.raises(SandboxUnavailableError, match="larger than 2 MiB"):
+            await keeping.shelf.make(record.id, [1], small, keeping.driver)
+        assert keeping.driver.made == made
 
 
 async def test_what_a_session_brought_along_is_left_out(keeping: KeepingWorld) -> None:
@@ -166,7 +180,7 @@ def test_a_tier_that_cannot_says_so_by_its_name(keeping: KeepingWorld, tmp_path)
 async def test_forgetting_one_forgets_its_manifest(keeping: KeepingWorld) -> None:
     async with keeping:
         record = await box(keeping)
-        await keeping.shelf.take(record, keeping.driver, None, "request")
+        await keeping.shelf.take(record, keeping.driver, "request")
         await keeping.shelf.forget(record.id, 1)
         assert await keeping.shelf.numbers(record.id) == []
         assert await keeping.shelf.all(record.id) == []
