@@ -7,7 +7,10 @@ from pathlib import Path
 
 from image_archives import directory, entry, link, tar
 
-PROGRAMS = ("sh", "cat", "ls", "stat", "rm", "id", "touch", "mkdir", "chown", "env", "grep")
+PROGRAMS = (
+    *("sh", "cat", "ls", "stat", "rm", "id", "touch", "mkdir", "chown", "env", "grep"),
+    *("head", "ln", "readlink", "sleep", "sync", "pidof"),
+)
 
 
 def userland(*more):

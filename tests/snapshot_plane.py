@@ -15,6 +15,8 @@ from control_plane_process import ControlPlane
 from handiwork.client.handiwork import Handiwork
 from handiwork.client.sandboxes import Sandbox
 from handiwork.sandboxes.disks import can_limit_disks
+from image_userland import userland
+from microvm_world import kernel_dir
 
 SECONDS = 60.0
 START_SECONDS = 120.0
@@ -22,11 +24,15 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class How:
-    """Whose sandboxes, and of which tier: what a control plane is started with, and what differs then."""
+    """Whose sandboxes, and of which tier: what a control plane is started with, and what differs then.
+
+    `image`: one that is to be imported first, where the tier has no use for this host's own /usr.
+    """
 
     config: str = ""
     through: tuple[str, ...] = ()
     rootless: bool = os.geteuid() != 0
+    image: str = ""
 
     @property
     def forks(self) -> bool:
@@ -37,9 +43,23 @@ class How:
         """Who owns what was given to somebody: an ordinary user's sandbox has root alone."""
         return "0" if self.rootless else uid
 
+    async def ready(self, client: Handiwork, directory: Path) -> None:
+        """Have the image that its sandboxes stand on."""
+        if self.image:
+            archive = directory / "image.tar"
+            archive.write_bytes(userland())
+            await client.images.import_archive(self.image, archive)
+
 
 USUAL = How()
 GVISOR = How(config='[sandbox]\ntier = "gvisor"\n')
+MICROVM = How(
+    config='[sandbox]\ntier = "microvm"\nimage = "small"\n[sandbox.pool]\nready = 0\n'
+    f'[sandbox.microvm]\nacceleration = "tcg"\nkernel_dir = "{kernel_dir()}"\n',
+    rootless=False,
+    image="small",
+)
+"""Emulated; a machine has all ids inside, whoever runs it."""
 ROOTLESS = How(through=("unshare", "-Ur"), rootless=True)
 """Root of a user namespace with one id: what an ordinary user is, and may yet read this Python."""
 
@@ -79,7 +99,8 @@ async def text(box: Sandbox, command: str) -> str:
 
 def lose(plane: ControlPlane, sandbox_id: str) -> None:
     """Lose what this host has of a sandbox, as with a broken disk."""
-    (state,) = (plane.data / "sandboxes").glob(f"**/sandboxes/{sandbox_id}")
+    places = (f"**/sandboxes/{sandbox_id}", f"**/states/{sandbox_id}")
+    (state,) = (one for place in places for one in (plane.data / "sandboxes").glob(place))
     shutil.rmtree(state)
 
 

@@ -23,8 +23,10 @@ from handiwork.brains.conversation import TOOLSET
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import ConflictError, HandiworkError, SandboxUnavailableError
 from handiwork.sandboxes.namespace import DEFAULT_AGENT
+from microvm_world import needs_kernel
 from snapshot_plane import (
     GVISOR,
+    MICROVM,
     ROOTLESS,
     SECONDS,
     USUAL,
@@ -54,8 +56,8 @@ with_disks = pytest.mark.parametrize("how", [pytest.param(USUAL, id="usual"), sl
 everywhere = pytest.mark.parametrize(
     "how", [pytest.param(USUAL, id="usual"), slow(IN_GVISOR), slow(WITHOUT_ROOT)]
 )
-elsewhere_slow = pytest.mark.parametrize("how", [slow(IN_GVISOR), slow(WITHOUT_ROOT)])
-elsewhere = pytest.mark.parametrize("how", [IN_GVISOR, WITHOUT_ROOT])
+IN_MACHINES = pytest.param(MICROVM, id="microvm", marks=needs_kernel)
+elsewhere = pytest.mark.parametrize("how", [IN_GVISOR, WITHOUT_ROOT, slow(IN_MACHINES)])
 
 
 @elsewhere
@@ -63,6 +65,7 @@ def test_elsewhere_as_with_us(tmp_path: Path, how: How) -> None:
     """Of each tier and user the quick part: taken twice, killed, and woken from the second."""
 
     async def first(client: Handiwork) -> str:
+        await how.ready(client, tmp_path)
         box = await client.sandboxes.create()
         await box.exec("head -c 3M /dev/urandom > r; echo one > a; ln a b; rm -rf /var/backups")
         one = await box.snapshot()
@@ -124,9 +127,10 @@ def test_of_a_user_who_never_was_root(open_dir: Path) -> None:
     }
 
 
-@elsewhere_slow
+@pytest.mark.parametrize("how", [slow(IN_GVISOR), slow(WITHOUT_ROOT), slow(IN_MACHINES)])
 def test_killed_it_has_what_it_wrote_since_its_snapshot(tmp_path: Path, how: How) -> None:
     async def first(client: Handiwork) -> str:
+        await how.ready(client, tmp_path)
         box = await client.sandboxes.create()
         await box.exec("echo one > a")
         await box.snapshot()
@@ -135,7 +139,7 @@ def test_killed_it_has_what_it_wrote_since_its_snapshot(tmp_path: Path, how: How
 
     async def second(client: Handiwork) -> None:
         box = await client.sandboxes.get(sandbox_id)
-        assert await text(box, "cat a; pgrep sleep") == "two"
+        assert await text(box, "cat a; pidof sleep") == "two"
         taken = await box.snapshot()
         assert taken.number == 2
         await box.snapshots.rollback(1)

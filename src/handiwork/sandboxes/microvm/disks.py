@@ -8,6 +8,7 @@ from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
 from handiwork.sandboxes.host import capture
 
 FORMAT_SECONDS = 60.0
+FORMAT = ("-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COPY_BYTES = 1 << 24
 
@@ -28,9 +29,8 @@ async def blank_disk(directory: Path, mib: int) -> Path:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = directory / f".blank-{mib}-{os.getpid()}"
     make_sparse(beside, mib)
-    options = ("-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
     program = find_program("mkfs.ext4", "e2fsprogs")
-    code, told = await capture([program, *options, str(beside)], FORMAT_SECONDS)
+    code, told = await capture([program, *FORMAT, str(beside)], FORMAT_SECONDS)
     if code:
         beside.unlink()
         raise SandboxUnavailableError(f"mkfs.ext4 of {beside} ended with {code}: {told[:200]}")

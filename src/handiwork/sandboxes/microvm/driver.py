@@ -8,8 +8,9 @@ milliseconds and processes live on.
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -33,14 +34,19 @@ from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.identity import renew_machine_id
 from handiwork.sandboxes.images.image import Image
-from handiwork.sandboxes.microvm import disks, jail, kernel, memory, orders, running
+from handiwork.sandboxes.microvm import disks, jail, kernel, making, memory, orders, running
 from handiwork.sandboxes.microvm.ahead import AHEAD, Entry
+from handiwork.sandboxes.microvm.disk_tree import DiskTree
 from handiwork.sandboxes.microvm.forking import Forking
+from handiwork.sandboxes.microvm.holding import held_still
+from handiwork.sandboxes.microvm.making import Making
 from handiwork.sandboxes.microvm.plan import Plan, Setup, plan_of
 from handiwork.sandboxes.microvm.running import Running
 from handiwork.sandboxes.microvm.states import DEVICES, DISK, Meta, Staged, States
 from handiwork.sandboxes.pool import Pool, SandboxKind, kinds_of
 from handiwork.sandboxes.protocol import Wish
+from handiwork.sandboxes.snapshots.protocol import Make, Origin
+from handiwork.sandboxes.snapshots.stoppable import in_thread
 from handiwork.sandboxes.states import BOOT
 from handiwork.sandboxes.trees import remove_tree
 
@@ -169,10 +175,7 @@ class MicrovmDriver:
         async with AsyncExitStack() as held:
             for one in sorted({source, target}):
                 await held.enter_async_context(self._lock(one))
-            alive = self._running.get(source)
-            if alive is not None and alive.channel.reason is not None:
-                await self._stop(source)  # it fell, and may not have let go of its disk yet
-                alive = None
+            alive = await self._alive(source)
             forking = Forking(
                 states=self._states,
                 source=source,
@@ -182,6 +185,76 @@ class MicrovmDriver:
                 moment=self._moment,
             )
             await forking.run(alive)
+
+    def origin(self, sandbox_id: str) -> Origin:
+        """Tell what a state is; NotFoundError when its disk is not on this host."""
+        meta = self._states.load(sandbox_id)
+        begun = (meta.booted or meta.created).isoformat()
+        # What was cut off may have written to a file, and not yet that it did: times tell nothing of it.
+        whole = sandbox_id in self._running or (self._states.path(sandbox_id) / DEVICES).exists()
+        return Origin(meta.image, making.OWNERS, f"{meta.id}/{begun}{'' if whole else '/cut off'}")
+
+    @asynccontextmanager
+    async def still(self, sandbox_id: str) -> AsyncIterator[DiskTree]:
+        """Yield what the sandbox wrote to its disk; one that runs is held still meanwhile."""
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._lock(sandbox_id))
+            self._states.load(sandbox_id)
+            if alive := await self._alive(sandbox_id):
+                await held.enter_async_context(held_still(alive, self._moment))
+            disk = os.open(self._states.path(sandbox_id) / DISK, os.O_RDONLY | os.O_CLOEXEC)
+            held.callback(os.close, disk)
+            yield DiskTree(disk)
+
+    async def settle(self, sandbox_id: str, disk_mib: int) -> None:
+        """Do nothing: a machine's files lie on one disk of its own."""
+
+    async def remake(
+        self,
+        sandbox_id: str,
+        image: str,
+        disk_mib: int,
+        make: Make,
+        *,
+        forked: bool = False,
+    ) -> None:
+        """Put a disk with the tree that `make` makes in the place of the sandbox's; its memory goes."""
+        await self._images.find(image)
+        await self._sweep()
+        async with self._lock(sandbox_id):
+            if await self._alive(sandbox_id):
+                raise ConflictError(f"sandbox {sandbox_id} is running")
+            staged = self._states.stage("made", image, self._clock())
+            try:
+                await Making(staged.path, disk_mib).run(make)
+                self._states.own(staged.path / DISK, staged.meta)
+                stop = threading.Event()
+                gone = await in_thread(None, stop, lambda: self._states.install(staged, sandbox_id))
+            except BaseException as error:
+                self._states.abandon(staged)
+                await self._swept_away(staged.path)
+                if isinstance(error, OSError):
+                    raise SandboxUnavailableError(
+                        f"the disk of {sandbox_id} could not be made: {error.strerror}"
+                    ) from error
+                raise
+            if gone is not None:
+                await self._swept_away(gone)
+
+    async def _swept_away(self, path: Path) -> None:
+        """Delete what is nobody's any more; what cannot be goes at the next start."""
+        try:
+            await in_thread(None, threading.Event(), lambda: remove_tree(path))
+        except OSError as error:
+            _LOG.warning("not deleted", path=str(path), reason=error.strerror)
+
+    async def _alive(self, sandbox_id: str) -> Running | None:
+        """Return the machine of one that runs; one that fell may not have let go of its disk yet."""
+        alive = self._running.get(sandbox_id)
+        if alive is not None and alive.channel.reason is not None:
+            await self._stop(sandbox_id)
+            return None
+        return alive
 
     async def prepare(self, wishes: Sequence[Wish]) -> None:
         """Boot machines that wait for a claim."""
@@ -302,6 +375,8 @@ class MicrovmDriver:
             started = await self._wake(spec, meta, plan, devices)
         devices.unlink(missing_ok=True)
         if started is None:
+            meta = msgspec.structs.replace(meta, booted=self._clock())
+            self._states.save(meta)
             started = await self._boot_up(spec, meta, plan)
         if meta.sleeps_as != sleeps_as:
             self._states.save(msgspec.structs.replace(meta, sleeps_as=sleeps_as))

@@ -24,9 +24,9 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.ids import is_id
-from handiwork.sandboxes.trees import flush_one, remove_tree
+from handiwork.sandboxes.trees import exchange, flush_one, remove_tree
 
-_GONE = re.compile(r"\.(gone|pool|fork)-.+")
+_GONE = re.compile(r"\.(gone|pool|fork|made)-.+")
 DISK, MEMORY, DEVICES, META = "disk", "memory", "devices", "meta.json"
 IDS = 8192
 
@@ -35,7 +35,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a state. `owner` is the host id of its machine, 0: ours (rootless).
 
     `sleeps_as` names all that a machine's memory depends on besides the disk, the boot of this host
-    too; "" when it is none.
+    too; "" when it is none. `booted` is when it was last booted on a disk that was there before.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     created: datetime
     sleeps_as: str = ""
+    booted: datetime | None = None
 
 
 class Staged(msgspec.Struct, frozen=True):
@@ -100,7 +101,7 @@ class States:
         self._owners[sandbox_id] = owner
         return Meta(id=sandbox_id, owner=owner, image=image, created=now)
 
-    def stage(self, what: Literal["pool", "fork"], image: str, now: datetime) -> Staged:
+    def stage(self, what: Literal["pool", "fork", "made"], image: str, now: datetime) -> Staged:
         """Make an empty state beside, with an id of its own, that is nobody's until `name` and `settle`."""
         path = self._directory / f".{what}-{next(self._numbers)}"
         path.mkdir(mode=0o700)
@@ -113,6 +114,24 @@ class States:
         meta = msgspec.structs.replace(staged.meta, id=sandbox_id, created=now)
         _write(staged.path, meta)
         return Staged(staged.path, meta)
+
+    def install(self, staged: Staged, sandbox_id: str) -> Path | None:
+        """Make a staged state the sandbox's own, in one step; it lasts when this returns. Blocks.
+
+        Returns the state that it replaced, which is to be deleted. The sandbox must not run.
+        """
+        named = Staged(staged.path, msgspec.structs.replace(staged.meta, id=sandbox_id))
+        _write(named.path, named.meta)
+        self.flush(named)
+        target = self.path(sandbox_id)
+        replaces = target.exists()
+        if replaces:
+            exchange(named.path, target)
+            self._owners[sandbox_id] = self._owners.pop(named.path.name)
+        else:
+            self.settle(named)
+        self.flush_names()
+        return named.path if replaces else None
 
     def flush(self, named: Staged) -> None:
         """Have what was staged lie on the host's disk, however long that takes."""
