@@ -12,13 +12,13 @@ from pytest_timeout import Settings
 # further. No deadline: a test asserts no times.
 settings.register_profile("short", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile(
-    "long", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow]
+    "long", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("short")
 
 
 LONG_SECONDS = 600
-"""What one property may take when it is tried twenty times as often; a hung one still ends."""
+"""What one property may take when it is tried ten times as often; a hung one still ends."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

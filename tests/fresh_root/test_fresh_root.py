@@ -17,7 +17,7 @@ PART = [
     "tests/integration/guest",
     "tests/integration/test_image_builds.py",
     "tests/integration/test_sessions.py",
-    "tests/unit",
+    "tests/unit/guest",
 ]
 
 

@@ -89,6 +89,6 @@ def test_garbage_is_refused(garbage, magic):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @given(ARCHIVES, DAMAGES)
-@settings(deadline=None, max_examples=5000)
+@settings(deadline=None, max_examples=2500)
 def test_fuzz(archive, damages):
     checked(damaged(archive, damages))
