@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -118,19 +119,22 @@ class States:
     def install(self, staged: Staged, sandbox_id: str) -> Path | None:
         """Make a staged state the sandbox's own, in one step; it lasts when this returns. Blocks.
 
-        Returns the state that it replaced, which is to be deleted. The sandbox must not run.
+        Returns the state that it replaced, which is to be deleted. The sandbox must not run. OSError
+        leaves all as it was.
         """
         named = Staged(staged.path, msgspec.structs.replace(staged.meta, id=sandbox_id))
         _write(named.path, named.meta)
         self.flush(named)
         target = self.path(sandbox_id)
         replaces = target.exists()
-        if replaces:
-            exchange(named.path, target)
-            self._owners[sandbox_id] = self._owners.pop(named.path.name)
-        else:
-            self.settle(named)
-        self.flush_names()
+        move: Callable[[Path, Path], object] = exchange if replaces else Path.rename
+        move(named.path, target)
+        try:
+            self.flush_names()
+        except OSError:
+            move(target, named.path)
+            raise
+        self._owners[sandbox_id] = self._owners.pop(named.path.name)
         return named.path if replaces else None
 
     def flush(self, named: Staged) -> None:

@@ -105,6 +105,32 @@ def test_what_is_made_beside_is_nobodys_until_it_is_settled(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sbx_aaaaaaaa", "sbx_bbbbbbbb"]
 
 
+def test_one_takes_the_place_of_another_in_one_step(tmp_path, monkeypatch):
+    kept = States(tmp_path, first_id=70_000)
+    made(kept, "sbx_aaaaaaaa")
+    old = kept.load("sbx_aaaaaaaa")
+    staged = kept.stage("made", "other", NOW)
+    (staged.path / DISK).write_bytes(b"new")
+
+    def refuse():
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(kept, "flush_names", refuse)
+        for name in ("sbx_aaaaaaaa", "sbx_cccccccc"):
+            with pytest.raises(OSError, match="Input/output"):
+                kept.install(staged, name)
+            assert staged.path.is_dir()
+    assert kept.load("sbx_aaaaaaaa") == old
+    assert kept.ids() == ["sbx_aaaaaaaa"]
+    replaced = kept.install(staged, "sbx_aaaaaaaa")
+    found = kept.load("sbx_aaaaaaaa")
+    assert (found.image, found.owner) == ("other", staged.meta.owner)
+    assert (kept.path("sbx_aaaaaaaa") / DISK).read_bytes() == b"new"
+    assert (replaced / "meta.json").exists()
+    assert kept.make("sbx_bbbbbbbb", "digest", NOW).owner == old.owner
+
+
 def test_what_states_stand_on_is_told_or_nothing_is(tmp_path):
     kept = States(tmp_path, first_id=0)
     for letter in "ab":
