@@ -22,7 +22,7 @@ from snapshot_child import generations_in
 
 SPEC = SandboxSpec(id="sbx_rootless")
 FORK = SandboxSpec(id="sbx_forked00")
-TOLD = "cat a; readlink c; stat -c %h a; ls /var | grep -c backups"
+TOLD = "cat a; readlink c; stat -c %h a; ls /var | grep -c backups; stat -c %a h; cat h"
 
 
 async def said(box, script):
@@ -63,7 +63,8 @@ async def remake(driver, generations, number, target):
 async def first(driver, generations):
     box = await driver.create(SPEC)
     await said(
-        box, "head -c 3M /dev/urandom > r; echo one > a; ln a b; ln -s a c; rm -r /var/backups"
+        box,
+        "head -c 3M /dev/urandom > r; echo one > a; ln a b; ln -s a c; rm -r /var/backups; echo hidden > h; chmod 0 h",
     )
     added = [await take(driver, generations)]
     await said(box, "echo two >> a")

@@ -120,10 +120,10 @@ def test_of_a_user_who_never_was_root(open_dir: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == {
         "left": ["sbx_rootless"],
-        "woken": "one\ntwo\nthree\na\n2\n0\n",
-        "rolled back": "one\na\n2\n0\n",
+        "woken": "one\ntwo\nthree\na\n2\n0\n0\nhidden\n",
+        "rolled back": "one\na\n2\n0\n0\nhidden\n",
         "can fork": False,
-        "forked": "one\ntwo\na\n2\n0\n",
+        "forked": "one\ntwo\na\n2\n0\n0\nhidden\n",
     }
 
 

@@ -168,7 +168,7 @@ class Walk(Listing):
                 self.take_over(frame.number, former, facts)
             return
         try:
-            file = os.open(name, _FILE, dir_fd=directory)
+            file = _opened(name, directory)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -245,6 +245,23 @@ def _values(descriptor: int, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
     for name in names:
         with contextlib.suppress(OSError):  # it is gone
             yield os.fsencode(name), os.getxattr(descriptor, name)
+
+
+def _opened(name: bytes, directory: int) -> int:
+    """Open a file to read; without root, its owner may have given up even his own right to do so."""
+    try:
+        return os.open(name, _FILE, dir_fd=directory)
+    except PermissionError:
+        place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        itself, mode = f"/proc/self/fd/{place}", stat.S_IMODE(os.fstat(place).st_mode)
+        os.chmod(itself, mode | stat.S_IRUSR)  # noqa: PTH101 - it is a descriptor
+        try:
+            return os.open(itself, _FILE & ~os.O_NOFOLLOW)
+        finally:
+            os.chmod(itself, mode)  # noqa: PTH101 - it is a descriptor
+    finally:
+        os.close(place)
 
 
 def _opened_in(image: int, name: bytes) -> int | None:
