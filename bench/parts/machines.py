@@ -21,9 +21,13 @@ sys.path.insert(0, str(ROOT / "tests"))  # its machines are those of the tests
 
 from microvm_world import make_driver, setup, spec
 
-LIVE = "(i=0; while :; do i=$((i+1)); echo $i >/var/tmp/n; sleep 0.05; done) >/dev/null 2>&1 &"
+LIVE = """
+(i=0; while :; do i=$((i+1)); echo $i >>/var/tmp/n; sleep 0.05; done) >/dev/null 2>&1 &
+while ! test -s /var/tmp/n; do sleep 0.05; done
+"""
+"""Counts by appending: a file that is emptied and written again may be read, and may be asleep, empty."""
 NOWHERE = SandboxExit(socket_path="/nowhere", ca_certificate="CA\n")
-COUNT = "cat /var/tmp/n"
+COUNT = "tail -n 1 /var/tmp/n"
 NAMES = (
     *("microvm_tcg_cold_ms", "microvm_tcg_pooled_ms"),
     *("microvm_tcg_resume_ms", "microvm_state_save_ms"),
