@@ -30,7 +30,7 @@ class Loaded(DiskTree):
         self._content = content
 
     def listed(self, rules, read):
-        return walked(volume(self._content), rules, read)
+        return walked(lambda: volume(self._content), rules, read)
 
 
 def make(place: Path) -> bytes:

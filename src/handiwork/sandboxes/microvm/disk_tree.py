@@ -99,13 +99,15 @@ class DiskTree:
 
     def listed(self, rules: Rules, read: Callable[[Entry, DiskFile], None]) -> Listing:
         """Walk what the sandbox wrote."""
-        return walked(volume_of(self._disk, rules.stopped), rules, read)
+        return walked(lambda: volume_of(self._disk, rules.stopped), rules, read)
 
 
-def walked(volume: Volume, rules: Rules, read: Callable[[Entry, DiskFile], None]) -> "DiskWalk":
-    """Walk a file system; whatever is on it, what it raises is a DamagedDiskError, or says what it is."""
-    walk = DiskWalk(volume, rules, read)
+def walked(
+    opened: Callable[[], Volume], rules: Rules, read: Callable[[Entry, DiskFile], None]
+) -> "DiskWalk":
+    """Open a file system and walk it; whatever is on it is told as a DamagedDiskError, or says what it is."""
     try:
+        walk = DiskWalk(opened(), rules, read)
         walk.run()
     except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise DamagedDiskError(f"it holds what cannot be: {error}") from error

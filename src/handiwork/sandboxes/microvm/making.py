@@ -26,13 +26,13 @@ from handiwork.sandboxes.snapshots.manifest import Entry, Kind, path_of
 from handiwork.sandboxes.snapshots.owners import Range, attribute_outside
 from handiwork.sandboxes.snapshots.protocol import Entries, Make
 from handiwork.sandboxes.snapshots.stoppable import in_thread
+from handiwork.sandboxes.snapshots.walk import DIRECTORY
 from handiwork.sandboxes.trees import remove_tree
 
 MAKE_SECONDS = 900.0
 """So long a disk may take to be written, whatever is on it."""
 TREE, COMMANDS, VALUES = "tree", "commands", "values"
 OWNERS = Range(GUEST_FIRST_ID)
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CAPABILITY = b"security.capability"
 _TYPES = {
     Kind.DIRECTORY: stat.S_IFDIR,
@@ -69,7 +69,7 @@ class Making:
             await in_thread(None, stop, partial(remove_tree, self.directory / name))
 
     async def _made(self, make: Make) -> Entries:
-        place = os.open(self.directory / TREE, _DIRECTORY)
+        place = os.open(self.directory / TREE, DIRECTORY)
         try:
             return await make(place, Range(GUEST_FIRST_ID, later=True))
         finally:
@@ -94,7 +94,7 @@ class Making:
         disk = os.open(self.directory / DISK, os.O_RDONLY | os.O_CLOEXEC)
         try:
             rules = Rules(ids=OWNERS, stopped=stop.is_set)
-            return walked(volume_of(disk, stop.is_set), rules, _take_size).entries
+            return walked(lambda: volume_of(disk, stop.is_set), rules, _take_size).entries
         finally:
             os.close(disk)
 

@@ -131,9 +131,8 @@ async def _files_are_made_again_as_they_were(bench: Bench) -> None:
     keeper = _Keeper(bench, spec)
     await _told(await bench.driver.create(spec), MAKES)
     await bench.driver.sleep(spec.id)
-    box = await bench.driver.restore(
-        spec
-    )  # what a tier itself forgets over a sleep is its own affair
+    # What a tier itself forgets over a sleep is its own affair.
+    box = await bench.driver.restore(spec)
     before = await _told(box, TELLS)
     hold(b"gone\na\nb\nc\n" in before, f"the tree was not made: {before!r}")
     first = await keeper.take()

@@ -248,7 +248,10 @@ def _values(descriptor: int, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _opened(name: bytes, directory: int) -> int:
-    """Open a file to read; without root, its owner may have given up even his own right to do so."""
+    """Open a file to read; without root, its owner may have given up even his own right to do so.
+
+    He has it back for as long as the opening takes. Whoever ends us right then leaves him it.
+    """
     try:
         return os.open(name, _FILE, dir_fd=directory)
     except PermissionError:

@@ -236,6 +236,8 @@ def test_what_no_reader_foresaw_is_told_as_damage(upper, monkeypatch):
         raise struct.error("unpack requires a buffer")
 
     disk = disk_of(upper)
-    monkeypatch.setattr(disk_tree, "find", broken)
-    with pytest.raises(SandboxUnavailableError, match="what cannot be: unpack"):
-        read_disk(disk, OWN)
+    for name in ("find", "Volume"):
+        with monkeypatch.context() as changed:
+            changed.setattr(disk_tree, name, broken)
+            with pytest.raises(SandboxUnavailableError, match="what cannot be: unpack"):
+                read_disk(disk, OWN)
