@@ -1,6 +1,7 @@
 """The namespace tier on this host: limits that bite, ranges, crashes, and what is left afterwards."""
 
 import asyncio
+import contextlib
 import ctypes
 import itertools
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
 from handiwork.sandboxes.namespace import NamespaceDriver
 from uppers import upper
@@ -290,3 +292,33 @@ async def test_a_crash_keeps_what_was_written_a_moment_before(driver, data_dir):
     async with driver.uppers(ONE.id) as (upper_fd,):  # it runs
         assert os.stat("workspace/kept", dir_fd=upper_fd).st_size == 4
     assert await again.files.read("/workspace/kept") == b"kept"
+
+
+VFORKS = """
+import os
+for _ in range(4):
+    if os.fork() == 0:
+        while True:
+            os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+os.wait()
+"""
+FREEZES = 60
+
+
+async def test_who_waits_for_a_vfork_is_frozen_too(driver):
+    """On version 1 the kernel passes over whoever begins that wait right after it was asked."""
+    box = await driver.create(ONE)
+
+    async def storm():
+        with contextlib.suppress(SandboxUnavailableError):  # when the sandbox goes
+            await box.exec(ExecRequest(argv=("python3", "-c", VFORKS), cwd="/"))
+
+    async with asyncio.TaskGroup() as group:
+        raging = group.create_task(storm())
+        await asyncio.sleep(0.3)
+        for _ in range(FREEZES):
+            async with box.frozen():
+                pass
+            await asyncio.sleep(0.005)
+        assert not raging.done()
+        await driver.destroy(ONE.id)

@@ -1,7 +1,8 @@
 """The control group freezer: all processes of a leaf stop at once, the agent among them.
 
 Nobody inside can tell, refuse or undo it, unlike a SIGSTOP. On version 1 a frozen process does not
-even die, so whoever ends a sandbox thaws it first.
+even die, so whoever ends a sandbox thaws it first; and who begins to wait for a vfork just after it
+was asked to stop is passed over, and asked again only when FROZEN is written again.
 """
 
 import asyncio
@@ -37,8 +38,9 @@ async def _freeze(directory: Path, version: int) -> None:
     try:
         _set(directory, version, frozen=True)
         async with asyncio.timeout(FREEZE_SECONDS):
-            while not _is_frozen(directory, version):  # noqa: ASYNC110  a file cannot be awaited
+            while not _is_frozen(directory, version):
                 await asyncio.sleep(LOOK_SECONDS)
+                _set(directory, version, frozen=True)
     except (OSError, TimeoutError) as error:
         why = (
             f"not within {FREEZE_SECONDS:g} s"

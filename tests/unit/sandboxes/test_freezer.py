@@ -27,6 +27,19 @@ async def test_a_leaf_is_frozen_and_thawed(tmp_path, version, values):
     assert file.read_text() == values[1]
 
 
+async def test_who_was_passed_over_is_asked_again(tmp_path, monkeypatch):
+    file = make_leaf(tmp_path, 1)
+    asked = []
+
+    def answer(path, text):
+        asked.append(text)
+        path.write_bytes(b"FREEZING" if asked == ["FROZEN"] else text.encode())
+
+    monkeypatch.setattr(type(file), "write_text", answer)
+    async with freezer.frozen(tmp_path, 1):
+        assert asked == ["FROZEN", "FROZEN"]
+
+
 async def test_an_error_inside_is_not_taken_for_one_of_freezing(tmp_path):
     file = make_leaf(tmp_path, 1)
     with pytest.raises(TimeoutError):
