@@ -50,6 +50,7 @@ from handiwork.sessions.journal import Journal
 from handiwork.sessions.lifecycle import Command, Happening, step
 from handiwork.sessions.notices import NoticedToolset, SessionNotices, notify
 from handiwork.sessions.policies import PolicyResolver
+from handiwork.sessions.quiet import Quiet
 from handiwork.sessions.sandboxes import LiveSandboxes, SandboxRequest
 from handiwork.sessions.stragglers import Stragglers
 from handiwork.store.protocol import Store
@@ -71,7 +72,6 @@ SERVED = (SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE)
 READ_ONLY = frozenset({"read", "glob", "grep"})
 """Tools that change no file."""
 
-OPEN_TURN = "requires_action"
 """The one reason to rest that leaves a turn open."""
 
 MAX_REFUSED_RESULTS = 8
@@ -146,9 +146,7 @@ class _Run:
         self._unsaved = False
         self._open: dict[str, LedgerEntry] = {}
         self._may_write: set[str] = set()
-        self._turn_open = False
-        self._turn_known = False
-        self._idle: asyncio.Timeout | None = None
+        self._quiet = Quiet(hands.settings.idle_seconds, hands.settings.lease_seconds)
         self._log = log.get("session").bind(session=work.session_id)
 
     async def run(self) -> None:
@@ -351,7 +349,7 @@ class _Run:
         stops, session_id = self._hands.stops, self._work.session_id
         if session_id not in stops:
             return HOST_STOPPED
-        if self._turn_known and not self._turn_open:
+        if self._quiet.turn_over:
             stops.discard(session_id)
         return STOPPED_BY_OPERATOR
 
@@ -420,8 +418,7 @@ class _Run:
 
     async def _until_rest(self, calls: Calls) -> tuple[Happening, str]:
         try:
-            async with asyncio.timeout(self._hands.settings.idle_seconds) as idle:
-                self._idle = idle
+            async with self._quiet.clock() as idle:
                 events = self._hands.brain.events(self._work)
                 async with contextlib.aclosing(events):
                     async for event in events:
@@ -429,11 +426,9 @@ class _Run:
         except TimeoutError:
             if not idle.expired():
                 raise
-            if self._turn_open:
+            if self._quiet.turn_open:
                 return Happening.STOPPED, HOST_STOPPED
             return Happening.IDLE, ""
-        finally:
-            self._idle = None
         return Happening.ENDED, "the brain ended it"
 
     def _take(self, event: BrainEvent, calls: Calls) -> None:
@@ -458,8 +453,12 @@ class _Run:
                 self._take_turn(event)
                 self._rearm(calls)
             case BrainUnreached():
+                self._quiet.reached(False)
+                self._rearm(calls)
                 self._journal.waits(WaitingKind.BRAIN, event.reason, name=AWAY)
             case BrainReached():
+                self._quiet.reached(True)
+                self._rearm(calls)
                 self._journal.waits_no_more(WaitingKind.BRAIN, name=AWAY)
             case BrainSessionEnded():
                 pass
@@ -479,25 +478,12 @@ class _Run:
             self._hands.written(self._known().sandbox_id)
 
     def _take_turn(self, event: TurnRunning | TurnIdle) -> None:
-        self._turn_known = True
-        if isinstance(event, TurnRunning):
-            self._turn_open = True
-            return
-        self._turn_open = event.stop_reason == OPEN_TURN
-        if not self._turn_open:
+        self._quiet.take(event)
+        if isinstance(event, TurnIdle) and not self._quiet.turn_open:
             self._journal.note("turn.ended", stop_reason=event.stop_reason)
 
     def _rearm(self, calls: Calls) -> None:
-        """Let the idle clock run only while nothing is under way, here or at the brain."""
-        if self._idle is None or self._idle.expired():
-            return
-        now = asyncio.get_running_loop().time()
-        if self._hands.drain.begun.is_set():
-            self._idle.reschedule(None if calls.busy else now)
-        elif calls.busy or self._turn_open:
-            self._idle.reschedule(None)
-        else:
-            self._idle.reschedule(now + self._hands.settings.idle_seconds)
+        self._quiet.rearm(busy=calls.busy, draining=self._hands.drain.begun.is_set())
 
     async def _drained(self, calls: Calls) -> None:
         """Once serving ends: begin no call, rest when none runs, cut those that run too long."""

@@ -13,8 +13,10 @@ from handiwork.model.errors import BrainRefusedError, SandboxUnavailableError
 from handiwork.model.placeholder import Credential
 from handiwork.model.secret import SealedSecret
 from handiwork.model.session import (
+    BrainReached,
     BrainSession,
     BrainSessionEnded,
+    BrainUnreached,
     Interrupted,
     Session,
     SessionState,
@@ -144,6 +146,20 @@ async def test_a_running_call_is_not_idle(world: World) -> None:
         world.brain.say("sesn_1", call("a", "sleep 0.3; echo done"))
         world.brain.emit("sesn_1", TurnIdle(stop_reason="end_turn"))
         assert text((await world.posted(1))[0]) == "done"
+        await world.session_in("sleeping")
+
+
+async def test_who_cannot_follow_the_brain_is_not_idle(world: World) -> None:
+    idle_soon(world)
+    world.agent()
+    async with world:
+        world.brain.say("sesn_1", call("a", "sleep 0.1"))
+        await world.session_in("active")
+        world.brain.emit("sesn_1", BrainUnreached(reason="away"))
+        await world.posted(1)
+        await asyncio.sleep(0.3)
+        assert (await world.session_in("active")).state is SessionState.ACTIVE
+        world.brain.emit("sesn_1", BrainReached())
         await world.session_in("sleeping")
 
 

@@ -1,0 +1,62 @@
+"""When a session has nothing to do: the clock that puts it to sleep.
+
+It stands while anything is under way, here or at the brain. Until the history was read nobody knows
+what waits, so a brain out of reach makes a session quiet only after the longer of the two times.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from handiwork.model.session import TurnIdle, TurnRunning
+
+OPEN_TURN = "requires_action"
+
+
+class Quiet:
+    """What is known of a session's turn and of the way to its brain, and the clock that follows."""
+
+    def __init__(self, idle_seconds: float, unreached_seconds: float) -> None:
+        self._idle_seconds = idle_seconds
+        self._unreached_seconds = max(idle_seconds, unreached_seconds)
+        self._reached = False
+        self._turn_known = False
+        self.turn_open = False
+        self._clock: asyncio.Timeout | None = None
+
+    @property
+    def turn_over(self) -> bool:
+        """Whether the brain said that no turn is open."""
+        return self._turn_known and not self.turn_open
+
+    @contextlib.asynccontextmanager
+    async def clock(self) -> AsyncIterator[asyncio.Timeout]:
+        """Run the clock; TimeoutError when the session has been quiet for its time."""
+        async with asyncio.timeout(self._seconds()) as clock:
+            self._clock = clock
+            try:
+                yield clock
+            finally:
+                self._clock = None
+
+    def reached(self, yes: bool) -> None:
+        """Take in whether the brain can be followed."""
+        self._reached = yes
+
+    def take(self, event: TurnRunning | TurnIdle) -> None:
+        """Take in what the brain says of the turn."""
+        self._turn_known = True
+        self.turn_open = isinstance(event, TurnRunning) or event.stop_reason == OPEN_TURN
+
+    def rearm(self, *, busy: bool, draining: bool) -> None:
+        """Begin anew, or stand; a session that drains rests as soon as none of its calls runs."""
+        if self._clock is None or self._clock.expired():
+            return
+        now = asyncio.get_running_loop().time()
+        if busy or (self.turn_open and not draining):
+            self._clock.reschedule(None)
+        else:
+            self._clock.reschedule(now if draining else now + self._seconds())
+
+    def _seconds(self) -> float:
+        return self._idle_seconds if self._reached else self._unreached_seconds
