@@ -94,19 +94,20 @@ async def running(
     policy: str = "",
     boundary: Boundary | None = None,
     registry: Registry | None = None,
+    polls_per_minute: int = SessionSettings.polls_per_minute,
 ) -> AsyncIterator[Engine]:
     """Serve the environment that `brain` names (base_url, environment_id, environment_key)."""
     environment = EnvironmentSettings(id=brain["environment_id"], key_file="", policy=policy)
     settings = Settings(
         environments=(environment,),
-        sandbox=SandboxSettings(max_sandboxes=64),
-        sessions=SessionSettings(idle_seconds=idle_seconds),
+        sandbox=SandboxSettings(max_sandboxes=128),
+        sessions=SessionSettings(idle_seconds=idle_seconds, polls_per_minute=polls_per_minute),
     )
     async with contextlib.AsyncExitStack() as stack:
         hands, driver = await _hands(
             data, brain, settings, lease_seconds, boundary, stack, registry
         )
-        fleet = await stack.enter_async_context(LocalFleet(max_sessions=32))
+        fleet = await stack.enter_async_context(LocalFleet(max_sessions=64))
         dispatcher = Dispatcher(hands, fleet)
         claims = asyncio.ensure_future(dispatcher.run())
         try:

@@ -5,11 +5,11 @@ Its one custom tool writes its runs into a file outside of everything, before an
 """
 
 import asyncio
-import json
+import contextlib
 import os
 import secrets
 import signal
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import uvloop
@@ -24,6 +24,8 @@ from handiwork.tools.registry import tool
 from handiwork.tools.toolset import stock
 
 RUNS = "runs"
+POLLS_PER_MINUTE = 3000
+"""Its brain is its own, so nobody's limit holds the sessions up between two deaths."""
 
 
 def counting(place: Path):
@@ -79,18 +81,31 @@ def _unbound(method):
     return call
 
 
-async def serve(told: dict) -> None:
+async def serve(told: dict, hold: Connection) -> None:
     registry = stock()
     registry.add(counting(Path(told["place"])))
     break_it(told["sabotage"])
     data = Path(told["data"])
     async with engine.running(
-        data, told["brain"], idle_seconds=1.0, lease_seconds=3, registry=registry
+        data,
+        told["brain"],
+        idle_seconds=1.0,
+        lease_seconds=3,
+        registry=registry,
+        polls_per_minute=POLLS_PER_MINUTE,
     ):
-        print("ready", flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        await asyncio.get_running_loop().run_in_executor(None, _held, hold)
 
 
-if __name__ == "__main__":
+def _held(hold: Connection) -> None:
+    """Wait until whoever started us lets go."""
+    with contextlib.suppress(EOFError):
+        hold.recv_bytes()
+
+
+def main(told: dict, log_file: str, hold: Connection) -> None:
+    """Be an engine, in a process of its own, until it is killed or `hold` closes at the other end."""
+    for stream in (1, 2):
+        os.dup2(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     log.set_up(level="info", format="json", process="engine")
-    uvloop.run(serve(json.loads(sys.stdin.readline())))
+    uvloop.run(serve(told, hold))
