@@ -1,6 +1,7 @@
 #!/bin/sh
-# run.sh [--user] [--twice] VERB [ARGUMENT ...]: `./run VERB` on a clean clone of HEAD in a fresh Debian 12.
-# --user: as an ordinary user, after root installed what `./run` said; --twice: again, when all is set up.
+# run.sh [--user] [--twice] [--first VERB] VERB [ARGUMENT ...]: `./run VERB` on a clean clone of HEAD in a
+# fresh Debian 12. --user: as an ordinary user, after root installed what `./run` said; --twice: again,
+# when all is set up; --first: another verb before it.
 # Tells how long it took, and exits as it did. The root is made once and kept below the user's cache.
 set -eu
 
@@ -10,15 +11,17 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
 user=root
 home=/root
 twice=no
+before=''
 while :; do
     case ${1-} in
     --user) user=newcomer home=/home/newcomer ;;
     --twice) twice=yes ;;
+    --first) shift; before=${1-} ;;
     *) break ;;
     esac
     shift
 done
-[ $# -ge 1 ] || { echo "usage: run.sh [--user] [--twice] VERB [ARGUMENT ...]" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: run.sh [--user] [--twice] [--first VERB] VERB [ARGUMENT ...]" >&2; exit 2; }
 [ "$(id -u)" -eq 0 ] || { echo "run.sh: needs root" >&2; exit 2; }
 
 enter() { sh "$here/enter.sh" "$root" "$@" </dev/null; }
@@ -33,10 +36,10 @@ in_clone() {
 timed() {
     name=$1
     shift
-    before=$(date +%s)
+    began=$(date +%s)
     status=0
     in_clone "$@" || status=$?
-    echo "fresh root: $name ./run $*: exit $status after $(($(date +%s) - before)) s" >&2
+    echo "fresh root: $name ./run $*: exit $status after $(($(date +%s) - began)) s" >&2
     return $status
 }
 
@@ -69,5 +72,6 @@ enter unshare --user true || { echo "fresh root: no user namespaces inside" >&2;
 git clone --quiet --no-hardlinks "$here/../.." "$root$home/handiwork"
 enter chown -R "$user:" "$home"
 [ "$user" = root ] || install_as_told "$@"
+[ -z "$before" ] || timed first "$before"
 timed first "$@"
 [ "$twice" = no ] || timed again "$@"

@@ -26,8 +26,8 @@ PART = [
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "arguments",
-    [["--twice", "demo"], ["--user", "--twice", "demo"], ["check"], ["test", *PART]],
-    ids=["demo-root", "demo-user", "check", "test"],
+    [["--twice", "demo"], ["--user", "--twice", "demo"], ["--first", "check", "test", *PART]],
+    ids=["demo-root", "demo-user", "check-and-test"],
 )
 def test_a_clean_clone_runs_on_a_fresh_debian(arguments: list[str]) -> None:
     ended = subprocess.run(
