@@ -57,7 +57,7 @@ everywhere = pytest.mark.parametrize(
     "how", [pytest.param(USUAL, id="usual"), slow(IN_GVISOR), slow(WITHOUT_ROOT)]
 )
 IN_MACHINES = pytest.param(MICROVM, id="microvm", marks=needs_kernel)
-elsewhere = pytest.mark.parametrize("how", [IN_GVISOR, WITHOUT_ROOT, slow(IN_MACHINES)])
+elsewhere = pytest.mark.parametrize("how", [slow(IN_GVISOR), slow(WITHOUT_ROOT), slow(IN_MACHINES)])
 
 
 @elsewhere
@@ -127,7 +127,7 @@ def test_of_a_user_who_never_was_root(open_dir: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("how", [slow(IN_GVISOR), slow(WITHOUT_ROOT), slow(IN_MACHINES)])
+@elsewhere
 def test_killed_it_has_what_it_wrote_since_its_snapshot(tmp_path: Path, how: How) -> None:
     async def first(client: Handiwork) -> str:
         await how.ready(client, tmp_path)
