@@ -47,7 +47,7 @@ from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.protocol import Stream
 from handiwork.sessions.processes import Processes
 from handiwork.sessions.runs import Runs
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 from handiwork.testing.store import MemoryStore
 
 ADMIN_KEY = "hwk_admin-key-of-the-tests"

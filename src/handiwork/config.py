@@ -111,7 +111,8 @@ class PoolSettings(Section, frozen=True, kw_only=True):
 class SandboxSettings(Section, frozen=True, kw_only=True):
     """What sandboxes get. A tier weaker than `minimum_tier` is refused, whoever asks for it.
 
-    `first_id` starts the host ids of root mode, 65,536 for each sandbox.
+    `first_id` starts the host ids of root mode, 65,536 for each sandbox. `freeze_seconds`: so long the
+    processes of one whose session rests stand still before they end, while that much memory is free.
     """
 
     tier: str = "namespace"
@@ -121,6 +122,8 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     first_id: int = 1 << 30
     max_sandboxes: int = 64
     min_free_memory_mib: int = 256
+    freeze_seconds: float = 0.0
+    freeze_min_free_memory_mib: int = 2048
     limits: Limits = msgspec.field(default_factory=Limits)
     microvm: MicrovmSettings = msgspec.field(default_factory=MicrovmSettings)
     pool: PoolSettings = msgspec.field(default_factory=PoolSettings)
@@ -383,6 +386,7 @@ def _check_pool(settings: SandboxSettings, where: str) -> None:
 def _checked(settings: Settings, where: str) -> Settings:
     _check_tiers(settings, where)
     _check_pool(settings.sandbox, where)
+    _check_freezing(settings.sandbox, where)
     ids = [one.id for one in settings.environments]
     if twice := sorted({one for one in ids if ids.count(one) > 1}):
         # The policy of one of them would hold for both.
@@ -409,6 +413,21 @@ def _checked(settings: Settings, where: str) -> Settings:
     _check_tools(settings.tools, where)
     _check_snapshots(settings.snapshots, where)
     return settings
+
+
+def _check_freezing(sandbox: SandboxSettings, where: str) -> None:
+    if not 0 <= sandbox.freeze_seconds <= LONGEST_SECONDS:
+        raise ConfigError(
+            f"{where}: sandbox.freeze_seconds = {sandbox.freeze_seconds};"
+            " use 0 (never) or seconds up to a week"
+        )
+    least = sandbox.min_free_memory_mib
+    if sandbox.freeze_seconds and sandbox.freeze_min_free_memory_mib < least:
+        raise ConfigError(
+            f"{where}: sandbox.freeze_min_free_memory_mib = {sandbox.freeze_min_free_memory_mib} is"
+            f" below sandbox.min_free_memory_mib = {least}: who stands still would keep new work out;"
+            " raise it"
+        )
 
 
 def _check_snapshots(snapshots: SnapshotSettings, where: str) -> None:

@@ -52,6 +52,11 @@ def test_a_top_level_variable(tmp_path: Path) -> None:
         ("[log]\nlevel = 'loud'\n", "loud"),
         ("[sessions]\ntool_timeout_seconds = 5\n", "tool_timeout_seconds"),
         ("[sessions]\nask_seconds = -1\n", "sessions.ask_seconds = -1"),
+        ("[sandbox]\nfreeze_seconds = -1\n", "sandbox.freeze_seconds = -1"),
+        (
+            "[sandbox]\nfreeze_seconds = 60\nfreeze_min_free_memory_mib = 9\n",
+            "sandbox.freeze_min_free_memory_mib = 9 is below",
+        ),
         ("[tools]\nlongest_timeout_seconds = 0\n", "tools.longest_timeout_seconds = 0"),
         ("[tools.timeout_seconds]\nbash = -1\n", "tools.timeout_seconds.bash = -1"),
         ("[tools]\nspool_mib = 0\n", "tools.spool_mib = 0; use 1-4096"),

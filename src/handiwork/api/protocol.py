@@ -7,7 +7,7 @@ from typing import Protocol
 from handiwork.model.sandbox import SandboxRecord
 from handiwork.model.snapshot import Snapshot, SnapshotDiff, SnapshotState
 from handiwork.sandboxes.protocol import Sandbox
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 
 
 class Snapshots(Protocol):

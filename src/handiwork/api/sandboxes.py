@@ -10,7 +10,7 @@ from handiwork.api.control import Injected
 from handiwork.model.errors import ConfigError, ConflictError
 from handiwork.model.sandbox import TIERS, ProcessTable, SandboxRecord, SandboxState, limits_of
 from handiwork.model.wire import Listing, SandboxBody
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 
 MAX_ENTRIES = 256
 MAX_ENTRY_CHARS = 32 * 1024
@@ -53,11 +53,15 @@ async def get_sandbox(control: Injected, sandbox_id: FromPath[str]) -> SandboxRe
 
 @get("/{sandbox_id:str}/ps")
 async def list_running(control: Injected, sandbox_id: FromPath[str]) -> ProcessTable:
-    """Tell what runs inside, what it uses, and where it listens; one that sleeps is not woken."""
+    """Tell what runs inside, what it uses, and where it listens; one that sleeps is not woken.
+
+    One that stands still goes on for that moment.
+    """
     record = await control.store.sandboxes.get(sandbox_id)
     if record.state is SandboxState.SLEEPING:
         raise ConflictError(f"the sandbox {sandbox_id} sleeps: nothing runs until it wakes")
-    return await (await control.sandboxes.use(sandbox_id)).ps()
+    async with control.sandboxes.lend(sandbox_id) as sandbox:
+        return await sandbox.ps()
 
 
 @delete("/{sandbox_id:str}", status_code=204)

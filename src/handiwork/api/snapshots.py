@@ -18,7 +18,7 @@ from handiwork.model.snapshot import MAX_CHANGES, Snapshot, SnapshotDiff, Snapsh
 from handiwork.model.wire import ForkBody, Listing, RollbackBody
 from handiwork.sandboxes.images.upload import Upload
 from handiwork.sandboxes.snapshots.archive import MAX_FILE_BYTES
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 
 OCTETS = "application/octet-stream"
 Number = Annotated[int, QueryParameter(ge=1, le=10**9)]

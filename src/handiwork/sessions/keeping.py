@@ -13,8 +13,21 @@ class Keeping(Protocol):
         """End what is done with its files in the background; returns when it has ended."""
         ...
 
-    def slept(self, record: SandboxRecord, driver: Driver, *, stopping: bool) -> None:
-        """It sleeps now. Returns at once: what is done with its files is done in the background."""
+    async def rests(self, record: SandboxRecord, driver: Driver) -> bool:
+        """It runs, and is to stand still with its processes for a while.
+
+        Returns when what is done with its files before is done or was interrupted: True when they
+        were kept.
+        """
+        ...
+
+    def slept(
+        self, record: SandboxRecord, driver: Driver, *, stopping: bool, kept: bool = False
+    ) -> None:
+        """It sleeps now; `kept` by `rests`, and nothing ran since. Returns at once.
+
+        What is done with its files is done in the background.
+        """
         ...
 
     def keeps_closed(self, driver: Driver) -> bool:
@@ -43,7 +56,13 @@ class NoKeeping:
     async def interrupt(self, sandbox_id: str) -> None:
         """Do nothing."""
 
-    def slept(self, record: SandboxRecord, driver: Driver, *, stopping: bool) -> None:
+    async def rests(self, record: SandboxRecord, driver: Driver) -> bool:
+        """Nothing is kept."""
+        return False
+
+    def slept(
+        self, record: SandboxRecord, driver: Driver, *, stopping: bool, kept: bool = False
+    ) -> None:
         """Do nothing."""
 
     def keeps_closed(self, driver: Driver) -> bool:

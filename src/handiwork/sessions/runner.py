@@ -51,7 +51,8 @@ from handiwork.sessions.lifecycle import Command, Happening, step
 from handiwork.sessions.notices import NoticedToolset, SessionNotices, notify
 from handiwork.sessions.policies import PolicyResolver
 from handiwork.sessions.quiet import Quiet
-from handiwork.sessions.sandboxes import LiveSandboxes, SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
+from handiwork.sessions.sandboxes import LiveSandboxes
 from handiwork.sessions.stragglers import Stragglers
 from handiwork.store.protocol import Store
 from handiwork.tools.registry import Registry
@@ -311,6 +312,7 @@ class _Run:
             self._hands.registry,
             lambda: self._hands.sandboxes.use(sandbox_id),
             settings=self._hands.tools,
+            state=lambda: self._hands.sandboxes.tools(sandbox_id),
         )
         if missing := toolset.missing():
             self._journal.note("tools.unserved", tools=missing)
@@ -570,10 +572,10 @@ class _Run:
             return
         try:
             async with asyncio.timeout(self._hands.settings.stop_seconds):
-                await self._hands.sandboxes.sleep(sandbox_id)
+                await self._hands.sandboxes.rest(sandbox_id)
             return
         except TimeoutError:
-            self._hands.sandboxes.sleep_unused(sandbox_id)
+            self._hands.sandboxes.rest_unused(sandbox_id)
             reason = "it is held, by a snapshot of it perhaps; it sleeps after"
         except HandiworkError as error:
             reason = str(error)

@@ -6,7 +6,6 @@ that says why; one that dies keeps its files and is told as sleeping, with the r
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -25,10 +24,8 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.ids import new_id
 from handiwork.model.sandbox import (
     DIED,
-    Limits,
     SandboxExit,
     SandboxRecord,
     SandboxSpec,
@@ -42,26 +39,17 @@ from handiwork.sessions.credentials import Credentials
 from handiwork.sessions.keeping import Keeping, NoKeeping
 from handiwork.sessions.notices import notify
 from handiwork.sessions.policies import NOTHING, Layers, PolicyResolver
+from handiwork.sessions.resting import Resting
+from handiwork.sessions.sandbox_request import SandboxRequest, recorded
 from handiwork.store.protocol import Store
+from handiwork.tools.state import ToolState
 
 _RUNNING = (SandboxState.STARTING, SandboxState.RUNNING)
 _HAS_FILES = (*_RUNNING, SandboxState.SLEEPING)
 
+STANDS = "its processes stand still until it is wanted"
 PREPARE_PAUSE_SECONDS = 0.05
 """Who has got a sandbox works in it first; then the next ones are made ready."""
-
-
-class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked for. Empty tier and image: the operator's default."""
-
-    tier: str = ""
-    image: str = ""
-    policy: str = ""
-    env: Mapping[str, str] = msgspec.field(default_factory=dict)
-    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
-    limits: Limits | None = None
-    session_id: str = ""
-    agent_id: str = ""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -77,11 +65,13 @@ Change = Callable[[SandboxRecord, Driver], Awaitable[None]]
 
 
 class _Live(msgspec.Struct):
-    """A running sandbox, the policies it runs under, and the task that notices its death."""
+    """A running sandbox, what it was started with, and the task that notices its death."""
 
     sandbox: Sandbox
     driver: Driver
     layers: Layers
+    env: Mapping[str, str]
+    tools: ToolState = msgspec.field(default_factory=ToolState)
     watch: asyncio.Task[None] | None = None
 
 
@@ -119,6 +109,7 @@ class LiveSandboxes:
         self._made = asyncio.Event()
         self._preparing: asyncio.Task[None] | None = None
         self._group = asyncio.TaskGroup()
+        self._resting = Resting(settings, self._group, self.rest_unused)
         self._log = log.get("sandboxes")
 
     async def __aenter__(self) -> Self:
@@ -159,7 +150,7 @@ class LiveSandboxes:
     @property
     def free(self) -> int:
         """Return how many more may live, beside those that are expected."""
-        return self._places - len(self._expected)
+        return self._places + len(self._resting) - len(self._expected)
 
     @property
     def _places(self) -> int:
@@ -178,7 +169,7 @@ class LiveSandboxes:
 
         `wanted_by`: the session, as it is expected.
         """
-        record = self._recorded(request)
+        record = recorded(request, self._settings, self._clock())
         await self._store.sandboxes.save(record)
         async with self._locked(record.id):
             try:
@@ -188,41 +179,39 @@ class LiveSandboxes:
                 await self._undo(record, error)
                 raise
 
-    def _recorded(self, request: SandboxRequest) -> SandboxRecord:
-        now = self._clock()
-        return SandboxRecord(
-            id=new_id("sbx", secrets.token_bytes(15)),
-            session_id=request.session_id,
-            agent_id=request.agent_id,
-            tier=request.tier or self._settings.tier,
-            image=request.image or self._settings.image,
-            policy=request.policy,
-            state=SandboxState.STARTING,
-            env=request.env,
-            metadata=request.metadata,
-            limits=request.limits,
-            created_at=now,
-            updated_at=now,
-        )
-
     async def use(self, sandbox_id: str) -> Sandbox:
         """Return it running, waking it first when it sleeps. NotFoundError, ConflictError."""
         self._loans.pop(sandbox_id, None)
-        self._unused.discard(sandbox_id)
-        live = self._live.get(sandbox_id)
-        if live is None:
+        await self._is_wanted(sandbox_id)
+        if not self._is_awake(sandbox_id):
             await self._wake(sandbox_id)
-            live = self._live[sandbox_id]
-        return live.sandbox
+        return self._live[sandbox_id].sandbox
+
+    async def _is_wanted(self, sandbox_id: str) -> bool:
+        """Take in that it is not to rest now; True when it was to."""
+        if sandbox_id not in self._unused:
+            return False
+        self._unused.discard(sandbox_id)
+        await self._keeping.interrupt(sandbox_id)
+        return True
+
+    def tools(self, sandbox_id: str) -> ToolState:
+        """Return what a session's tools have in it, for as long as it lives; empty when it does not."""
+        live = self._live.get(sandbox_id)
+        return live.tools if live else ToolState()
+
+    def _is_awake(self, sandbox_id: str) -> bool:
+        return sandbox_id in self._live and sandbox_id not in self._resting
 
     @contextlib.asynccontextmanager
     async def lend(self, sandbox_id: str) -> AsyncIterator[Sandbox]:
-        """Yield it running, to look at. One that slept sleeps again after its last loan.
+        """Yield it running, to look at. One that slept or rested does so again after its last loan.
 
         It stays awake when somebody else wakes or uses it meanwhile.
         """
-        if sandbox_id not in self._live and await self._wake(sandbox_id):
-            self._loans[sandbox_id] = 0
+        rested, kept = await self._is_wanted(sandbox_id), self._resting.kept(sandbox_id)
+        if (not self._is_awake(sandbox_id) and await self._wake(sandbox_id)) or rested:
+            self._loans.setdefault(sandbox_id, 0)
         lent = sandbox_id in self._loans
         if lent:
             self._loans[sandbox_id] += 1
@@ -230,37 +219,55 @@ class LiveSandboxes:
             yield self._live[sandbox_id].sandbox
         finally:
             if lent:
-                await self._returned(sandbox_id)
+                await self._returned(sandbox_id, kept)
 
-    async def _returned(self, sandbox_id: str) -> None:
+    async def _returned(self, sandbox_id: str, kept: bool) -> None:
         async with self._locked(sandbox_id):
             left = self._loans.get(sandbox_id, 0) - 1
             if left > 0:
                 self._loans[sandbox_id] = left
             elif self._loans.pop(sandbox_id, None) is not None and sandbox_id in self._live:
-                record = await self._store.sandboxes.get(sandbox_id)
-                await self._take_down(sandbox_id)
-                self._slept(await self._save(record, SandboxState.SLEEPING))
+                self._unused.add(sandbox_id)
+                await self._retire(sandbox_id, kept)
 
     async def wake(self, sandbox_id: str, *, wanted_by: str = "") -> SandboxRecord:
         """Restore a sleeping one under today's policies. A failure leaves its files as they are."""
         self._loans.pop(sandbox_id, None)
-        self._unused.discard(sandbox_id)
+        await self._is_wanted(sandbox_id)
         await self._wake(sandbox_id, wanted_by)
         return await self._store.sandboxes.get(sandbox_id)
 
     async def _wake(self, sandbox_id: str, wanted_by: str = "") -> bool:
-        """Bring it up; False when it was up already."""
+        """Bring it up, or let it go on; False when it was up already."""
         async with self._locked(sandbox_id):
             record = await self._store.sandboxes.get(sandbox_id)
-            if sandbox_id in self._live:
+            if self._is_awake(sandbox_id):
                 return False
+            if sandbox_id in self._resting and await self._goes_on(record):
+                return True
             if record.state not in _HAS_FILES:
                 raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
             await self._keeping.interrupt(sandbox_id)
             await self._bring_up(record, fresh=False, wanted_by=wanted_by)
             await self._save(record, SandboxState.RUNNING)
             return True
+
+    async def _goes_on(self, record: SandboxRecord) -> bool:
+        """Let one that stands still go on under today's policies.
+
+        False: it was put to sleep instead, as they give it other variables, which processes keep.
+        """
+        live = self._live[record.id]
+        layers = await self._policies.layers(record)
+        grant = await self._grant(record, layers)
+        if _env(record, grant) != live.env:
+            await self._put_to_sleep(record.id)
+            return False
+        live.layers = layers
+        await self._boundary.update(record.id, grant)
+        await self._resting.thaw(record.id)
+        await self._save(record, SandboxState.RUNNING)
+        return True
 
     async def sleep(self, sandbox_id: str) -> SandboxRecord:
         """End its processes and its way out, keep its files. No-op when it sleeps."""
@@ -273,29 +280,67 @@ class LiveSandboxes:
         record = await self._store.sandboxes.get(sandbox_id)
         if sandbox_id not in self._live:
             return record
+        kept = self._resting.kept(sandbox_id)
         await self._take_down(sandbox_id)
         saved = await self._save(record, SandboxState.SLEEPING)
-        self._slept(saved)
+        self._slept(saved, kept=kept)
         return saved
 
-    def sleep_unused(self, sandbox_id: str) -> None:
-        """Have it sleep as soon as nobody holds it, unless somebody wakes or uses it before."""
+    async def rest(self, sandbox_id: str) -> None:
+        """Its session rests: stand still for a while, where the operator wants that, or sleep."""
+        if self._resting.permitted():
+            self.rest_unused(sandbox_id)
+        else:
+            await self.sleep(sandbox_id)
+
+    def rest_unused(self, sandbox_id: str) -> None:
+        """Have it rest as soon as nobody holds it, unless somebody wakes or uses it before."""
         if sandbox_id in self._live and sandbox_id not in self._unused:
             self._unused.add(sandbox_id)
-            self._group.create_task(self._sleep_after(sandbox_id))
+            self._group.create_task(self._rest_after(sandbox_id))
 
-    async def _sleep_after(self, sandbox_id: str) -> None:
+    async def _rest_after(self, sandbox_id: str) -> None:
         async with self._locked(sandbox_id):
-            if sandbox_id not in self._unused:
+            await self._retire(sandbox_id)
+
+    async def _retire(self, sandbox_id: str, kept: bool = False) -> None:
+        """Have it stand still, or sleep, unless somebody wanted it since; what fails is told."""
+        try:
+            if self._may_stand(sandbox_id) and await self._stands(sandbox_id, kept):
                 return
-            self._unused.discard(sandbox_id)
-            try:
+            if sandbox_id in self._unused:
                 await self._put_to_sleep(sandbox_id)
-            except HandiworkError as error:
-                self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(error))
+        except HandiworkError as error:
+            self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(error))
+        finally:
+            self._unused.discard(sandbox_id)
+
+    def _may_stand(self, sandbox_id: str) -> bool:
+        """Say whether it is to stand still now; one that did so is to sleep."""
+        return (
+            sandbox_id in self._unused
+            and self._is_awake(sandbox_id)
+            and not self._stopping
+            and self._resting.permitted()
+        )
+
+    async def _stands(self, sandbox_id: str, kept: bool) -> bool:
+        """Keep its files, then hold its processes still. False: that cannot be, or it is used again."""
+        live, record = self._live[sandbox_id], await self._store.sandboxes.get(sandbox_id)
+        kept = kept or await self._keeping.rests(record, live.driver)
+        if not self._may_stand(sandbox_id):
+            return False
+        try:
+            await self._resting.freeze(sandbox_id, live.sandbox, kept=kept)
+        except HandiworkError as error:
+            self._log.warning("not frozen", sandbox=sandbox_id, reason=str(error))
+            return False
+        await self._save(record, SandboxState.RUNNING, STANDS)
+        return True
 
     async def close(self, sandbox_id: str) -> SandboxRecord:
         """Delete it and all it left. No-op when it is gone."""
+        await self._is_wanted(sandbox_id)
         async with self._locked(sandbox_id):
             record = await self._store.sandboxes.get(sandbox_id)
             if record.state is SandboxState.GONE:
@@ -318,6 +363,8 @@ class LiveSandboxes:
         async with self._locked(sandbox_id):
             await self._keeping.interrupt(sandbox_id)
             record = await self._store.sandboxes.get(sandbox_id)
+            if await self._resting.thaw(sandbox_id):
+                self.rest_unused(sandbox_id)
             live = self._live.get(sandbox_id)
             yield Held(record, self._driver(record), live.sandbox if live else None)
 
@@ -329,8 +376,8 @@ class LiveSandboxes:
             driver = self._driver(record)
             if record.state not in _HAS_FILES:
                 raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
-            ran = sandbox_id in self._live
-            if ran:
+            ran = self._is_awake(sandbox_id)
+            if sandbox_id in self._live:
                 await self._take_down(sandbox_id)
                 record = await self._save(record, SandboxState.SLEEPING)
             try:
@@ -347,7 +394,7 @@ class LiveSandboxes:
         self, request: SandboxRequest, change: Change, origin: str
     ) -> SandboxRecord:
         """Make one whose files are there before it first runs; it sleeps. Undone as by `create`."""
-        record = msgspec.structs.replace(self._recorded(request), origin=origin)
+        record = recorded(request, self._settings, self._clock(), origin)
         await self._store.sandboxes.save(record)
         async with self._locked(record.id):
             try:
@@ -410,12 +457,13 @@ class LiveSandboxes:
         """Policies, way out, sandbox, in this order; a failure closes the way out again."""
         driver = self._allowed_driver(record)
         self.expect_no_more(wanted_by)
-        if self._places <= 0:
+        if self._places + len(self._resting) <= 0:
             raise SandboxUnavailableError(
                 f"{self._settings.max_sandboxes} sandboxes run already; close or sleep one"
             )
         self._starting += 1
         try:
+            await self._make_place()
             layers = await self._policies.layers(record)
             grant = await self._grant(record, layers)
             if not fresh:
@@ -427,10 +475,19 @@ class LiveSandboxes:
                 await self._boundary.close(record.id)
                 raise
             self._made.set()
-            live = self._live[record.id] = _Live(sandbox, driver, layers)
+            live = self._live[record.id] = _Live(sandbox, driver, layers, spec.env)
             live.watch = self._group.create_task(self._watch(record.id, live))
         finally:
             self._starting -= 1
+
+    async def _make_place(self) -> None:
+        """Put to sleep who stands still, the oldest first, until there is a place."""
+        while self._places < 0 and self._resting:
+            oldest = self._resting.oldest
+            async with self._locked(oldest):
+                if oldest in self._resting:
+                    self._unused.add(oldest)
+                    await self._retire(oldest)
 
     async def _grant(self, record: SandboxRecord, layers: Layers) -> EgressGrant:
         grant = await self._policies.grant(layers)
@@ -453,12 +510,13 @@ class LiveSandboxes:
             id=record.id,
             image=record.image,
             limits=record.limits or self._settings.limits,
-            env={**{one.variable: one.text for one in grant.placeholders}, **record.env},
+            env=_env(record, grant),
             exit=SandboxExit(socket_path=way_out.path, ca_certificate=way_out.ca_certificate),
         )
 
     async def _take_down(self, sandbox_id: str, *, keep: bool = True) -> None:
         """End a live one. It is live no more even when that fails."""
+        await self._resting.thaw(sandbox_id)
         live = self._live.pop(sandbox_id)
         if live.watch is not None:
             live.watch.cancel()
@@ -497,8 +555,8 @@ class LiveSandboxes:
             await notify(self._store, record.session_id, text, self._clock)
             self._slept(await self._save(record, SandboxState.SLEEPING, f"{DIED}{reason}"))
 
-    def _slept(self, record: SandboxRecord) -> None:
-        self._keeping.slept(record, self._driver(record), stopping=self._stopping)
+    def _slept(self, record: SandboxRecord, *, kept: bool = False) -> None:
+        self._keeping.slept(record, self._driver(record), stopping=self._stopping, kept=kept)
 
     async def _save(
         self, record: SandboxRecord, state: SandboxState, reason: str = ""
@@ -534,3 +592,7 @@ class LiveSandboxes:
         lock = self._locks.setdefault(sandbox_id, asyncio.Lock())
         async with lock:
             yield
+
+
+def _env(record: SandboxRecord, grant: EgressGrant) -> dict[str, str]:
+    return {**{one.variable: one.text for one in grant.placeholders}, **record.env}

@@ -18,12 +18,11 @@ from handiwork.sandboxes.protocol import Sandbox
 from handiwork.tools.background import background
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import edit, read, write
-from handiwork.tools.jobs import Jobs
 from handiwork.tools.registry import STOCK, Registry, Tool
 from handiwork.tools.search import glob, grep
 from handiwork.tools.shell import bash
-from handiwork.tools.shell_process import Shell
-from handiwork.tools.spool import Spool, within_limit
+from handiwork.tools.spool import within_limit
+from handiwork.tools.state import ToolState
 
 
 def stock() -> Registry:
@@ -56,7 +55,10 @@ class Toolset(Protocol):
 
 
 class SessionToolset:
-    """The declared tools of a session, in its sandbox. `use` returns the sandbox, awake."""
+    """The declared tools of a session, in its sandbox. `use` returns the sandbox, awake.
+
+    `state` returns what they have in it; without one it is this toolset's own.
+    """
 
     def __init__(
         self,
@@ -65,13 +67,14 @@ class SessionToolset:
         use: Callable[[], Awaitable[Sandbox]],
         *,
         settings: ToolSettings,
+        state: Callable[[], ToolState] | None = None,
     ) -> None:
         self._session = session
         self._registry = registry
         self._use = use
         self._settings = settings
-        self._shells: dict[str, Shell] = {}
-        self._jobs: Jobs | None = None
+        own = ToolState()
+        self._state = state or (lambda: own)
         self._log = log.get("tools")
 
     def missing(self) -> list[str]:
@@ -110,15 +113,19 @@ class SessionToolset:
 
     async def _run(self, found: Tool, call: ToolCall) -> ToolResult:
         sandbox = await self._use()
-        seconds, failed = self._seconds(found), False
-        jobs = self._jobs_in(sandbox)
+        seconds, failed, state = self._seconds(found), False, self._state()
+        jobs = state.jobs(
+            sandbox,
+            spool_bytes=self._settings.spool_mib << 20,
+            limit=self._settings.background_jobs,
+        )
         context = ToolContext(
             session_id=call.session_id,
             agent_id=self._session.agent_id,
             thread_id=call.thread_id,
             tool_use_id=call.id,
             sandbox=sandbox,
-            shell=self._shell(call.thread_id, sandbox),
+            shell=state.shell(call.thread_id, sandbox),
             spool=jobs.spool,
             jobs=jobs,
             timeout_seconds=seconds,
@@ -143,19 +150,6 @@ class SessionToolset:
         """Return a tool's limit: the operator's for it, else its own, else the operator's default."""
         own = found.timeout_seconds or self._settings.default_timeout_seconds
         return self._settings.timeout_seconds.get(found.name, own)
-
-    def _shell(self, thread_id: str, sandbox: Sandbox) -> Shell:
-        shell = self._shells.get(thread_id)
-        if shell is None or shell.sandbox is not sandbox:
-            shell = self._shells[thread_id] = Shell(sandbox)
-        return shell
-
-    def _jobs_in(self, sandbox: Sandbox) -> Jobs:
-        """Return the background jobs in this sandbox; those of another one ended with it."""
-        if self._jobs is None or self._jobs.spool.sandbox is not sandbox:
-            spool = Spool(sandbox, self._settings.spool_mib << 20)
-            self._jobs = Jobs(spool, self._settings.background_jobs)
-        return self._jobs
 
 
 class RefusingToolset:

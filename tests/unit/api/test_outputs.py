@@ -5,7 +5,7 @@ import pytest
 
 from api_stand_in import NOW, Served
 from handiwork.model.session import Session, SessionState
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from api_stand_in import PretendSandbox, Served, served_api
 from handiwork.api import terminal
 from handiwork.model.sandbox import TerminalSize
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from handiwork.model.session import Session, SessionState
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 SESSION = Session(

@@ -9,7 +9,7 @@ from handiwork.model.environment import KeptLease
 from handiwork.model.sandbox import SandboxState
 from handiwork.model.session import Session, SessionState, WorkItem
 from handiwork.sessions.reaper import RESTARTED, adopt_sessions, reap
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 from session_world import World, clock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

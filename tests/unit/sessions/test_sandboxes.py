@@ -1,12 +1,13 @@
 """Sandboxes with their ways out: opened, closed, woken and refreshed together."""
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
-from handiwork.config import EgressSettings
+from handiwork.config import EgressSettings, SandboxSettings
 from handiwork.model.errors import (
     ConfigError,
     ConflictError,
@@ -20,7 +21,7 @@ from handiwork.model.sandbox import ExecRequest, Limits, SandboxRecord, SandboxS
 from handiwork.model.session import Session, SessionState
 from handiwork.sandboxes.protocol import Wish
 from handiwork.sessions.policies import NOTHING
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 from session_world import World, until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -401,7 +402,7 @@ async def test_one_that_is_held_sleeps_after_unless_it_is_used(world: World, *, 
         record = await boxes.create(SandboxRequest())
         async with boxes.held(record.id):
             for _ in range(2):
-                boxes.sleep_unused(record.id)
+                boxes.rest_unused(record.id)
             await asyncio.sleep(0.05)
             assert record.id in world.driver.live
             if used:
@@ -412,8 +413,157 @@ async def test_one_that_is_held_sleeps_after_unless_it_is_used(world: World, *, 
         else:
             await until(lambda: world.driver.live == {})
             await until(lambda: _state(world, record.id, SandboxState.SLEEPING))
-        boxes.sleep_unused("sbx_gone00000000")
+        boxes.rest_unused("sbx_gone00000000")
 
 
 async def _state(world: World, sandbox_id: str, state: SandboxState) -> bool:
     return (await world.store.sandboxes.get(sandbox_id)).state is state
+
+
+STANDS = "its processes stand still until it is wanted"
+
+
+def freezing(world: World, seconds: float = 600.0, **more: object) -> None:
+    """Have sandboxes stand still; memory is plentiful unless the test says how much that is."""
+    given = {"freeze_min_free_memory_mib": 0, "min_free_memory_mib": 0, "max_sandboxes": 4, **more}
+    world.settings = msgspec.structs.replace(
+        world.settings, sandbox=SandboxSettings(freeze_seconds=seconds, **given)
+    )
+
+
+async def resting(world: World, **request: object) -> SandboxRecord:
+    """Return one that stands still."""
+    record = await world.sandboxes.create(SandboxRequest(**request))
+    await world.sandboxes.rest(record.id)
+    await until(lambda: _reason(world, record.id, STANDS))
+    assert world.driver.live[record.id].is_frozen
+    return record
+
+
+async def _reason(world: World, sandbox_id: str, reason: str) -> bool:
+    return (await world.store.sandboxes.get(sandbox_id)).reason == reason
+
+
+async def asleep(world: World, sandbox_id: str) -> None:
+    await until(lambda: _state(world, sandbox_id, SandboxState.SLEEPING))
+    assert sandbox_id not in world.driver.live
+
+
+@pytest.mark.parametrize("how", ["use", "wake", "lend"])
+async def test_one_that_stands_still_goes_on_when_it_is_wanted(world: World, how: str) -> None:
+    freezing(world)
+    async with world:
+        boxes = world.sandboxes
+        record = await resting(world)
+        box = world.driver.live[record.id]
+        if how == "lend":
+            async with boxes.lend(record.id) as lent:
+                assert lent is box
+                assert not box.is_frozen
+            assert box.is_frozen
+        else:
+            await (boxes.use if how == "use" else boxes.wake)(record.id)
+            assert not box.is_frozen
+            await until(lambda: _reason(world, record.id, ""))
+            assert await boxes.use(record.id) is box
+            await asyncio.sleep(0.05)
+            assert not box.is_frozen
+        assert len(world.driver.specs) == 1
+        assert record.id in world.boundary.bindings
+
+
+async def test_who_stands_still_long_enough_sleeps(world: World) -> None:
+    freezing(world, 0.1)
+    async with world:
+        record = await resting(world)
+        await asleep(world, record.id)
+        assert world.boundary.bindings == {}
+
+
+async def test_nobody_stands_still_while_memory_is_short(world: World) -> None:
+    freezing(world, freeze_min_free_memory_mib=1 << 40)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        await world.sandboxes.rest(record.id)
+        assert await _state(world, record.id, SandboxState.SLEEPING)
+
+
+async def test_one_that_cannot_stand_still_sleeps(world: World, monkeypatch) -> None:
+    @contextlib.asynccontextmanager
+    async def cannot():
+        raise SandboxUnavailableError("somebody moves")
+        yield
+
+    freezing(world)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest())
+        monkeypatch.setattr(world.driver.live[record.id], "frozen", cannot)
+        await world.sandboxes.rest(record.id)
+        await asleep(world, record.id)
+
+
+async def test_who_stands_still_gives_up_its_place_the_oldest_first(world: World) -> None:
+    freezing(world, max_sandboxes=2)
+    async with world:
+        boxes = world.sandboxes
+        first, second = [await resting(world) for _ in range(2)]
+        assert boxes.free == 2
+        await boxes.create(SandboxRequest())
+        assert await _state(world, first.id, SandboxState.SLEEPING)
+        assert world.driver.live[second.id].is_frozen
+        await boxes.wake(first.id)
+        assert await _state(world, second.id, SandboxState.SLEEPING)
+        with pytest.raises(SandboxUnavailableError, match="2 sandboxes run already"):
+            await boxes.wake(second.id)
+
+
+@pytest.mark.parametrize("ending", ["sleep", "close", "die", "replaced"])
+async def test_who_stands_still_ends_as_any_other(world: World, ending: str) -> None:
+    freezing(world)
+
+    async def nothing(record, driver):
+        assert record.id not in world.driver.live
+
+    async with world:
+        boxes = world.sandboxes
+        record = await resting(world)
+        box = world.driver.live[record.id]
+        match ending:
+            case "die":
+                await box.die("it fell")
+            case "replaced":
+                await boxes.replaced(record.id, nothing)
+            case _:
+                await getattr(boxes, ending)(record.id)
+        wanted = SandboxState.GONE if ending == "close" else SandboxState.SLEEPING
+        await until(lambda: _state(world, record.id, wanted))
+        assert not box.is_frozen
+        assert (world.driver.live, world.boundary.bindings, boxes.free) == ({}, {}, 4)
+
+
+async def test_who_is_held_goes_on_meanwhile_and_stands_still_again(world: World) -> None:
+    freezing(world)
+    async with world:
+        record = await resting(world)
+        box = world.driver.live[record.id]
+        async with world.sandboxes.held(record.id) as held:
+            assert held.sandbox is box
+            assert not box.is_frozen
+        await until(lambda: box.is_frozen)
+
+
+async def test_who_would_get_other_variables_wakes_anew(world: World) -> None:
+    freezing(world)
+    async with world:
+        record = await resting(world, env={"A": "1"})
+        changed = msgspec.structs.replace(record, env={"A": "2"}, state=SandboxState.RUNNING)
+        await world.store.sandboxes.save(changed)
+        await world.sandboxes.use(record.id)
+        assert [spec.env for spec in world.driver.specs] == [{"A": "1"}, {"A": "2"}]
+
+
+async def test_leaving_puts_who_stands_still_to_sleep(world: World) -> None:
+    freezing(world)
+    async with world:
+        record = await resting(world)
+    await asleep(world, record.id)

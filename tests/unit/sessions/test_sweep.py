@@ -16,7 +16,7 @@ from handiwork.model.errors import (
 from handiwork.model.sandbox import SandboxState
 from handiwork.model.session import BrainSessionEnded, Session, SessionState
 from handiwork.sessions.polling import PollBudget
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 from handiwork.sessions.sweep import RESTING, Sweep
 from session_world import World, clock, until
 

@@ -24,7 +24,8 @@ from handiwork.sandboxes.snapshots.diff import differences
 from handiwork.sandboxes.snapshots.generations import Generations
 from handiwork.sandboxes.snapshots.stoppable import StoppableBlobs
 from handiwork.sessions.notices import notify
-from handiwork.sessions.sandboxes import Change, Held, LiveSandboxes, SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
+from handiwork.sessions.sandboxes import Change, Held, LiveSandboxes
 from handiwork.sessions.snapshots.background import Background
 from handiwork.sessions.snapshots.shelf import files_of, unavailable
 

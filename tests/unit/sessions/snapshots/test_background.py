@@ -10,7 +10,7 @@ from handiwork.config import SandboxSettings, SessionSettings, Settings
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.sessions.reaper import reap
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 from keeping_world import KeepingWorld
 from session_world import call, clock, until
 
@@ -69,6 +69,64 @@ async def test_a_wake_waits_for_no_snapshot_and_the_next_sleep_takes_it(
             return await reasons(keeping, record) == ["idle"]
 
         await until(taken)
+
+
+def standing(world: KeepingWorld) -> None:
+    """Have sandboxes stand still when they rest."""
+    world.settings = msgspec.structs.replace(
+        world.settings,
+        sandbox=SandboxSettings(
+            freeze_seconds=600, min_free_memory_mib=0, freeze_min_free_memory_mib=0
+        ),
+    )
+
+
+async def test_one_before_it_stands_still_and_none_when_it_sleeps_after(
+    keeping: KeepingWorld,
+) -> None:
+    idle(keeping)
+    standing(keeping)
+    async with keeping:
+        record = await box(keeping)
+        await keeping.sandboxes.rest(record.id)
+
+        async def stands() -> bool:
+            return bool((await keeping.store.sandboxes.get(record.id)).reason)
+
+        await until(stands)
+        assert keeping.driver.live[record.id].is_frozen
+        assert await reasons(keeping, record) == ["idle"]
+        await keeping.sandboxes.sleep(record.id)
+        await until(lambda: keeping.driver.settled == [record.id])
+        assert await reasons(keeping, record) == ["idle"]
+
+
+async def test_who_is_used_again_waits_for_no_snapshot_and_does_not_stand_still(
+    keeping: KeepingWorld,
+) -> None:
+    idle(keeping)
+    standing(keeping)
+    hangs, asked = threading.Event(), threading.Event()
+
+    def hang(verb: str, _key: str) -> None:
+        if verb == "put":
+            asked.set()
+            hangs.wait(30)
+
+    async with keeping:
+        record = await box(keeping)
+        keeping.blobs.fault = hang
+        await keeping.sandboxes.rest(record.id)
+        await asyncio.to_thread(asked.wait, 20)
+        async with asyncio.timeout(20):
+            used = asyncio.ensure_future(keeping.sandboxes.use(record.id))
+            await asyncio.sleep(0.05)
+            hangs.set()
+            await used
+        keeping.blobs.fault = None
+        await asyncio.sleep(0.05)
+        assert not keeping.driver.live[record.id].is_frozen
+        assert await reasons(keeping, record) == []
 
 
 async def test_the_end_gives_snapshots_their_time_and_no_more(keeping: KeepingWorld) -> None:

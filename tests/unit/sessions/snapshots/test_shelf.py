@@ -11,7 +11,7 @@ import pytest
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError, UnsupportedError
 from handiwork.model.sandbox import Limits, SandboxRecord, SandboxState
 from handiwork.observe.metrics import Census
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 from handiwork.sessions.snapshots.shelf import files_of
 from host_sandbox import HostDriver
 from keeping_world import KeepingWorld

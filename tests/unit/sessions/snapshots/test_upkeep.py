@@ -7,7 +7,7 @@ import pytest
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.model.sandbox import SandboxRecord
-from handiwork.sessions.sandboxes import SandboxRequest
+from handiwork.sessions.sandbox_request import SandboxRequest
 from keeping_world import KeepingWorld
 from session_world import until
 
