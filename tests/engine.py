@@ -25,8 +25,9 @@ from handiwork.egress.protocol import Boundary, EgressSocket
 from handiwork.fleet.local import LocalFleet
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.sandboxes.namespace import NamespaceDriver
-from handiwork.sessions.dispatcher import Dispatcher
+from handiwork.sessions.dispatcher import POLLS_PER_MINUTE, Dispatcher
 from handiwork.sessions.policies import PolicyResolver
+from handiwork.sessions.polling import PollBudget
 from handiwork.sessions.reaper import adopt_sessions, reap
 from handiwork.sessions.runner import Hands
 from handiwork.sessions.sandboxes import LiveSandboxes
@@ -94,21 +95,21 @@ async def running(
     policy: str = "",
     boundary: Boundary | None = None,
     registry: Registry | None = None,
-    polls_per_minute: int = SessionSettings.polls_per_minute,
+    polls_per_minute: int = POLLS_PER_MINUTE,
 ) -> AsyncIterator[Engine]:
     """Serve the environment that `brain` names (base_url, environment_id, environment_key)."""
     environment = EnvironmentSettings(id=brain["environment_id"], key_file="", policy=policy)
     settings = Settings(
         environments=(environment,),
         sandbox=SandboxSettings(max_sandboxes=128),
-        sessions=SessionSettings(idle_seconds=idle_seconds, polls_per_minute=polls_per_minute),
+        sessions=SessionSettings(idle_seconds=idle_seconds),
     )
     async with contextlib.AsyncExitStack() as stack:
         hands, driver = await _hands(
             data, brain, settings, lease_seconds, boundary, stack, registry
         )
         fleet = await stack.enter_async_context(LocalFleet(max_sessions=64))
-        dispatcher = Dispatcher(hands, fleet)
+        dispatcher = Dispatcher(hands, fleet, polls=PollBudget(polls_per_minute))
         claims = asyncio.ensure_future(dispatcher.run())
         try:
             yield Engine(hands=hands, driver=driver, fleet=fleet, dispatcher=dispatcher)

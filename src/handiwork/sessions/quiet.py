@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from handiwork.model.session import TurnIdle, TurnRunning
 
 OPEN_TURN = "requires_action"
+"""The one reason to rest that leaves a turn open."""
 
 
 class Quiet:
@@ -39,9 +40,10 @@ class Quiet:
             finally:
                 self._clock = None
 
-    def reached(self, yes: bool) -> None:
-        """Take in whether the brain can be followed."""
-        self._reached = yes
+    def reached(self, yes: bool) -> bool:
+        """Take in whether the brain can be followed; True when that is new, and the clock begins anew."""
+        changed, self._reached = yes is not self._reached, yes
+        return changed
 
     def take(self, event: TurnRunning | TurnIdle) -> None:
         """Take in what the brain says of the turn."""

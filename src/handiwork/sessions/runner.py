@@ -73,8 +73,6 @@ SERVED = (SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE)
 READ_ONLY = frozenset({"read", "glob", "grep"})
 """Tools that change no file."""
 
-"""The one reason to rest that leaves a turn open."""
-
 MAX_REFUSED_RESULTS = 8
 
 _WAITS_FOR_NOTHING = (SessionState.SLEEPING, SessionState.LOST, SessionState.ENDED)
@@ -455,12 +453,12 @@ class _Run:
                 self._take_turn(event)
                 self._rearm(calls)
             case BrainUnreached():
-                self._quiet.reached(False)
-                self._rearm(calls)
+                if self._quiet.reached(False):
+                    self._rearm(calls)
                 self._journal.waits(WaitingKind.BRAIN, event.reason, name=AWAY)
             case BrainReached():
-                self._quiet.reached(True)
-                self._rearm(calls)
+                if self._quiet.reached(True):
+                    self._rearm(calls)
                 self._journal.waits_no_more(WaitingKind.BRAIN, name=AWAY)
             case BrainSessionEnded():
                 pass

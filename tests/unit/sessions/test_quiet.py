@@ -55,6 +55,14 @@ async def test_who_cannot_follow_the_brain_waits_longer():
     assert await seconds_left(Quiet(60.0, 30.0)) == 60
 
 
+def test_only_a_change_of_the_way_to_the_brain_begins_the_clock_anew():
+    quiet = told(OVER, reached=False)
+    assert not quiet.reached(False)
+    assert quiet.reached(True)
+    assert not quiet.reached(True)
+    assert quiet.reached(False)
+
+
 async def test_it_starts_before_anything_is_known():
     async with Quiet(60.0, LONG).clock() as clock:
         assert round(clock.when() - asyncio.get_running_loop().time()) == LONG
