@@ -164,6 +164,7 @@ class HostSandbox:
         self.files = HostFiles(root)
         self.started: list[HostProcess] = []
         self.is_frozen = False
+        self.rests = False
         self._processes: list[asyncio.subprocess.Process] = []
         self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -202,6 +203,14 @@ class HostSandbox:
             yield
         finally:
             self.is_frozen = False
+
+    @contextlib.asynccontextmanager
+    async def resting(self) -> AsyncIterator[None]:
+        self.rests = True
+        try:
+            yield
+        finally:
+            self.rests = False
 
     async def closed(self) -> str:
         return await asyncio.shield(self._gone)

@@ -90,6 +90,7 @@ async def signal_process(
     data: JSONBody[SignalBody],
 ) -> None:
     """Signal it and all it started."""
+    await _goes_on(control, sandbox_id, process_id)
     await control.processes.signal(sandbox_id, process_id, data.signal)
 
 
@@ -98,7 +99,15 @@ async def remove_process(
     control: Injected, sandbox_id: FromPath[str], process_id: FromPath[str]
 ) -> None:
     """Kill it with all it started, and forget it and its log."""
+    await _goes_on(control, sandbox_id, process_id)
     await control.processes.remove(sandbox_id, process_id)
+
+
+async def _goes_on(control: Injected, sandbox_id: str, process_id: str) -> None:
+    """Let a process that runs take a signal, also where it stands still with its sandbox."""
+    record = await control.processes.get(sandbox_id, process_id)
+    if record.state is ProcessState.RUNNING:
+        await control.sandboxes.use(sandbox_id)
 
 
 def _line(frame: LogFrame) -> bytes:

@@ -6,8 +6,8 @@ The same for every tier that runs the agent; a tier gives the channel and the sa
 import asyncio
 import errno
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import cast
 
 from handiwork.model.errors import GuestError, UnsupportedError
@@ -212,6 +212,9 @@ class GuestSandbox:
         self._env = env
         self._files = GuestFiles(channel)
         self._freezing = asyncio.Lock()
+        self._rests = False
+        self._copies = 0
+        self._uncopied = asyncio.Event()
         self._connections = 0
 
     @property
@@ -304,6 +307,10 @@ class GuestSandbox:
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:
         """Hold every guest process still; calls of the sandbox wait until it is over."""
+        if self._rests:
+            with self._copied():
+                yield
+            return
         async with self._freezing:
             self._channel.hold()
             try:
@@ -312,9 +319,44 @@ class GuestSandbox:
             finally:
                 self._channel.release()
 
+    @asynccontextmanager
+    async def resting(self) -> AsyncIterator[None]:
+        """Hold every guest process still for long; copies are taken meanwhile, and end before it does."""
+        kernel = self._kernel_freezer()
+        if kernel is None:
+            raise UnsupportedError("no control group of this sandbox can be frozen")
+        async with self._freezing:
+            self._channel.hold()
+            try:
+                async with kernel:
+                    self._rests = True
+                    try:
+                        yield
+                    finally:
+                        self._rests = False
+                        while self._copies:
+                            self._uncopied.clear()
+                            await self._uncopied.wait()
+            finally:
+                self._channel.release()
+
+    @contextmanager
+    def _copied(self) -> Iterator[None]:
+        """Count a copy of what rests."""
+        self._copies += 1
+        try:
+            yield
+        finally:
+            self._copies -= 1
+            self._uncopied.set()
+
     def _still(self) -> AbstractAsyncContextManager[None]:
-        """Return what holds the processes still; a tier may have better means than the agent."""
-        return still(self._channel)
+        """Return what holds the processes still: the kernel, where it can, else the agent."""
+        return self._kernel_freezer() or still(self._channel)
+
+    def _kernel_freezer(self) -> AbstractAsyncContextManager[None] | None:
+        """Return what freezes the sandbox from without; None where nothing can."""
+        return None
 
     async def closed(self) -> str:
         """Wait until the sandbox is gone and say why (empty: it was closed by us)."""

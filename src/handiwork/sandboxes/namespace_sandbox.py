@@ -35,10 +35,10 @@ class NamespaceSandbox(GuestSandbox):
                 f" to run commands as {request.user[:40]!r}"
             )
 
-    def _still(self) -> AbstractAsyncContextManager[None]:
-        """Return the freezer of its control group, where there is one, else the agent's means."""
+    def _kernel_freezer(self) -> AbstractAsyncContextManager[None] | None:
+        """Return the freezer of its control group, where there is one."""
         freezer = self._freezer()
-        return super()._still() if freezer is None else _without_clock(self._channel, freezer)
+        return None if freezer is None else _without_clock(self._channel, freezer)
 
 
 @asynccontextmanager

@@ -196,6 +196,13 @@ class Sandbox(Protocol):
         """
         ...
 
+    def resting(self) -> AbstractAsyncContextManager[None]:
+        """Hold every guest process still for long. UnsupportedError where only the agent could.
+
+        Meanwhile `frozen` is entered at once; the end waits for whoever is in it.
+        """
+        ...
+
     async def closed(self) -> str:
         """Wait until the sandbox is gone and say why (empty: it was closed by us)."""
         ...

@@ -13,21 +13,12 @@ class Keeping(Protocol):
         """End what is done with its files in the background; returns when it has ended."""
         ...
 
-    async def rests(self, record: SandboxRecord, driver: Driver) -> bool:
-        """It runs, and is to stand still with its processes for a while.
-
-        Returns when what is done with its files before is done or was interrupted: True when they
-        were kept.
-        """
+    def stands(self, record: SandboxRecord, driver: Driver) -> None:
+        """It stands still with its processes for a while. Returns at once, as `slept` does."""
         ...
 
-    def slept(
-        self, record: SandboxRecord, driver: Driver, *, stopping: bool, kept: bool = False
-    ) -> None:
-        """It sleeps now; `kept` by `rests`, and nothing ran since. Returns at once.
-
-        What is done with its files is done in the background.
-        """
+    def slept(self, record: SandboxRecord, driver: Driver, *, stopping: bool) -> None:
+        """It sleeps now. Returns at once: what is done with its files is done in the background."""
         ...
 
     def keeps_closed(self, driver: Driver) -> bool:
@@ -56,13 +47,10 @@ class NoKeeping:
     async def interrupt(self, sandbox_id: str) -> None:
         """Do nothing."""
 
-    async def rests(self, record: SandboxRecord, driver: Driver) -> bool:
-        """Nothing is kept."""
-        return False
+    def stands(self, record: SandboxRecord, driver: Driver) -> None:
+        """Do nothing."""
 
-    def slept(
-        self, record: SandboxRecord, driver: Driver, *, stopping: bool, kept: bool = False
-    ) -> None:
+    def slept(self, record: SandboxRecord, driver: Driver, *, stopping: bool) -> None:
         """Do nothing."""
 
     def keeps_closed(self, driver: Driver) -> bool:

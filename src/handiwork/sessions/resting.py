@@ -4,6 +4,7 @@ One task for each holds it frozen until somebody wants it, its time is over, or 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -22,14 +23,14 @@ class _Standing(msgspec.Struct, eq=False):
     """One of them. `stands`: done when it is frozen, or why it cannot be; `over`: it goes on."""
 
     sandbox: Sandbox
-    kept: bool
+    ends_at: float
     stands: asyncio.Future[None]
     wanted: asyncio.Event
     over: asyncio.Event
 
 
 class Resting:
-    """All that stand still, oldest first. `ripe` is told of one that is to be put to sleep now."""
+    """All that stand still. `ripe` is told of one that is to sleep, again and again until it does."""
 
     def __init__(
         self,
@@ -51,24 +52,21 @@ class Resting:
     def __contains__(self, sandbox_id: str) -> bool:
         return sandbox_id in self._standing
 
-    @property
-    def oldest(self) -> str:
-        """Return the one that stands longest; KeyError when there is none."""
-        return next(iter(self._standing))
+    def oldest_first(self) -> list[str]:
+        """Return all, those that stand longest first."""
+        return list(self._standing)
 
     def permitted(self) -> bool:
         """Say whether one more may stand still: the operator wants it and memory is plentiful."""
         return self._settings.freeze_seconds > 0 and self._is_plentiful()
 
-    def kept(self, sandbox_id: str) -> bool:
-        """Say whether its files were kept elsewhere before it stood still."""
-        one = self._standing.get(sandbox_id)
-        return one is not None and one.kept
+    async def freeze(self, sandbox_id: str, sandbox: Sandbox, ends_at: float) -> None:
+        """Hold it still until then, by the loop's clock; returns when it is.
 
-    async def freeze(self, sandbox_id: str, sandbox: Sandbox, *, kept: bool) -> None:
-        """Hold it still; returns when it is. HandiworkError where it cannot be: it goes on then."""
+        HandiworkError where it cannot be: it goes on then.
+        """
         stands = asyncio.get_running_loop().create_future()
-        one = _Standing(sandbox, kept, stands, asyncio.Event(), asyncio.Event())
+        one = _Standing(sandbox, ends_at, stands, asyncio.Event(), asyncio.Event())
         self._standing[sandbox_id] = one
         self._group.create_task(self._hold(sandbox_id, one))
         await asyncio.shield(stands)
@@ -84,11 +82,11 @@ class Resting:
 
     async def _hold(self, sandbox_id: str, one: _Standing) -> None:
         try:
-            async with one.sandbox.frozen():
+            async with one.sandbox.resting():
                 one.stands.set_result(None)
                 await self._until_wanted(sandbox_id, one)
         except HandiworkError as error:
-            if one.stands.done():  # its processes were to stand still, no more is lost
+            if one.stands.done():
                 self._log.warning("did not stand still", sandbox=sandbox_id, reason=str(error))
             else:
                 one.stands.set_exception(error)
@@ -100,18 +98,19 @@ class Resting:
 
     async def _until_wanted(self, sandbox_id: str, one: _Standing) -> None:
         """Wait for `thaw`; who is ripe before is told of, and stands until that comes to it."""
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + self._settings.freeze_seconds
-        while loop.time() < ends_at and self._is_plentiful():
-            try:
-                async with asyncio.timeout(min(LOOK_SECONDS, ends_at - loop.time())):
+        now = asyncio.get_running_loop().time
+        while not one.wanted.is_set():
+            left = one.ends_at - now()
+            if left <= 0 or not self._is_plentiful():
+                self._ripe(sandbox_id)
+                left = LOOK_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(LOOK_SECONDS, left)):
                     await one.wanted.wait()
-                return
-            except TimeoutError:
-                continue
-        self._ripe(sandbox_id)
-        await one.wanted.wait()
 
     def _is_plentiful(self) -> bool:
-        memory = self._memory_mib()
+        try:
+            memory = self._memory_mib()
+        except OSError:  # too many files are open, perhaps: nothing is plentiful then
+            return False
         return memory is None or memory >= self._settings.freeze_min_free_memory_mib

@@ -452,16 +452,18 @@ class _Run:
             case TurnRunning() | TurnIdle():
                 self._take_turn(event)
                 self._rearm(calls)
-            case BrainUnreached():
-                if self._quiet.reached(False):
-                    self._rearm(calls)
-                self._journal.waits(WaitingKind.BRAIN, event.reason, name=AWAY)
-            case BrainReached():
-                if self._quiet.reached(True):
-                    self._rearm(calls)
-                self._journal.waits_no_more(WaitingKind.BRAIN, name=AWAY)
+            case BrainUnreached() | BrainReached():
+                self._take_way(event, calls)
             case BrainSessionEnded():
                 pass
+
+    def _take_way(self, event: BrainUnreached | BrainReached, calls: Calls) -> None:
+        if self._quiet.reached(isinstance(event, BrainReached)):
+            self._rearm(calls)
+        if isinstance(event, BrainUnreached):
+            self._journal.waits(WaitingKind.BRAIN, event.reason, name=AWAY)
+        else:
+            self._journal.waits_no_more(WaitingKind.BRAIN, name=AWAY)
 
     def _take_call(self, call: ToolCall, calls: Calls) -> None:
         if call.name not in READ_ONLY:
@@ -570,7 +572,8 @@ class _Run:
             return
         try:
             async with asyncio.timeout(self._hands.settings.stop_seconds):
-                await self._hands.sandboxes.rest(sandbox_id)
+                drains = self._hands.drain.begun.is_set()
+                await self._hands.sandboxes.rest(sandbox_id, long=not drains)
             return
         except TimeoutError:
             self._hands.sandboxes.rest_unused(sandbox_id)

@@ -8,15 +8,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from handiwork.config import SandboxSettings
 from handiwork.egress.protocol import Boundary
-from handiwork.model.egress import EgressBinding, EgressGrant
+from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import (
     ConflictError,
     HandiworkError,
@@ -36,6 +35,7 @@ from handiwork.observe import log
 from handiwork.sandboxes.pool import wishes_of
 from handiwork.sandboxes.protocol import Driver, Sandbox
 from handiwork.sessions.credentials import Credentials
+from handiwork.sessions.grants import Grants, binding, variables
 from handiwork.sessions.keeping import Keeping, NoKeeping
 from handiwork.sessions.notices import notify
 from handiwork.sessions.policies import NOTHING, Layers, PolicyResolver
@@ -98,11 +98,16 @@ class LiveSandboxes:
         self._settings = settings
         self._clock = clock
         self.credentials = Credentials(store)
+        self._grants = Grants(policies, self.credentials)
         self._live: dict[str, _Live] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = 0
         self._expected: set[str] = set()
         self._loans: dict[str, int] = {}
+        self._owed: dict[str, str] = {}
+        """What is to be done after the last loan: rest, or sleep."""
+        self._until: dict[str, float] = {}
+        """Until when those stand still that did since their session rested."""
         self._unused: set[str] = set()
         self.renewals: dict[str, Callable[[], Awaitable[None]]] = {}
         """What to do when a sandbox's files were replaced while its session is served."""
@@ -117,23 +122,22 @@ class LiveSandboxes:
         self._preparing = self._group.create_task(self._prepare())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *failure: Any) -> None:
         if self._preparing is not None:
             self._preparing.cancel()
         self._stopping = True
-        for sandbox_id in list(self._live):
-            try:
-                await self.sleep(sandbox_id)
-            except HandiworkError as failed:
-                self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(failed))
-        await self._group.__aexit__(kind, error, trace)
+        async with asyncio.TaskGroup() as group:
+            for sandbox_id in list(self._live):
+                group.create_task(self._sleep_at_last(sandbox_id))
+        await self._group.__aexit__(*failure)
         for driver in self._drivers.values():
             await driver.prepare(())
+
+    async def _sleep_at_last(self, sandbox_id: str) -> None:
+        try:
+            await self.sleep(sandbox_id)
+        except HandiworkError as failed:
+            self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(failed))
 
     async def _prepare(self) -> None:
         """Have ready what the next sandboxes need, at the start and whenever one was made."""
@@ -181,19 +185,15 @@ class LiveSandboxes:
 
     async def use(self, sandbox_id: str) -> Sandbox:
         """Return it running, waking it first when it sleeps. NotFoundError, ConflictError."""
-        self._loans.pop(sandbox_id, None)
-        await self._is_wanted(sandbox_id)
+        self._wants_rest_no_more(sandbox_id)
         if not self._is_awake(sandbox_id):
             await self._wake(sandbox_id)
         return self._live[sandbox_id].sandbox
 
-    async def _is_wanted(self, sandbox_id: str) -> bool:
-        """Take in that it is not to rest now; True when it was to."""
-        if sandbox_id not in self._unused:
-            return False
+    def _wants_rest_no_more(self, sandbox_id: str) -> None:
+        for one in (self._owed, self._until):
+            one.pop(sandbox_id, None)
         self._unused.discard(sandbox_id)
-        await self._keeping.interrupt(sandbox_id)
-        return True
 
     def tools(self, sandbox_id: str) -> ToolState:
         """Return what a session's tools have in it, for as long as it lives; empty when it does not."""
@@ -205,62 +205,63 @@ class LiveSandboxes:
 
     @contextlib.asynccontextmanager
     async def lend(self, sandbox_id: str) -> AsyncIterator[Sandbox]:
-        """Yield it running, to look at. One that slept or rested does so again after its last loan.
+        """Yield it running, to look at. One that slept or stood still does so after its last loan.
 
         It stays awake when somebody else wakes or uses it meanwhile.
         """
-        rested, kept = await self._is_wanted(sandbox_id), self._resting.kept(sandbox_id)
-        if (not self._is_awake(sandbox_id) and await self._wake(sandbox_id)) or rested:
-            self._loans.setdefault(sandbox_id, 0)
-        lent = sandbox_id in self._loans
-        if lent:
-            self._loans[sandbox_id] += 1
+        owed = "rest" if sandbox_id in self._resting else "sleep"
+        if not self._is_awake(sandbox_id) and await self._wake(sandbox_id):
+            self._owed[sandbox_id] = owed
+        self._loans[sandbox_id] = self._loans.get(sandbox_id, 0) + 1
         try:
             yield self._live[sandbox_id].sandbox
         finally:
-            if lent:
-                await self._returned(sandbox_id, kept)
-
-    async def _returned(self, sandbox_id: str, kept: bool) -> None:
-        async with self._locked(sandbox_id):
-            left = self._loans.get(sandbox_id, 0) - 1
+            left = self._loans.pop(sandbox_id, 1) - 1
             if left > 0:
                 self._loans[sandbox_id] = left
-            elif self._loans.pop(sandbox_id, None) is not None and sandbox_id in self._live:
-                self._unused.add(sandbox_id)
-                await self._retire(sandbox_id, kept)
+            elif self._owed.get(sandbox_id) == "rest":
+                self.rest_unused(sandbox_id)
+            elif sandbox_id in self._owed:
+                await self._returned(sandbox_id)
+
+    async def _returned(self, sandbox_id: str) -> None:
+        async with self._locked(sandbox_id):
+            if sandbox_id in self._owed and sandbox_id not in self._loans:
+                await self._put_to_sleep(sandbox_id)
 
     async def wake(self, sandbox_id: str, *, wanted_by: str = "") -> SandboxRecord:
         """Restore a sleeping one under today's policies. A failure leaves its files as they are."""
-        self._loans.pop(sandbox_id, None)
-        await self._is_wanted(sandbox_id)
+        self._wants_rest_no_more(sandbox_id)
         await self._wake(sandbox_id, wanted_by)
         return await self._store.sandboxes.get(sandbox_id)
 
     async def _wake(self, sandbox_id: str, wanted_by: str = "") -> bool:
-        """Bring it up, or let it go on; False when it was up already."""
+        """Bring it up, or let it go on; False when it was up already.
+
+        A session (`wanted_by`) has its policies and secrets looked up anew in any case.
+        """
         async with self._locked(sandbox_id):
             record = await self._store.sandboxes.get(sandbox_id)
-            if self._is_awake(sandbox_id):
+            self._unused.discard(sandbox_id)
+            if self._is_awake(sandbox_id) and not wanted_by:
                 return False
-            if sandbox_id in self._resting and await self._goes_on(record):
-                return True
             if record.state not in _HAS_FILES:
                 raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
             await self._keeping.interrupt(sandbox_id)
-            await self._bring_up(record, fresh=False, wanted_by=wanted_by)
-            await self._save(record, SandboxState.RUNNING)
+            if sandbox_id not in self._live or not await self._goes_on(record):
+                await self._bring_up(record, fresh=False, wanted_by=wanted_by)
+                await self._save(record, SandboxState.RUNNING)
+            self._unused.discard(sandbox_id)
             return True
 
     async def _goes_on(self, record: SandboxRecord) -> bool:
-        """Let one that stands still go on under today's policies.
+        """Let a live one go on under today's policies.
 
         False: it was put to sleep instead, as they give it other variables, which processes keep.
         """
         live = self._live[record.id]
-        layers = await self._policies.layers(record)
-        grant = await self._grant(record, layers)
-        if _env(record, grant) != live.env:
+        layers, grant = await self._grants.today(record)
+        if variables(record, grant) != live.env:
             await self._put_to_sleep(record.id)
             return False
         live.layers = layers
@@ -280,18 +281,23 @@ class LiveSandboxes:
         record = await self._store.sandboxes.get(sandbox_id)
         if sandbox_id not in self._live:
             return record
-        kept = self._resting.kept(sandbox_id)
+        if sandbox_id in self._resting:
+            await self._keeping.interrupt(sandbox_id)
         await self._take_down(sandbox_id)
         saved = await self._save(record, SandboxState.SLEEPING)
-        self._slept(saved, kept=kept)
+        self._slept(saved)
         return saved
 
-    async def rest(self, sandbox_id: str) -> None:
+    async def rest(self, sandbox_id: str, *, long: bool = True) -> None:
         """Its session rests: stand still for a while, where the operator wants that, or sleep."""
-        if self._resting.permitted():
-            self.rest_unused(sandbox_id)
-        else:
+        if not long or not self._resting.permitted():
             await self.sleep(sandbox_id)
+            return
+        self._unused.add(sandbox_id)
+        try:
+            await self._rest_after(sandbox_id)
+        finally:
+            self._unused.discard(sandbox_id)
 
     def rest_unused(self, sandbox_id: str) -> None:
         """Have it rest as soon as nobody holds it, unless somebody wakes or uses it before."""
@@ -303,44 +309,42 @@ class LiveSandboxes:
         async with self._locked(sandbox_id):
             await self._retire(sandbox_id)
 
-    async def _retire(self, sandbox_id: str, kept: bool = False) -> None:
+    async def _retire(self, sandbox_id: str) -> None:
         """Have it stand still, or sleep, unless somebody wanted it since; what fails is told."""
+        may = self._is_awake(sandbox_id) and not self._stopping and self._resting.permitted()
         try:
-            if self._may_stand(sandbox_id) and await self._stands(sandbox_id, kept):
+            if sandbox_id not in self._unused:
                 return
-            if sandbox_id in self._unused:
+            if may and sandbox_id in self._loans:
+                self._owed[sandbox_id] = "rest"
+            elif not may or not await self._stands(sandbox_id):
                 await self._put_to_sleep(sandbox_id)
         except HandiworkError as error:
             self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(error))
         finally:
             self._unused.discard(sandbox_id)
 
-    def _may_stand(self, sandbox_id: str) -> bool:
-        """Say whether it is to stand still now; one that did so is to sleep."""
-        return (
-            sandbox_id in self._unused
-            and self._is_awake(sandbox_id)
-            and not self._stopping
-            and self._resting.permitted()
-        )
-
-    async def _stands(self, sandbox_id: str, kept: bool) -> bool:
-        """Keep its files, then hold its processes still. False: that cannot be, or it is used again."""
+    async def _stands(self, sandbox_id: str) -> bool:
+        """Hold its processes still, unless it is used again by now. False: that cannot be."""
         live, record = self._live[sandbox_id], await self._store.sandboxes.get(sandbox_id)
-        kept = kept or await self._keeping.rests(record, live.driver)
-        if not self._may_stand(sandbox_id):
-            return False
+        if sandbox_id not in self._unused:
+            return True
+        self._owed.pop(sandbox_id, None)
+        first = sandbox_id not in self._until
+        ends_at = asyncio.get_running_loop().time() + self._settings.freeze_seconds
         try:
-            await self._resting.freeze(sandbox_id, live.sandbox, kept=kept)
+            until = self._until.setdefault(sandbox_id, ends_at)
+            await self._resting.freeze(sandbox_id, live.sandbox, until)
         except HandiworkError as error:
             self._log.warning("not frozen", sandbox=sandbox_id, reason=str(error))
             return False
         await self._save(record, SandboxState.RUNNING, STANDS)
+        if first:
+            self._keeping.stands(record, live.driver)
         return True
 
     async def close(self, sandbox_id: str) -> SandboxRecord:
         """Delete it and all it left. No-op when it is gone."""
-        await self._is_wanted(sandbox_id)
         async with self._locked(sandbox_id):
             record = await self._store.sandboxes.get(sandbox_id)
             if record.state is SandboxState.GONE:
@@ -363,8 +367,12 @@ class LiveSandboxes:
         async with self._locked(sandbox_id):
             await self._keeping.interrupt(sandbox_id)
             record = await self._store.sandboxes.get(sandbox_id)
-            if await self._resting.thaw(sandbox_id):
-                self.rest_unused(sandbox_id)
+            if sandbox_id in self._resting:
+                try:
+                    await self._resting.thaw(sandbox_id)
+                    record = await self._save(record, SandboxState.RUNNING)
+                finally:
+                    self.rest_unused(sandbox_id)
             live = self._live.get(sandbox_id)
             yield Held(record, self._driver(record), live.sandbox if live else None)
 
@@ -440,32 +448,33 @@ class LiveSandboxes:
 
         One whose policies cannot be resolved any more may do nothing, until they can.
         """
+        self._grants.changes += 1
         for sandbox_id, live in list(self._live.items()):
             if policy_name and policy_name not in live.layers:
                 continue
             record = await self._store.sandboxes.get(sandbox_id)
-            try:
-                live.layers = await self._policies.layers(record)
-                grant = await self._grant(record, live.layers)
-            except HandiworkError as error:
-                self._log.warning("policy not resolved", sandbox=sandbox_id, reason=str(error))
-                await self._save(record, record.state, str(error))
-                grant = NOTHING
-            await self._boundary.update(sandbox_id, grant)
+            await self._apply(record, live)
+
+    async def _apply(self, record: SandboxRecord, live: _Live) -> None:
+        try:
+            live.layers, grant = await self._grants.today(record)
+        except HandiworkError as error:
+            self._log.warning("policy not resolved", sandbox=record.id, reason=str(error))
+            await self._save(record, record.state, str(error))
+            grant = NOTHING
+        await self._boundary.update(record.id, grant)
 
     async def _bring_up(self, record: SandboxRecord, *, fresh: bool, wanted_by: str = "") -> None:
         """Policies, way out, sandbox, in this order; a failure closes the way out again."""
         driver = self._allowed_driver(record)
         self.expect_no_more(wanted_by)
         if self._places + len(self._resting) <= 0:
-            raise SandboxUnavailableError(
-                f"{self._settings.max_sandboxes} sandboxes run already; close or sleep one"
-            )
+            raise self._no_place()
         self._starting += 1
         try:
             await self._make_place()
-            layers = await self._policies.layers(record)
-            grant = await self._grant(record, layers)
+            layers, grant = await self._grants.today(record)
+            changes = self._grants.changes
             if not fresh:
                 await self._keeping.recover(record, driver)
             spec = await self._spec(record, grant)
@@ -477,46 +486,41 @@ class LiveSandboxes:
             self._made.set()
             live = self._live[record.id] = _Live(sandbox, driver, layers, spec.env)
             live.watch = self._group.create_task(self._watch(record.id, live))
+            if changes != self._grants.changes:
+                await self._apply(record, live)
         finally:
             self._starting -= 1
 
     async def _make_place(self) -> None:
         """Put to sleep who stands still, the oldest first, until there is a place."""
-        while self._places < 0 and self._resting:
-            oldest = self._resting.oldest
-            async with self._locked(oldest):
-                if oldest in self._resting:
+        for oldest in self._resting.oldest_first():
+            lock = self._locks.get(oldest)
+            if self._places < 0 and not (lock and lock.locked()):
+                async with self._locked(oldest):
                     self._unused.add(oldest)
                     await self._retire(oldest)
+        if self._places < 0:
+            raise self._no_place()
 
-    async def _grant(self, record: SandboxRecord, layers: Layers) -> EgressGrant:
-        grant = await self._policies.grant(layers)
-        placeholders = await self.credentials.standing(record)
-        return msgspec.structs.replace(grant, placeholders=placeholders)
+    def _no_place(self) -> SandboxUnavailableError:
+        most = self._settings.max_sandboxes
+        return SandboxUnavailableError(f"{most} sandboxes run already; close or sleep one")
 
     async def _spec(self, record: SandboxRecord, grant: EgressGrant) -> SandboxSpec:
-        binding = EgressBinding(
-            id=record.id,
-            kind="sandbox",
-            tenant=record.tenant,
-            sandbox_id=record.id,
-            session_id=record.session_id,
-            agent_id=record.agent_id,
-            ca_id=record.session_id or record.id,
-            ca_generation=record.ca_generation,
-        )
-        way_out = await self._boundary.open(binding, grant)
+        way_out = await self._boundary.open(binding(record), grant)
         return SandboxSpec(
             id=record.id,
             image=record.image,
             limits=record.limits or self._settings.limits,
-            env=_env(record, grant),
+            env=variables(record, grant),
             exit=SandboxExit(socket_path=way_out.path, ca_certificate=way_out.ca_certificate),
         )
 
     async def _take_down(self, sandbox_id: str, *, keep: bool = True) -> None:
         """End a live one. It is live no more even when that fails."""
         await self._resting.thaw(sandbox_id)
+        for one in (self._owed, self._until):
+            one.pop(sandbox_id, None)
         live = self._live.pop(sandbox_id)
         if live.watch is not None:
             live.watch.cancel()
@@ -555,8 +559,8 @@ class LiveSandboxes:
             await notify(self._store, record.session_id, text, self._clock)
             self._slept(await self._save(record, SandboxState.SLEEPING, f"{DIED}{reason}"))
 
-    def _slept(self, record: SandboxRecord, *, kept: bool = False) -> None:
-        self._keeping.slept(record, self._driver(record), stopping=self._stopping, kept=kept)
+    def _slept(self, record: SandboxRecord) -> None:
+        self._keeping.slept(record, self._driver(record), stopping=self._stopping)
 
     async def _save(
         self, record: SandboxRecord, state: SandboxState, reason: str = ""
@@ -592,7 +596,3 @@ class LiveSandboxes:
         lock = self._locks.setdefault(sandbox_id, asyncio.Lock())
         async with lock:
             yield
-
-
-def _env(record: SandboxRecord, grant: EgressGrant) -> dict[str, str]:
-    return {**{one.variable: one.text for one in grant.placeholders}, **record.env}

@@ -204,6 +204,7 @@ class FakeSandbox:
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._files = FakeFiles(tree, self._refuse_when_gone)
         self.is_frozen = False
+        self.rests = False
         self._freezing = asyncio.Lock()
 
     @property
@@ -253,6 +254,16 @@ class FakeSandbox:
                 yield
             finally:
                 self.is_frozen = False
+
+    @contextlib.asynccontextmanager
+    async def resting(self) -> AsyncIterator[None]:
+        """Do nothing but be told."""
+        self._refuse_when_gone()
+        self.rests = True
+        try:
+            yield
+        finally:
+            self.rests = False
 
     async def closed(self) -> str:
         """Wait until it is gone and say why."""

@@ -128,6 +128,8 @@ class Shell:
         self._live: _Live | None = None
         self._held = b""
         self._lost = False
+        self.runs = False
+        """Whether a command is under way."""
 
     async def run(
         self, command: str, output: Sink, *, timeout_seconds: float
@@ -137,6 +139,15 @@ class Shell:
         ToolFailedError: the command cannot be given to a shell. Cancelling kills the shell and all
         that it started.
         """
+        self.runs = True
+        try:
+            return await self._run(command, output, timeout_seconds)
+        finally:
+            self.runs = False
+
+    async def _run(
+        self, command: str, output: Sink, timeout_seconds: float
+    ) -> tuple[CommandEnd, bool]:
         nonce = secrets.token_hex(_NONCE_BYTES).encode()
         script = _script(command, nonce)
         replaces = self._lost

@@ -125,7 +125,7 @@ class SessionToolset:
             thread_id=call.thread_id,
             tool_use_id=call.id,
             sandbox=sandbox,
-            shell=state.shell(call.thread_id, sandbox),
+            shell=await state.shell(call.thread_id, sandbox),
             spool=jobs.spool,
             jobs=jobs,
             timeout_seconds=seconds,

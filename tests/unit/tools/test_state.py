@@ -1,21 +1,36 @@
-"""What tools keep in a sandbox: the same for the same one, nothing of another."""
+"""What tools keep in a sandbox: the same for the same one, nothing of another, no more than a limit."""
 
 from typing import Any, cast
 
+import pytest
+
 from handiwork.sandboxes.protocol import Sandbox
+from handiwork.tools import state as module
 from handiwork.tools.state import ToolState
 
 ONE, TWO = (cast("Sandbox", object()) for _ in range(2))
 LIMITS: dict[str, Any] = {"spool_bytes": 1 << 20, "limit": 3}
 
 
-def test_each_thread_has_a_shell_for_as_long_as_its_sandbox_lives():
+async def test_each_thread_has_a_shell_for_as_long_as_its_sandbox_lives():
     state = ToolState()
-    first = state.shell("", ONE)
-    assert state.shell("", ONE) is first
-    assert state.shell("sthr_1", ONE) is not first
-    assert state.shell("", TWO) is not first
-    assert state.shell("", TWO).sandbox is TWO
+    first = await state.shell("", ONE)
+    assert await state.shell("", ONE) is first
+    assert await state.shell("sthr_1", ONE) is not first
+    assert (await state.shell("", TWO)).sandbox is TWO
+    assert await state.shell("", ONE) is not first
+
+
+async def test_of_too_many_the_one_that_was_idle_longest_goes(monkeypatch: pytest.MonkeyPatch):
+    state = ToolState()
+    busy, old, used = [await state.shell(name, ONE) for name in ("busy", "old", "used")]
+    monkeypatch.setattr(module, "MAX_SHELLS", 2)
+    busy.runs = True
+    assert await state.shell("used", ONE) is used
+    await state.shell("new", ONE)
+    assert await state.shell("busy", ONE) is busy
+    assert await state.shell("used", ONE) is used
+    assert await state.shell("old", ONE) is not old
 
 
 def test_the_jobs_are_those_of_the_sandbox():

@@ -12,7 +12,7 @@ from typing import Self
 from handiwork.config import SnapshotSettings
 from handiwork.model.errors import HandiworkError, NotFoundError, SandboxUnavailableError
 from handiwork.model.sandbox import SandboxRecord
-from handiwork.model.snapshot import Reason, Snapshot
+from handiwork.model.snapshot import Reason
 from handiwork.observe import log
 from handiwork.sandboxes.protocol import Driver
 from handiwork.sandboxes.snapshots.protocol import KeepsFiles
@@ -71,31 +71,19 @@ class Background:
             job.cancel()
             await asyncio.wait([job])
 
-    async def rests(self, record: SandboxRecord, driver: Driver) -> bool:
-        """Take a generation of a sandbox that is about to stand still; it may be interrupted."""
-        if not self.settings.on_idle or not isinstance(driver, KeepsFiles):
-            return False
-        taken: list[Snapshot] = []
+    def stands(self, record: SandboxRecord, driver: Driver) -> None:
+        """Take a generation of a sandbox that stands still."""
+        if self.settings.on_idle and isinstance(driver, KeepsFiles):
+            self.begin(record.id, lambda: self.shelf.take(record, driver, "idle"))
 
-        async def take() -> None:
-            taken.append(await self.shelf.take(record, driver, "idle"))
-
-        if self.begin(record.id, take):
-            await asyncio.wait([self._jobs[record.id]])
-        return bool(taken)
-
-    def slept(
-        self, record: SandboxRecord, driver: Driver, *, stopping: bool, kept: bool = False
-    ) -> None:
+    def slept(self, record: SandboxRecord, driver: Driver, *, stopping: bool) -> None:
         """Take a generation of a sandbox that sleeps now, and bring its files together."""
         if isinstance(driver, KeepsFiles):
             reason: Reason = "stop" if stopping else "idle"
-            self.begin(record.id, lambda: self._after_sleep(record, driver, reason, kept))
+            self.begin(record.id, lambda: self._after_sleep(record, driver, reason))
 
-    async def _after_sleep(
-        self, record: SandboxRecord, driver: Driver, reason: Reason, kept: bool
-    ) -> None:
-        if self.settings.on_idle and not kept:
+    async def _after_sleep(self, record: SandboxRecord, driver: Driver, reason: Reason) -> None:
+        if self.settings.on_idle:
             await self.shelf.take(record, driver, reason)
         if reason == "idle":
             await self.shelf.settle(record, files_of(record, driver))

@@ -81,27 +81,26 @@ def standing(world: KeepingWorld) -> None:
     )
 
 
-async def test_one_before_it_stands_still_and_none_when_it_sleeps_after(
-    keeping: KeepingWorld,
-) -> None:
+async def test_one_while_it_stands_still_and_one_when_it_sleeps(keeping: KeepingWorld) -> None:
     idle(keeping)
     standing(keeping)
     async with keeping:
         record = await box(keeping)
         await keeping.sandboxes.rest(record.id)
+        assert keeping.driver.live[record.id].rests
 
-        async def stands() -> bool:
-            return bool((await keeping.store.sandboxes.get(record.id)).reason)
+        async def taken() -> bool:
+            return await reasons(keeping, record) == ["idle"]
 
-        await until(stands)
-        assert keeping.driver.live[record.id].is_frozen
-        assert await reasons(keeping, record) == ["idle"]
+        await until(taken)
+        assert keeping.driver.settled == []
+        assert keeping.driver.live[record.id].rests
         await keeping.sandboxes.sleep(record.id)
         await until(lambda: keeping.driver.settled == [record.id])
-        assert await reasons(keeping, record) == ["idle"]
+        assert await reasons(keeping, record) == ["idle", "idle"]
 
 
-async def test_who_is_used_again_waits_for_no_snapshot_and_does_not_stand_still(
+async def test_who_is_used_again_waits_for_no_snapshot_of_it_standing(
     keeping: KeepingWorld,
 ) -> None:
     idle(keeping)
@@ -119,13 +118,10 @@ async def test_who_is_used_again_waits_for_no_snapshot_and_does_not_stand_still(
         await keeping.sandboxes.rest(record.id)
         await asyncio.to_thread(asked.wait, 20)
         async with asyncio.timeout(20):
-            used = asyncio.ensure_future(keeping.sandboxes.use(record.id))
-            await asyncio.sleep(0.05)
-            hangs.set()
-            await used
+            await keeping.sandboxes.use(record.id)
         keeping.blobs.fault = None
-        await asyncio.sleep(0.05)
-        assert not keeping.driver.live[record.id].is_frozen
+        hangs.set()
+        assert not keeping.driver.live[record.id].rests
         assert await reasons(keeping, record) == []
 
 
