@@ -214,7 +214,9 @@ static void input_close(struct exec *exec)
 
 static size_t input_write(struct exec *exec, const uint8_t *bytes, size_t length)
 {
-    ssize_t took = length ? write(exec->in.fd, bytes, length) : 0;
+    ssize_t took = 0;
+    if (length)
+        took = exec->terminal ? terminal_write(exec->in.fd, bytes, length) : write(exec->in.fd, bytes, length);
     if (took < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (took < 0) {
@@ -330,8 +332,10 @@ static void exec_signal(struct request *request, int number)
 static void exec_resize(struct request *request, uint64_t columns, uint64_t rows)
 {
     struct exec *exec = container_of(request, struct exec, request);
-    if (exec->terminal && exec->in.fd >= 0)
-        terminal_resize(exec->in.fd, columns, rows);
+    if (!exec->terminal || exec->in.fd < 0 || !terminal_resize(exec->in.fd, columns, rows))
+        return;
+    if (terminal_control() != CONTROL_WHOLE)
+        tree_signal(exec->mark, SIGWINCH);
 }
 
 static void exec_resume(struct request *request)
@@ -481,6 +485,10 @@ static bool start_on_terminal(struct exec *exec, struct spawn *what, const struc
 {
     struct terminal terminal;
     int status = -1, in = -1;
+    if (terminal_control() == CONTROL_NONE) {
+        errno = EOPNOTSUPP;
+        return false;
+    }
     if (!terminal_open(&terminal, what->uid))
         return false;
     what->stdin_fd = what->stdout_fd = what->stderr_fd = terminal.theirs;

@@ -91,19 +91,6 @@ static void place_descriptors(const struct spawn *what, int status)
         give_up("close_range");
 }
 
-/* To some versions of gVisor a terminal is a pipe: its keys interrupt nobody, and there is no /dev/tty (EIO). */
-static bool take_terminal(void)
-{
-    if (ioctl(0, TIOCSCTTY, 0))
-        return false;
-    int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (fd >= 0)
-        close(fd);
-    else if (errno == EIO)
-        errno = EOPNOTSUPP;
-    return fd >= 0 || errno != EOPNOTSUPP;
-}
-
 static void reset_signals(void)
 {
     sigset_t none;
@@ -178,7 +165,7 @@ static _Noreturn void become(const struct spawn *what, int status)
 {
     place_descriptors(what, status);
     setsid();
-    if (what->terminal && !take_terminal())
+    if (what->terminal && ioctl(0, TIOCSCTTY, 0))
         give_up("terminal");
     reset_signals();
     umask(022);

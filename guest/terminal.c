@@ -5,12 +5,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { SIZE_MAX_CELLS = 65535 };
+enum { SIZE_MAX_CELLS = 65535, BYTES = 256, RAW_MAX = BYTES - 1 };
 
 /* By the end itself rather than by a name: what a guest puts in place of /dev/pts is never opened. */
 static int open_peer(int ours)
@@ -53,6 +57,42 @@ bool terminal_open(struct terminal *terminal, uid_t uid)
     return false;
 }
 
+/* In a session of its own, which is given a terminal: what that does for it. */
+static int try_control(void)
+{
+    struct terminal terminal;
+    sigset_t interrupt;
+    struct timespec patience = {.tv_nsec = 100 * 1000 * 1000};
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    alarm(1);
+    if (setsid() < 0 || !terminal_open(&terminal, getuid()) || ioctl(terminal.theirs, TIOCSCTTY, 0))
+        return CONTROL_NONE;
+    if (open("/dev/tty", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC) >= 0 || errno != EIO)
+        return CONTROL_WHOLE;
+    if (sigprocmask(SIG_BLOCK, &interrupt, NULL) || write(terminal.ours, "\003", 1) != 1)
+        return CONTROL_NONE;
+    return sigtimedwait(&interrupt, NULL, &patience) == SIGINT ? CONTROL_KEYS : CONTROL_NONE;
+}
+
+enum control terminal_control(void)
+{
+    static int known = -1;
+    int status;
+    if (known >= 0)
+        return (enum control)known;
+    pid_t pid = fork();
+    if (!pid)
+        _exit(try_control());
+    if (pid < 0)
+        return CONTROL_WHOLE; /* so is the command not started that this is about */
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return CONTROL_WHOLE;
+    known = WIFEXITED(status) ? WEXITSTATUS(status) : CONTROL_NONE;
+    return (enum control)known;
+}
+
 bool terminal_resize(int end, uint64_t columns, uint64_t rows)
 {
     struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
@@ -61,4 +101,33 @@ bool terminal_resize(int end, uint64_t columns, uint64_t rows)
         return false;
     }
     return !ioctl(end, TIOCSWINSZ, &size);
+}
+
+/* Of so few bytes there is always one that is not among them. */
+static cc_t absent(const uint8_t *bytes, size_t length)
+{
+    bool there[BYTES] = {false};
+    size_t value = BYTES - 1;
+    for (size_t i = 0; i < length; i++)
+        there[bytes[i]] = true;
+    while (there[value])
+        value--;
+    return (cc_t)value;
+}
+
+ssize_t terminal_write(int end, const uint8_t *bytes, size_t length)
+{
+    struct termios theirs, deaf;
+    if (terminal_control() != CONTROL_KEYS || tcgetattr(end, &theirs) || (theirs.c_lflag & ISIG))
+        return write(end, bytes, length);
+    if (length > RAW_MAX)
+        length = RAW_MAX;
+    deaf = theirs;
+    deaf.c_cc[VINTR] = deaf.c_cc[VQUIT] = deaf.c_cc[VSUSP] = absent(bytes, length);
+    tcsetattr(end, TCSANOW, &deaf);
+    ssize_t took = write(end, bytes, length);
+    int error = errno;
+    tcsetattr(end, TCSANOW, &theirs);
+    errno = error;
+    return took;
 }
