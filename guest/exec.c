@@ -485,8 +485,9 @@ static bool start_on_terminal(struct exec *exec, struct spawn *what, const struc
 {
     struct terminal terminal;
     int status = -1, in = -1;
-    if (terminal_control() == CONTROL_NONE) {
-        errno = EOPNOTSUPP;
+    enum control control = terminal_control();
+    if (control == CONTROL_NONE || control == CONTROL_UNKNOWN) {
+        errno = control == CONTROL_NONE ? EOPNOTSUPP : EAGAIN;
         return false;
     }
     if (!terminal_open(&terminal, what->uid))

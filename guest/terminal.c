@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SIZE_MAX_CELLS = 65535, BYTES = 256, RAW_MAX = BYTES - 1 };
+enum { SIZE_MAX_CELLS = 65535, BYTES = 256, RAW_MAX = BYTES - 1, TRY_MS = 1000, TRY_STEP_MS = 1 };
 
 /* By the end itself rather than by a name: what a guest puts in place of /dev/pts is never opened. */
 static int open_peer(int ours)
@@ -65,7 +65,6 @@ static int try_control(void)
     struct timespec patience = {.tv_nsec = 100 * 1000 * 1000};
     sigemptyset(&interrupt);
     sigaddset(&interrupt, SIGINT);
-    alarm(1);
     if (setsid() < 0 || !terminal_open(&terminal, getuid()) || ioctl(terminal.theirs, TIOCSCTTY, 0))
         return CONTROL_NONE;
     if (open("/dev/tty", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC) >= 0 || errno != EIO)
@@ -75,22 +74,35 @@ static int try_control(void)
     return sigtimedwait(&interrupt, NULL, &patience) == SIGINT ? CONTROL_KEYS : CONTROL_NONE;
 }
 
+/* Waits for it as long as it may take at most: who is inside may have stopped it. */
+static int end_of(pid_t pid)
+{
+    struct timespec pause = {.tv_nsec = TRY_STEP_MS * 1000 * 1000};
+    int status = -1;
+    for (int left = TRY_MS / TRY_STEP_MS; left; left--) {
+        if (waitpid(pid, &status, WNOHANG) == pid)
+            return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        nanosleep(&pause, NULL);
+    }
+    kill(pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return -1;
+}
+
 enum control terminal_control(void)
 {
-    static int known = -1;
-    int status;
-    if (known >= 0)
-        return (enum control)known;
+    static enum control known = CONTROL_NONE;
+    if (known != CONTROL_NONE)
+        return known;
     pid_t pid = fork();
     if (!pid)
         _exit(try_control());
-    if (pid < 0)
-        return CONTROL_WHOLE; /* so is the command not started that this is about */
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return CONTROL_WHOLE;
-    known = WIFEXITED(status) ? WEXITSTATUS(status) : CONTROL_NONE;
-    return (enum control)known;
+    int found = pid > 0 ? end_of(pid) : -1;
+    if (found < 0)
+        return CONTROL_UNKNOWN;
+    known = (enum control)found;
+    return known;
 }
 
 bool terminal_resize(int end, uint64_t columns, uint64_t rows)
@@ -117,7 +129,7 @@ static cc_t absent(const uint8_t *bytes, size_t length)
 
 ssize_t terminal_write(int end, const uint8_t *bytes, size_t length)
 {
-    struct termios theirs, deaf;
+    struct termios theirs, deaf, now;
     if (terminal_control() != CONTROL_KEYS || tcgetattr(end, &theirs) || (theirs.c_lflag & ISIG))
         return write(end, bytes, length);
     if (length > RAW_MAX)
@@ -127,7 +139,14 @@ ssize_t terminal_write(int end, const uint8_t *bytes, size_t length)
     tcsetattr(end, TCSANOW, &deaf);
     ssize_t took = write(end, bytes, length);
     int error = errno;
-    tcsetattr(end, TCSANOW, &theirs);
+    /* Whoever read it may have set the terminal anew by now. */
+    if (!tcgetattr(end, &now)) {
+        static const int keys[] = {VINTR, VQUIT, VSUSP};
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            if (now.c_cc[keys[i]] == deaf.c_cc[keys[i]])
+                now.c_cc[keys[i]] = theirs.c_cc[keys[i]];
+        tcsetattr(end, TCSANOW, &now);
+    }
     errno = error;
     return took;
 }

@@ -18,9 +18,9 @@ bool terminal_open(struct terminal *terminal, uid_t uid);
  * What this kernel's terminals do for their session. Some versions of gVisor have pipes for terminals, whose keys
  * interrupt nobody; later ones know the keys, but have no /dev/tty and tell nobody of a new size.
  */
-enum control { CONTROL_NONE, CONTROL_KEYS, CONTROL_WHOLE };
+enum control { CONTROL_NONE, CONTROL_KEYS, CONTROL_WHOLE, CONTROL_UNKNOWN };
 
-/* Tried once, in a process of its own. */
+/* Tried until there is one, in a process of its own. CONTROL_UNKNOWN: that was kept from telling. */
 enum control terminal_control(void);
 
 /*

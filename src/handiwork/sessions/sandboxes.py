@@ -36,9 +36,10 @@ from handiwork.sandboxes.pool import wishes_of
 from handiwork.sandboxes.protocol import Driver, Sandbox
 from handiwork.sessions.credentials import Credentials
 from handiwork.sessions.grants import Grants, binding, variables
+from handiwork.sessions.held import Change, Held, Live
 from handiwork.sessions.keeping import Keeping, NoKeeping
 from handiwork.sessions.notices import notify
-from handiwork.sessions.policies import NOTHING, Layers, PolicyResolver
+from handiwork.sessions.policies import NOTHING, PolicyResolver
 from handiwork.sessions.resting import Resting
 from handiwork.sessions.sandbox_request import SandboxRequest, recorded
 from handiwork.store.protocol import Store
@@ -50,29 +51,6 @@ _HAS_FILES = (*_RUNNING, SandboxState.SLEEPING)
 STANDS = "its processes stand still until it is wanted"
 PREPARE_PAUSE_SECONDS = 0.05
 """Who has got a sandbox works in it first; then the next ones are made ready."""
-
-
-class Held(msgspec.Struct, frozen=True):
-    """A sandbox that nobody starts, stops or deletes meanwhile. `sandbox` None: it does not run."""
-
-    record: SandboxRecord
-    driver: Driver
-    sandbox: Sandbox | None
-
-
-Change = Callable[[SandboxRecord, Driver], Awaitable[None]]
-"""Changes the files of a sandbox that does not run."""
-
-
-class _Live(msgspec.Struct):
-    """A running sandbox, what it was started with, and the task that notices its death."""
-
-    sandbox: Sandbox
-    driver: Driver
-    layers: Layers
-    env: Mapping[str, str]
-    tools: ToolState = msgspec.field(default_factory=ToolState)
-    watch: asyncio.Task[None] | None = None
 
 
 class LiveSandboxes:
@@ -99,7 +77,7 @@ class LiveSandboxes:
         self._clock = clock
         self.credentials = Credentials(store)
         self._grants = Grants(policies, self.credentials)
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = 0
         self._expected: set[str] = set()
@@ -188,6 +166,7 @@ class LiveSandboxes:
         self._wants_rest_no_more(sandbox_id)
         if not self._is_awake(sandbox_id):
             await self._wake(sandbox_id)
+            self._wants_rest_no_more(sandbox_id)
         return self._live[sandbox_id].sandbox
 
     def _wants_rest_no_more(self, sandbox_id: str) -> None:
@@ -209,9 +188,14 @@ class LiveSandboxes:
 
         It stays awake when somebody else wakes or uses it meanwhile.
         """
-        owed = "rest" if sandbox_id in self._resting else "sleep"
-        if not self._is_awake(sandbox_id) and await self._wake(sandbox_id):
-            self._owed[sandbox_id] = owed
+        stood = sandbox_id in self._resting
+        try:
+            if not self._is_awake(sandbox_id) and await self._wake(sandbox_id):
+                self._owed[sandbox_id] = "rest" if stood else "sleep"
+        except BaseException:
+            if stood:
+                self.rest_unused(sandbox_id)
+            raise
         self._loans[sandbox_id] = self._loans.get(sandbox_id, 0) + 1
         try:
             yield self._live[sandbox_id].sandbox
@@ -233,6 +217,7 @@ class LiveSandboxes:
         """Restore a sleeping one under today's policies. A failure leaves its files as they are."""
         self._wants_rest_no_more(sandbox_id)
         await self._wake(sandbox_id, wanted_by)
+        self._wants_rest_no_more(sandbox_id)
         return await self._store.sandboxes.get(sandbox_id)
 
     async def _wake(self, sandbox_id: str, wanted_by: str = "") -> bool:
@@ -242,27 +227,32 @@ class LiveSandboxes:
         """
         async with self._locked(sandbox_id):
             record = await self._store.sandboxes.get(sandbox_id)
-            self._unused.discard(sandbox_id)
             if self._is_awake(sandbox_id) and not wanted_by:
                 return False
             if record.state not in _HAS_FILES:
                 raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
             await self._keeping.interrupt(sandbox_id)
-            if sandbox_id not in self._live or not await self._goes_on(record):
-                await self._bring_up(record, fresh=False, wanted_by=wanted_by)
+            lived = sandbox_id in self._live
+            if not lived or not await self._goes_on(record):
+                await self._bring_up(record, fresh=False, wanted_by=wanted_by, placed=lived)
                 await self._save(record, SandboxState.RUNNING)
-            self._unused.discard(sandbox_id)
             return True
 
     async def _goes_on(self, record: SandboxRecord) -> bool:
         """Let a live one go on under today's policies.
 
-        False: it was put to sleep instead, as they give it other variables, which processes keep.
+        False: it sleeps, and has its place still, as they give it other variables.
         """
         live = self._live[record.id]
         layers, grant = await self._grants.today(record)
         if variables(record, grant) != live.env:
-            await self._put_to_sleep(record.id)
+            self._starting += 1
+            try:
+                await self._take_down(record.id)
+                await self._save(record, SandboxState.SLEEPING)
+            except BaseException:
+                self._starting -= 1
+                raise
             return False
         live.layers = layers
         await self._boundary.update(record.id, grant)
@@ -362,7 +352,7 @@ class LiveSandboxes:
             return await self._save(record, SandboxState.GONE)
 
     @contextlib.asynccontextmanager
-    async def held(self, sandbox_id: str) -> AsyncIterator["Held"]:
+    async def held(self, sandbox_id: str) -> AsyncIterator[Held]:
         """Yield it as it is, running or not, while nobody changes that; see `Held`."""
         async with self._locked(sandbox_id):
             await self._keeping.interrupt(sandbox_id)
@@ -455,7 +445,7 @@ class LiveSandboxes:
             record = await self._store.sandboxes.get(sandbox_id)
             await self._apply(record, live)
 
-    async def _apply(self, record: SandboxRecord, live: _Live) -> None:
+    async def _apply(self, record: SandboxRecord, live: Live) -> None:
         try:
             live.layers, grant = await self._grants.today(record)
         except HandiworkError as error:
@@ -464,15 +454,16 @@ class LiveSandboxes:
             grant = NOTHING
         await self._boundary.update(record.id, grant)
 
-    async def _bring_up(self, record: SandboxRecord, *, fresh: bool, wanted_by: str = "") -> None:
+    async def _bring_up(
+        self, record: SandboxRecord, *, fresh: bool, wanted_by: str = "", placed: bool = False
+    ) -> None:
         """Policies, way out, sandbox, in this order; a failure closes the way out again."""
         driver = self._allowed_driver(record)
         self.expect_no_more(wanted_by)
-        if self._places + len(self._resting) <= 0:
-            raise self._no_place()
-        self._starting += 1
-        try:
+        if not placed:
             await self._make_place()
+            self._starting += 1
+        try:
             layers, grant = await self._grants.today(record)
             changes = self._grants.changes
             if not fresh:
@@ -484,27 +475,33 @@ class LiveSandboxes:
                 await self._boundary.close(record.id)
                 raise
             self._made.set()
-            live = self._live[record.id] = _Live(sandbox, driver, layers, spec.env)
+            live = self._live[record.id] = Live(sandbox, driver, layers, spec.env)
             live.watch = self._group.create_task(self._watch(record.id, live))
             if changes != self._grants.changes:
-                await self._apply(record, live)
+                await self._catch_up(record, live, keep=not fresh)
         finally:
             self._starting -= 1
 
+    async def _catch_up(self, record: SandboxRecord, live: Live, *, keep: bool) -> None:
+        """Apply what changed while it was made; where that fails it does not run."""
+        try:
+            await self._apply(record, live)
+        except BaseException:
+            await self._take_down(record.id, keep=keep)
+            raise
+
     async def _make_place(self) -> None:
-        """Put to sleep who stands still, the oldest first, until there is a place."""
+        """See to it that there is a place: put to sleep who stands still, the oldest first."""
         for oldest in self._resting.oldest_first():
             lock = self._locks.get(oldest)
-            if self._places < 0 and not (lock and lock.locked()):
+            if self._places <= 0 and not (lock and lock.locked()):
                 async with self._locked(oldest):
-                    self._unused.add(oldest)
-                    await self._retire(oldest)
-        if self._places < 0:
-            raise self._no_place()
-
-    def _no_place(self) -> SandboxUnavailableError:
-        most = self._settings.max_sandboxes
-        return SandboxUnavailableError(f"{most} sandboxes run already; close or sleep one")
+                    if oldest in self._resting:
+                        self._unused.add(oldest)
+                        await self._retire(oldest)
+        if self._places <= 0:
+            most = self._settings.max_sandboxes
+            raise SandboxUnavailableError(f"{most} sandboxes run already; close or sleep one")
 
     async def _spec(self, record: SandboxRecord, grant: EgressGrant) -> SandboxSpec:
         way_out = await self._boundary.open(binding(record), grant)
@@ -542,7 +539,7 @@ class LiveSandboxes:
         finally:
             await self._save(record, SandboxState.FAILED, str(error) or type(error).__name__)
 
-    async def _watch(self, sandbox_id: str, live: _Live) -> None:
+    async def _watch(self, sandbox_id: str, live: Live) -> None:
         reason = await live.sandbox.closed()
         async with self._locked(sandbox_id):
             if self._live.get(sandbox_id) is not live:
@@ -551,6 +548,8 @@ class LiveSandboxes:
             self._log.warning("sandbox died", sandbox=sandbox_id, reason=reason)
             # What follows the reason may name places of this host: it is for the operator alone.
             text = f"the sandbox died, and all its processes with it; its files are kept: {reason}"
+            if sandbox_id in self._resting:
+                await self._keeping.interrupt(sandbox_id)
             try:
                 await self._take_down(sandbox_id)
             except HandiworkError as error:

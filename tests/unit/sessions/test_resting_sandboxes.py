@@ -248,6 +248,125 @@ async def test_a_cancelled_loan_leaves_it_standing_still(world: World) -> None:
         await until(lambda: box.rests)
 
 
+async def test_two_at_once_each_take_the_place_of_one_that_stands_still(
+    world: World, monkeypatch
+) -> None:
+    freezing(world, max_sandboxes=2)
+    slow = world.driver.sleep
+
+    async def sleep(sandbox_id):
+        await asyncio.sleep(0.05)
+        await slow(sandbox_id)
+
+    async with world:
+        boxes = world.sandboxes
+        for _ in range(2):
+            await resting(world)
+        monkeypatch.setattr(world.driver, "sleep", sleep)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(boxes.create(SandboxRequest()))
+        assert boxes.free == 0
+
+
+async def test_who_is_wanted_meanwhile_gives_up_no_place(world: World, monkeypatch) -> None:
+    freezing(world, max_sandboxes=2)
+    get, failed = world.store.sandboxes.get, asyncio.Event()
+
+    async with world:
+        boxes = world.sandboxes
+        first, second = [await resting(world) for _ in range(2)]
+
+        async def away(sandbox_id):
+            if sandbox_id == first.id and not failed.is_set():
+                failed.set()
+                await asyncio.sleep(0.1)
+                raise SandboxUnavailableError("the store is away")
+            return await get(sandbox_id)
+
+        monkeypatch.setattr(world.store.sandboxes, "get", away)
+        making = asyncio.ensure_future(boxes.create(SandboxRequest()))
+        await failed.wait()
+        box = await boxes.use(second.id)
+        with pytest.raises(SandboxUnavailableError, match="2 sandboxes run already"):
+            await making
+        assert not box.rests
+
+
+async def test_one_that_must_start_anew_keeps_its_place_and_is_not_worked_on(
+    world: World, monkeypatch
+) -> None:
+    freezing(world, max_sandboxes=1)
+    async with world:
+        boxes = world.sandboxes
+        record = await resting(world, env={"A": "1"})
+        changed = msgspec.structs.replace(record, env={"A": "2"}, state=SandboxState.RUNNING)
+        await world.store.sandboxes.save(changed)
+        slept = []
+        monkeypatch.setattr(boxes._keeping, "slept", lambda *_, **__: slept.append(1))
+        close, refused = world.boundary.close, []
+
+        async def take_it(sandbox_id):
+            await close(sandbox_id)
+            try:
+                await boxes.create(SandboxRequest())
+            except SandboxUnavailableError as error:
+                refused.append(error)
+
+        monkeypatch.setattr(world.boundary, "close", take_it)
+        await boxes.wake(record.id, wanted_by="env_1/sesn_1")
+        monkeypatch.setattr(world.boundary, "close", close)
+        assert len(refused) == 1
+        assert slept == []
+        assert world.driver.specs[-1].env == {"A": "2"}
+        assert boxes.free == 0
+
+
+async def test_a_loan_beside_a_wake_is_not_the_last_word(world: World) -> None:
+    freezing(world)
+    async with world:
+        boxes = world.sandboxes
+        record = await resting(world)
+        async with boxes._locked(record.id):
+            lent = boxes.lend(record.id)
+            lending = asyncio.ensure_future(lent.__aenter__())
+            await asyncio.sleep(0)
+            waking = asyncio.ensure_future(boxes.wake(record.id, wanted_by="env_1/sesn_1"))
+            await asyncio.sleep(0)
+        box = await lending
+        await waking
+        await lent.__aexit__(None, None, None)
+        await asyncio.sleep(0.05)
+        assert not box.rests
+
+
+async def test_a_loan_that_is_cancelled_on_the_way_leaves_it_standing_still(
+    world: World, monkeypatch
+) -> None:
+    freezing(world)
+
+    async def looks(sandbox_id):
+        async with world.sandboxes.lend(sandbox_id):
+            raise AssertionError
+
+    async with world:
+        record = await resting(world)
+        box = world.driver.live[record.id]
+        save, saving = world.store.sandboxes.save, asyncio.Event()
+
+        async def stuck(record):
+            saving.set()
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(world.store.sandboxes, "save", stuck)
+        looking = asyncio.ensure_future(looks(record.id))
+        await saving.wait()
+        assert not box.rests
+        monkeypatch.setattr(world.store.sandboxes, "save", save)
+        looking.cancel()
+        await until(lambda: box.rests)
+
+
 async def test_a_place_is_not_waited_for_where_the_oldest_is_held(world: World) -> None:
     freezing(world, max_sandboxes=2)
     async with world:

@@ -23,9 +23,10 @@ from handiwork.sandboxes.snapshots.archive import TENANT, check_size, exported, 
 from handiwork.sandboxes.snapshots.diff import differences
 from handiwork.sandboxes.snapshots.generations import Generations
 from handiwork.sandboxes.snapshots.stoppable import StoppableBlobs
+from handiwork.sessions.held import Change, Held
 from handiwork.sessions.notices import notify
 from handiwork.sessions.sandbox_request import SandboxRequest
-from handiwork.sessions.sandboxes import Change, Held, LiveSandboxes
+from handiwork.sessions.sandboxes import LiveSandboxes
 from handiwork.sessions.snapshots.background import Background
 from handiwork.sessions.snapshots.shelf import files_of, unavailable
 

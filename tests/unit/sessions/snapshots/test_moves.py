@@ -16,8 +16,8 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
 )
 from handiwork.model.sandbox import Limits, SandboxRecord, SandboxState
+from handiwork.sessions.held import Held
 from handiwork.sessions.sandbox_request import SandboxRequest
-from handiwork.sessions.sandboxes import Held
 from keeping_world import KeepingWorld
 from session_world import call, text, until
 
