@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 
 from handiwork.brains.history import History, Interrupts
 from handiwork.brains.lease import Beat, Held, Lease
+from handiwork.config import SessionSettings
 from handiwork.model.errors import BrainRefusedError, BrainUnavailableError
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.model.session import (
@@ -43,6 +44,7 @@ from handiwork.observe.metrics import Metrics
 from handiwork.sessions import calls as module
 from handiwork.sessions.attachments import Sources
 from handiwork.sessions.calls import CallPath, Calls
+from handiwork.sessions.drain import Drain
 from handiwork.sessions.lifecycle import Happening, step
 from handiwork.sessions.runner import Hands, _Run, nobody
 from handiwork.store.database import PENDING_WRITES, Database
@@ -99,7 +101,13 @@ class Run:
         store = SimpleNamespace(ledger=self, sessions=MemorySessions())
         work = WorkItem(id="w", environment_id="e", kind="session", session_id=outside.session_id)
         hands = SimpleNamespace(
-            store=store, clock=clock, metrics=Metrics(), sources=Sources(), written=nobody
+            store=store,
+            clock=clock,
+            metrics=Metrics(),
+            sources=Sources(),
+            settings=SessionSettings(),
+            drain=Drain(),
+            written=nobody,
         )
         self.run_ = _Run(cast("Hands", hands), work)
         self.run_._session = cast("Any", SimpleNamespace(sandbox_id="sbx_1"))
