@@ -25,6 +25,19 @@ def idle(world: KeepingWorld, **more: object) -> None:
     world.snapshots = msgspec.structs.replace(world.snapshots, on_idle=True, **more)
 
 
+def hanging(world: KeepingWorld) -> tuple[threading.Event, threading.Event]:
+    """Have the store hang when something is put: what tells that it does, and what lets it go on."""
+    asked, hangs = threading.Event(), threading.Event()
+
+    def hang(verb: str, _key: str) -> None:
+        if verb == "put":
+            asked.set()
+            hangs.wait(30)
+
+    world.blobs.fault = hang
+    return asked, hangs
+
+
 async def reasons(world: KeepingWorld, record: SandboxRecord) -> list[str]:
     return [one.reason for one in await world.shelf.all(record.id)]
 
@@ -46,16 +59,9 @@ async def test_a_wake_waits_for_no_snapshot_and_the_next_sleep_takes_it(
     keeping: KeepingWorld,
 ) -> None:
     idle(keeping)
-    hangs, asked = threading.Event(), threading.Event()
-
-    def hang(verb: str, _key: str) -> None:
-        if verb == "put":
-            asked.set()
-            hangs.wait(30)
-
     async with keeping:
         record = await box(keeping)
-        keeping.blobs.fault = hang
+        asked, hangs = hanging(keeping)
         await keeping.sandboxes.sleep(record.id)
         await asyncio.to_thread(asked.wait, 20)
         async with asyncio.timeout(20):
@@ -105,16 +111,9 @@ async def test_who_is_used_again_waits_for_no_snapshot_of_it_standing(
 ) -> None:
     idle(keeping)
     standing(keeping)
-    hangs, asked = threading.Event(), threading.Event()
-
-    def hang(verb: str, _key: str) -> None:
-        if verb == "put":
-            asked.set()
-            hangs.wait(30)
-
     async with keeping:
         record = await box(keeping)
-        keeping.blobs.fault = hang
+        asked, hangs = hanging(keeping)
         await keeping.sandboxes.rest(record.id)
         await asyncio.to_thread(asked.wait, 20)
         async with asyncio.timeout(20):
