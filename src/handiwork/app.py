@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,11 +25,8 @@ from handiwork import config, listeners, process
 from handiwork.api.application import create_api
 from handiwork.api.control import Control
 from handiwork.api.server import serving
-from handiwork.brains.anthropic import AnthropicBrain
-from handiwork.brains.conversation import conversation
 from handiwork.brains.holding import Records
 from handiwork.brains.model_settings import keyed_models
-from handiwork.brains.resources import AnthropicMemories, AnthropicSkills
 from handiwork.config import EnvironmentSettings, Settings, SnapshotSettings, StagingSettings
 from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
@@ -82,6 +79,9 @@ from handiwork.supervisor import (
 )
 from handiwork.tiers import GUEST_AGENT, tier_drivers
 from handiwork.tools.toolset import check_timeouts, stock
+
+if TYPE_CHECKING:
+    from handiwork.brains.anthropic import AnthropicBrain
 
 KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 21, 24, 27, 31)
 """chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_chroot
@@ -399,6 +399,8 @@ async def _runs(parts: _Parts, live: LiveSandboxes, stack: AsyncExitStack) -> Ru
     """Runs are at the local brain: of no other do we hold the key that starts sessions."""
     talk = None
     if parts.keys:
+        from handiwork.brains.conversation import conversation
+
         opened = conversation(base_url=parts.brain_url, api_key=parts.keys.api_key)
         talk = await stack.enter_async_context(opened)
     runs = Runs(
@@ -525,7 +527,10 @@ def _own_id(user: int, home: Path) -> OwnId | None:
 
 def _brain(
     environment: EnvironmentSettings, key: str, parts: _Parts, stack: AsyncExitStack
-) -> AnthropicBrain:
+) -> "AnthropicBrain":
+    """Return the brain of one environment. The SDK takes seconds to load: who serves none waits not."""
+    from handiwork.brains.anthropic import AnthropicBrain
+
     brain = AnthropicBrain(
         environment_id=environment.id,
         environment_key=key,
@@ -538,7 +543,9 @@ def _brain(
     return brain
 
 
-def _sources(brain: AnthropicBrain, shelf: SkillShelf, staging: StagingSettings) -> Sources:
+def _sources(brain: "AnthropicBrain", shelf: SkillShelf, staging: StagingSettings) -> Sources:
+    from handiwork.brains.resources import AnthropicMemories, AnthropicSkills
+
     return Sources(
         skills=AnthropicSkills(brain.access),
         memories=AnthropicMemories(brain.access),

@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from control_plane_process import ControlPlane, running
+from control_plane_process import BRAINLESS, SLEEPLESS, ControlPlane, running
 from handiwork.model.sandbox import SandboxExit
 
 
 @pytest.fixture(scope="module")
 def shared_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with running(tmp_path_factory.mktemp("plane")) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def driven_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One that serves no brain: for tests that ask for sandboxes and what else its API has."""
+    with running(tmp_path_factory.mktemp("plane"), config=SLEEPLESS + BRAINLESS) as plane:
         yield plane
 
 

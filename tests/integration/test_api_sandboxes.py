@@ -26,9 +26,9 @@ DENYING = 'name = "quiet"\n[[rules]]\nid = "no"\naction = "deny"\nmatch.hosts = 
 
 
 @pytest.fixture
-async def hw(shared_plane: ControlPlane) -> AsyncIterator[Handiwork]:
+async def hw(driven_plane: ControlPlane) -> AsyncIterator[Handiwork]:
     async with Handiwork(
-        base_url=shared_plane.addresses["api"], api_key=shared_plane.admin_key
+        base_url=driven_plane.addresses["api"], api_key=driven_plane.admin_key
     ) as hw:
         yield hw
 
@@ -125,9 +125,9 @@ SERVE = (
 
 
 async def test_a_server_is_started_in_one_call_and_used_in_the_next(
-    hw: Handiwork, box: Sandbox, shared_plane: ControlPlane
+    hw: Handiwork, box: Sandbox, driven_plane: ControlPlane
 ) -> None:
-    other = {"base_url": shared_plane.addresses["api"], "api_key": shared_plane.admin_key}
+    other = {"base_url": driven_plane.addresses["api"], "api_key": driven_plane.admin_key}
     async with Handiwork(**other) as caller:
         mine = (await caller.sandboxes.get(box.id)).processes
         started = await mine.start(["python3", "-c", SERVE], cwd="/usr/share")
@@ -190,28 +190,28 @@ async def test_no_policy_no_tier_no_sandbox(hw: Handiwork) -> None:
     assert len(made) <= before
 
 
-async def test_a_secret_goes_in_and_not_out(hw: Handiwork, shared_plane: ControlPlane) -> None:
+async def test_a_secret_goes_in_and_not_out(hw: Handiwork, driven_plane: ControlPlane) -> None:
     value = "sk-integration-0123456789"
     written = await hw.secrets.put("integration", value, hosts=["api.example"])
     assert (written.name, written.version) == ("integration", 1)
-    for path in shared_plane.data.rglob("*"):
+    for path in driven_plane.data.rglob("*"):
         if path.is_file() and not path.is_symlink():
             assert value.encode() not in kept_bytes(path), path
-    assert value not in shared_plane.log.read_text()
+    assert value not in driven_plane.log.read_text()
     await hw.secrets.delete("integration")
 
 
-async def test_the_socket_needs_no_key_and_tcp_does(shared_plane: ControlPlane) -> None:
-    async with Handiwork(socket=shared_plane.socket) as hw:
+async def test_the_socket_needs_no_key_and_tcp_does(driven_plane: ControlPlane) -> None:
+    async with Handiwork(socket=driven_plane.socket) as hw:
         await hw.sandboxes.list()
         await hw.readiness()
-    async with Handiwork(base_url=shared_plane.addresses["api"], api_key="wrong") as hw:
+    async with Handiwork(base_url=driven_plane.addresses["api"], api_key="wrong") as hw:
         with pytest.raises(UnauthorizedError):
             await hw.sandboxes.list()
 
 
-async def test_the_key_is_not_inside(box: Sandbox, shared_plane: ControlPlane) -> None:
-    key = shared_plane.admin_key
+async def test_the_key_is_not_inside(box: Sandbox, driven_plane: ControlPlane) -> None:
+    key = driven_plane.admin_key
     planted = await box.exec(["grep", "-rlsF", key, "/workspace", "/tmp"], env={"PLANTED": key})
     assert planted.exit_code == 1
     control = await box.exec("env | grep -cF $PLANTED", env={"PLANTED": key})

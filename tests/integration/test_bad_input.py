@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from command_line import handiwork
+from control_plane_process import ControlPlane
 
 POLICY = """
 name = "work"
@@ -109,16 +110,15 @@ def test_a_policy_file_that_is_not_there(tmp_path: Path) -> None:
     assert_refused(handiwork("policy", "apply", "none.toml", cwd=tmp_path), "none.toml")
 
 
-def test_against_a_running_control_plane(tmp_path: Path, control_plane: Path) -> None:
-    """`control_plane` is the data directory of one that runs."""
-    data = {"HANDIWORK_DATA_DIR": str(control_plane)}
+def test_against_a_running_control_plane(tmp_path: Path, driven_plane: ControlPlane) -> None:
+    data = {"HANDIWORK_DATA_DIR": str(driven_plane.data)}
     (tmp_path / "work.toml").write_text(POLICY)
     applied = handiwork("policy", "apply", "work.toml", cwd=tmp_path, **data)
     assert_refused(applied, "'nowhere'", "handiwork secret set nowhere")
     assert handiwork("policy", "list", "--json", cwd=tmp_path, **data).stdout == "[]\n"
     assert_refused(handiwork("up", cwd=tmp_path, **data), "another handiwork")
     (tmp_path / "key").write_text("hw_wrong")
-    url = json.loads((control_plane / "addresses.json").read_text())["api"]
+    url = driven_plane.addresses["api"]
     remote = {"HANDIWORK_CLIENT_URL": url, "HANDIWORK_CLIENT_KEY_FILE": str(tmp_path / "key")}
     assert_refused(handiwork("sandbox", "list", cwd=tmp_path, **remote), "key")
     tier = handiwork("sandbox", "create", "--tier", "docker", cwd=tmp_path, **data)

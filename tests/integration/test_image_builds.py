@@ -100,14 +100,14 @@ async def test_a_dockerfile(tmp_path):
 
 @pytest.mark.skipif(shutil.which("buildah") is None, reason="needs buildah")
 async def test_a_control_plane_has_the_rights_to_build_one(
-    shared_plane: ControlPlane, tmp_path: Path
+    driven_plane: ControlPlane, tmp_path: Path
 ) -> None:
     archive, context = tmp_path / "base.tar", tmp_path / "context"
     archive.write_bytes(userland())
     context.mkdir()
     (context / "Dockerfile").write_bytes(DOCKERFILE)
     (context / "x").write_text("copied")
-    async with Handiwork(socket=shared_plane.socket) as hw:
+    async with Handiwork(socket=driven_plane.socket) as hw:
         await hw.images.import_archive("base", archive)
         info = await hw.images.build_dockerfile("built", context)
     assert info.env["LEVEL"] == "3"

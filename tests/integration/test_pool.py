@@ -22,7 +22,7 @@ from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.protocol import Wish
 
 CHILD = Path(__file__).parents[1] / "pool_child.py"
-TWO = "[sandbox.pool]\nready = 2\n"
+TWO = "[sandbox.pool]\nready = 2\n" + control_plane_process.BRAINLESS
 ONE = [Wish(image="host", limits=Limits(), sandboxes=1)]
 NAME = f"sbx_pooled{os.getpid():08}"
 FACTS = """

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from control_plane_process import BRAINLESS
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import SandboxUnavailableError
 from seaweed import SECRET, Seaweed, seaweed_server
@@ -26,7 +27,7 @@ def config_of(server: Seaweed, tmp_path: Path) -> str:
         "[snapshots]\non_idle = false\nstop_seconds = 1\n[snapshots.s3]\n"
         f'bucket = "{place.bucket}"\nendpoint = "{place.endpoint}"\n'
         f'access_key_id = "{place.access_key_id}"\nsecret_key_file = "{key}"\n'
-        "timeout_seconds = 4\n"
+        "timeout_seconds = 4\n" + BRAINLESS
     )
 
 
@@ -94,7 +95,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_told_and_the_former_snapshot_is_whole(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    config = f'[snapshots]\non_idle = false\ndirectory = "{small_disk}"\n'
+    config = f'[snapshots]\non_idle = false\ndirectory = "{small_disk}"\n' + BRAINLESS
 
     async def verb(client: Handiwork) -> None:
         box = await client.sandboxes.create()

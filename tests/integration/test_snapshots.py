@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from anthropic import Anthropic
 
-from control_plane_process import ControlPlane
+from control_plane_process import BRAINLESS, ControlPlane
 from handiwork.brains.conversation import TOOLSET
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import ConflictError, HandiworkError, SandboxUnavailableError
@@ -41,7 +41,8 @@ from snapshot_plane import (
 )
 
 CONFIG = "[sessions]\nidle_seconds = 1.0\nlease_seconds = 4\n[snapshots]\nsweep_seconds = 0.5\n"
-QUIET = CONFIG + "on_idle = false\n"
+DRIVEN = CONFIG + BRAINLESS
+QUIET = CONFIG + "on_idle = false\n" + BRAINLESS
 TESTS = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(600)
 IN_GVISOR = pytest.param(GVISOR, id="gvisor", marks=pytest.mark.root)
@@ -221,7 +222,7 @@ def test_a_sandbox_that_sleeps_is_taken_by_itself(tmp_path: Path, how: How) -> N
         (taken,) = await until(box.snapshots.list)
         assert (taken.reason, taken.number) == ("idle", 1)
 
-    with running(tmp_path, CONFIG, how) as plane:
+    with running(tmp_path, DRIVEN, how) as plane:
         asked(plane, verb)
 
 

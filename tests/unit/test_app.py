@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import json
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,11 @@ from handiwork.model.session import Session, SessionState
 from handiwork.sandboxes.probe import Finding
 from handiwork.store.layout import Layout
 from handiwork.testing.store import MemoryStore
+
+
+def test_the_sdk_is_loaded_when_the_first_environment_is_served() -> None:
+    program = "import sys, handiwork.app; sys.exit('anthropic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.fixture

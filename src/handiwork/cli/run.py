@@ -25,7 +25,6 @@ from handiwork.model.errors import ConfigError, HandiworkError, NotFoundError
 from handiwork.model.run import Run, RunEvent, RunState
 from handiwork.model.session import SessionState
 from handiwork.model.wire import MAX_RUN_SECONDS, RunBody
-from handiwork.observe import log
 from handiwork.process import raise_descriptors
 
 SHOWN_CHARACTERS = 400
@@ -114,6 +113,7 @@ async def _control_plane(
         return
     # Imported here: loading every adapter takes longer than most verbs do.
     from handiwork.app import running
+    from handiwork.observe import log
 
     settings = invocation.settings
     log.set_up(level="error", format=settings.log.format, process="control plane")

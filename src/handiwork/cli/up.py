@@ -9,7 +9,6 @@ import uvloop
 
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say
-from handiwork.observe import log
 from handiwork.process import raise_descriptors
 
 if TYPE_CHECKING:
@@ -18,11 +17,12 @@ if TYPE_CHECKING:
 
 def up(context: typer.Context) -> None:
     """Start the control plane, the proxy and (unless disabled) the local brain; stop on SIGTERM."""
-    # Imported here: loading every adapter takes longer than most verbs do.
-    from handiwork.app import running
-
     invocation: Invocation = context.obj
     settings = invocation.settings
+    # Imported here: loading every adapter takes longer than most verbs do, or telling a wrong setting.
+    from handiwork.app import running
+    from handiwork.observe import log
+
     log.set_up(level=settings.log.level, format=settings.log.format, process="control plane")
 
     async def serve() -> None:

@@ -11,11 +11,10 @@ import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from handiwork.brains.conversation import Conversation
 from handiwork.model.errors import (
     ConfigError,
     ConflictError,
@@ -27,6 +26,9 @@ from handiwork.model.sandbox import TIERS
 from handiwork.model.wire import OutputFile, RunBody
 from handiwork.observe import log
 from handiwork.store.protocol import Store
+
+if TYPE_CHECKING:
+    from handiwork.brains.conversation import Conversation
 
 FAULT = "a fault of ours; the control plane's log has the cause"
 MAX_RUNS = 64
@@ -94,7 +96,7 @@ class Runs:
         self,
         *,
         store: Store,
-        talk: Conversation | None,
+        talk: "Conversation | None",
         environment_id: str,
         files: Files,
         clock: Callable[[], datetime],
@@ -203,7 +205,7 @@ class Runs:
                 if over:
                     return
 
-    def _conversation(self) -> Conversation:
+    def _conversation(self) -> "Conversation":
         if self._talk is None:
             raise ConfigError(
                 "runs need the local brain; set local_brain.enabled = true, or give the task to"
@@ -231,7 +233,7 @@ class Runs:
                     f"policy: there is no policy {body.policy[:80]!r}; apply it first"
                 ) from None
 
-    async def _agent_for(self, talk: Conversation, model: str, system: str) -> str:
+    async def _agent_for(self, talk: "Conversation", model: str, system: str) -> str:
         """Return the agent of this model and these words, made where it is missing."""
         mark = hashlib.sha256(f"{model}\n{system}".encode()).hexdigest()[:32]
         async with self._making:

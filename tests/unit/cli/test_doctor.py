@@ -4,14 +4,10 @@ import json
 
 import pytest
 
-from handiwork import tiers
-from handiwork.cli import doctor
-from handiwork.cli.doctor import Report
-from handiwork.config import Settings
-from handiwork.model.errors import UnsupportedError
+from handiwork.cli import host_report
+from handiwork.cli.host_report import Report
 from handiwork.sandboxes.probe import Finding
 from handiwork.sandboxes.selfcheck import Check
-from handiwork.testing.sandbox import FakeDriver
 
 WORKS = Finding(name="userns", ok=True, detail="works")
 LACKS = Finding(name="idmap", ok=False, detail="[no] such call", fix="use Linux 5.19 or later")
@@ -31,7 +27,7 @@ def found(monkeypatch: pytest.MonkeyPatch):
         async def examine(settings) -> Report:
             return report
 
-        monkeypatch.setattr(doctor, "_examine", examine)
+        monkeypatch.setattr(host_report, "examine", examine)
 
     return give
 
@@ -73,16 +69,3 @@ def test_what_programs_read(found, handiwork) -> None:
     (told,) = json.loads(handiwork("doctor", "--json").out)
     assert told["protections"] == {"seccomp": True, "cgroups": False}
     assert told["checks"][0]["name"] == "exec"
-
-
-async def test_a_tier_says_hello_or_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(_directory, _settings, _clock):
-        raise UnsupportedError("no runsc: install it")
-
-    def fake(_directory, _settings, _clock):
-        return FakeDriver()
-
-    monkeypatch.setattr(tiers, "TIER_DRIVERS", {"namespace": fake, "gvisor": absent})
-    told = [await doctor.hello(tier, Settings()) for tier in ("namespace", "gvisor")]
-    assert [(one.name, one.ok) for one in told] == [("namespace", True), ("gvisor", False)]
-    assert told[1].detail == "no runsc: install it"

@@ -21,7 +21,6 @@ from handiwork.config import (
     Settings,
 )
 from handiwork.model.errors import HandiworkError
-from handiwork.observe import log
 from handiwork.sandboxes.trees import remove_tree
 
 LIMIT_SECONDS = 120.0
@@ -34,6 +33,9 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's data directory.")] = False,
 ) -> None:
     """Serve one real session of Claude Managed Agents and check every claim made about it."""
+    # Imported here, as the rest below: what a server needs takes longer to load than most verbs.
+    from handiwork.observe import log
+
     del context
     directory = Path(tempfile.mkdtemp(prefix="handiwork-demo-"))
     narrator = Narrator(console)
