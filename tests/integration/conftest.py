@@ -25,12 +25,6 @@ def driven_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPl
 
 
 @pytest.fixture
-def control_plane(shared_plane: ControlPlane) -> Path:
-    """The data directory of a control plane that runs."""
-    return shared_plane.data
-
-
-@pytest.fixture
 async def way_out(tmp_path: Path) -> AsyncIterator[SandboxExit]:
     """An exit that lets everything out to one who answers `its own`."""
 

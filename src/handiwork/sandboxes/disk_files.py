@@ -46,11 +46,21 @@ def lock(file: int, *, alone: bool = True) -> None:
             return
 
 
+def is_free(disk: Path) -> bool:
+    """Say whether nobody has a disk to write to at the moment."""
+    with disk.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
 def copy_idle(source: Path, target: Path, stop: threading.Event) -> None:
     """Copy a disk that nobody has, which it is kept from being taken meanwhile; OSError."""
     with source.open("rb") as held:
         lock(held.fileno())
-        copy_file(source, target, stop)
+        copy_over(source, target, stop)
 
 
 def copy_still(mount: int, source: Path, target: Path, stop: threading.Event) -> None:
@@ -58,16 +68,22 @@ def copy_still(mount: int, source: Path, target: Path, stop: threading.Event) ->
     for _ in range(COPY_TRIES):
         _settle(mount)
         before = _written(mount)
-        copy_file(source, target, stop)
+        copy_over(source, target, stop)
         if _written(mount) == before:
             return
-        target.unlink()
     raise SandboxUnavailableError(f"the disk {source} was written to while it was copied")
 
 
 def copy_file(source: Path, target: Path, stop: threading.Event | None = None) -> None:
     """Copy what is not a hole to a new file; SandboxUnavailableError when it was stopped."""
-    with source.open("rb") as read, target.open("xb") as written:
+    target.open("xb").close()
+    copy_over(source, target, stop)
+
+
+def copy_over(source: Path, target: Path, stop: threading.Event | None = None) -> None:
+    """Copy as `copy_file`, to a file that is there, and may be on a device; what it held goes."""
+    with source.open("rb") as read, target.open("r+b") as written:
+        os.ftruncate(written.fileno(), 0)
         os.ftruncate(written.fileno(), os.fstat(read.fileno()).st_size)
         for start, end in segments(read.fileno()):
             _copy_range(read.fileno(), written.fileno(), start, end, stop)

@@ -38,9 +38,11 @@ LEAST_MIB = 64
 UPPERS = ("upper", "work")
 ATTACH_TRIES = 64
 
-_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # the same on every architecture
+# The same on every architecture.
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_FSPICK = 430, 431, 432, 433
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
-_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
+_SET_FLAG, _SET_STRING, _CREATE, _RECONFIGURE = 0, 1, 6, 7
+_FSPICK_CLOEXEC, _FSPICK_EMPTY_PATH = 0x1, 0x8
 _RDONLY, _NOSUID, _NODEV, _NOATIME = 0x1, 0x2, 0x4, 0x10
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LOOP_CONFIG_BYTES, _FLAGS_OFFSET, _BLOCK_BYTES = 304, 60, 4096  # struct loop_config
@@ -170,7 +172,7 @@ def _let_go(mounting: "asyncio.Future[int]") -> None:
 def mount_disk(path: Path, *, writable: bool = True) -> int:
     """Mount a disk; return a descriptor of the mount, which ends with it. SandboxUnavailableError."""
     try:
-        device, name = _attach(path, writable=writable)
+        device, name = attach(path, writable=writable)
         try:
             return mount_device(name, writable=writable)
         finally:
@@ -197,8 +199,12 @@ def mount_new(path: Path) -> int:
     return mount
 
 
-def _attach(path: Path, *, writable: bool) -> tuple[int, str]:
-    """Put a file on a free loop device; another process may take the one that was offered first."""
+def attach(path: Path, *, writable: bool = True) -> tuple[int, str]:
+    """Put a file on a free loop device; return a descriptor and the name of it. OSError.
+
+    It ends with the last of its descriptors and mounts. Another process may take the device that was
+    offered first.
+    """
     config = bytearray(_LOOP_CONFIG_BYTES)
     with (
         path.open("r+b" if writable else "rb") as file,
@@ -221,18 +227,33 @@ def _attach(path: Path, *, writable: bool) -> tuple[int, str]:
     raise OSError(errno.EBUSY, "no loop device is free")
 
 
-def mount_device(device: str, *, writable: bool = True) -> int:
-    """Mount a device; return a descriptor of the mount. OSError when the kernel refuses."""
+def mount_device(device: str, *, writable: bool = True, barriers: bool = True) -> int:
+    """Mount a device; return a descriptor of the mount. OSError when the kernel refuses.
+
+    Without `barriers` nothing that is written there waits until it is on the host's disk.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     context = _called(libc, _SYS_FSOPEN, b"ext4", _FSOPEN_CLOEXEC)
     try:
         _called(libc, _SYS_FSCONFIG, context, _SET_STRING, b"source", device.encode(), 0)
         # What is deleted inside is the host's again.
-        for flag in (b"noinit_itable", b"discard") if writable else (b"ro",):
+        flags = [b"noinit_itable", b"discard"] if writable else [b"ro"]
+        for flag in (*flags, *([] if barriers else [b"nobarrier"])):
             _called(libc, _SYS_FSCONFIG, context, _SET_FLAG, flag, None, 0)
         _called(libc, _SYS_FSCONFIG, context, _CREATE, None, None, 0)
-        flags = _NOSUID | _NODEV | _NOATIME | (0 if writable else _RDONLY)
-        return _called(libc, _SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, flags)
+        attributes = _NOSUID | _NODEV | _NOATIME | (0 if writable else _RDONLY)
+        return _called(libc, _SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes)
+    finally:
+        os.close(context)
+
+
+def set_barriers(mount: int) -> None:
+    """Have what is written to a mount reach the host's disk when it is asked for; OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    context = _called(libc, _SYS_FSPICK, mount, b"", _FSPICK_CLOEXEC | _FSPICK_EMPTY_PATH)
+    try:
+        _called(libc, _SYS_FSCONFIG, context, _SET_FLAG, b"barrier", None, 0)
+        _called(libc, _SYS_FSCONFIG, context, _RECONFIGURE, None, None, 0)
     finally:
         os.close(context)
 

@@ -4,6 +4,7 @@ The copy lies beside until it is whole; what fails, or ends with us, leaves the 
 """
 
 import threading
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from handiwork.sandboxes.layers import DEPTH
 from handiwork.sandboxes.remaking import installed
 from handiwork.sandboxes.snapshots.stoppable import in_thread
 from handiwork.sandboxes.states import BOOT, UNFLUSHED, Meta, Staged, States, disk_of
+from handiwork.sandboxes.unflushed import Unflushed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Forking:
     target: str
     now: datetime
     copying: Copying
+    unflushed: Unflushed
 
     async def run(self, running: Running | None) -> None:
         """Make it.
@@ -43,12 +46,16 @@ class Forking:
             meta = await self._shared(meta)
             own = False
         staged = self._staged(meta, on_disk=own)
-        async with installed(self.states, staged):
-            (staged.path / "upper").mkdir(0o755)
-            if own:
-                # What was copied is in memory: writing it out takes longer, and somebody waits.
-                (staged.path / UNFLUSHED).write_bytes(BOOT.read_bytes())
-                await self._copied(disk_of(staged.path), running)
+        try:
+            async with installed(self.states, staged):
+                (staged.path / "upper").mkdir(0o755)
+                if own:
+                    # What was copied is in memory: writing it out takes longer, and somebody waits.
+                    (staged.path / UNFLUSHED).write_bytes(BOOT.read_bytes())
+                    await self._copied(disk_of(staged.path), running)
+        except BaseException:  # it was not installed
+            self.unflushed.let_go(self.target)
+            raise
 
     def _meta(self) -> Meta:
         meta = self.states.load(self.source, "")
@@ -65,8 +72,9 @@ class Forking:
 
     async def _shared(self, meta: Meta) -> Meta:
         def sharing() -> Meta:
+            self.unflushed.leave(self.source)
             make_clean(self.states.disk(self.source))
-            self.states.flush(self.source)
+            self.unflushed.flush(self.source)
             return self.states.share(meta)
 
         try:
@@ -86,11 +94,40 @@ class Forking:
     async def _copied(self, target: Path, running: Running | None) -> None:
         source, stop = self.states.disk(self.source), threading.Event()
         async with self.copying.place() as threads:
-            if running is None:
-                await in_thread(threads, stop, lambda: copy_idle(source, target, stop))
-                return
-            mount = running.stack.disk
-            if mount is None:
-                raise SandboxUnavailableError(f"sandbox {self.source} has ended")
-            async with running.still():
-                await in_thread(threads, stop, lambda: copy_still(mount, source, target, stop))
+            try:
+                await in_thread(threads, stop, lambda: self._attached(source, target))
+                await self._fill(source, target, running, threads, stop)
+            except (
+                BaseException
+            ):  # before the file goes: what is left of it goes with it, elsewhere
+                self.unflushed.let_go(self.target)
+                raise
+
+    async def _fill(
+        self,
+        source: Path,
+        target: Path,
+        running: Running | None,
+        threads: Executor,
+        stop: threading.Event,
+    ) -> None:
+        if running is None:
+            await in_thread(threads, stop, lambda: self._copy_idle(source, target, stop))
+            return
+        mount = running.stack.disk
+        if mount is None:
+            raise SandboxUnavailableError(f"sandbox {self.source} has ended")
+        async with running.still():
+            await in_thread(threads, stop, lambda: copy_still(mount, source, target, stop))
+
+    def _copy_idle(self, source: Path, target: Path, stop: threading.Event) -> None:
+        self.unflushed.leave(self.source)
+        copy_idle(source, target, stop)
+
+    def _attached(self, source: Path, target: Path) -> None:
+        try:
+            self.unflushed.attach(self.target, target, source.stat().st_size)
+        except OSError as error:
+            raise SandboxUnavailableError(
+                f"no disk like {source} can be made: {error.strerror}"
+            ) from error

@@ -57,6 +57,7 @@ from handiwork.sandboxes.snapshots.walk import DIRECTORY, Uppers
 from handiwork.sandboxes.stacks import Stack, Stacks, closed_on_error
 from handiwork.sandboxes.states import Meta, Staged, States
 from handiwork.sandboxes.trees import remove_tree
+from handiwork.sandboxes.unflushed import Unflushed
 
 _LOG = log.get("sandboxes")
 DEFAULT_AGENT = Path(__file__).parents[1] / "guest_agent"
@@ -103,12 +104,13 @@ class NamespaceDriver:
         self._cgroups = Cgroups(f"handiwork-{place}")
         self._leaves = Leaves(self._cgroups)
         self._disks = disks.Disks(data_dir / "disks") if disks.can_limit_disks() else None
-        self._stacks = Stacks(self._disks, Layers(self._states.layers))
+        self._copying = Copying()
+        self._unflushed = Unflushed(self._states, self._copying)
+        self._stacks = Stacks(self._disks, Layers(self._states.layers), self._unflushed)
         self._metrics = metrics or Metrics()
         self._pool: Pool[SandboxKind, Entry] = Pool(
             self._ahead, lambda count: self._metrics.pooled(self.tier, count)
         )
-        self._copying = Copying()
         self._swept = False
         self._clocks_told = False
         self._running: dict[str, Running] = {}
@@ -191,7 +193,7 @@ class NamespaceDriver:
             if not self._states.path(sandbox_id).is_dir():
                 raise NotFoundError(f"sandbox {sandbox_id} has no state on this host")
             await self._stop(sandbox_id)
-            self._flush_later(sandbox_id)
+            self._unflushed.flush_later(sandbox_id)
 
     async def destroy(self, sandbox_id: str) -> None:
         """End its processes and delete all it left on the host."""
@@ -214,17 +216,10 @@ class NamespaceDriver:
                 target=target,
                 now=self._clock(),
                 copying=self._copying,
+                unflushed=self._unflushed,
             )
             await forking.run(self._running.get(source))
-        self._flush_later(target)
-
-    def _flush_later(self, sandbox_id: str) -> None:
-        """Flush the disk of a new state while nobody waits; `sleep` tries it again where that failed."""
-        if not self._states.is_flushed(sandbox_id):
-            self._copying.later(
-                lambda: self._states.flush(sandbox_id),
-                lambda why: _LOG.warning("its disk is not flushed", sandbox=sandbox_id, reason=why),
-            )
+        self._unflushed.flush_later(target)
 
     @asynccontextmanager
     async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:
@@ -282,6 +277,7 @@ class NamespaceDriver:
         await self._images.find(image)
         if sandbox_id in self._running:
             raise ConflictError(f"sandbox {sandbox_id} is running")
+        self._unflushed.let_go(sandbox_id)
         await Remaking(
             states=self._states,
             disks=self._disks,
@@ -351,6 +347,7 @@ class NamespaceDriver:
         await self._pool.fill(await kinds_of(wishes, self._images.resolve))
         if not wishes:
             await self._leaves.close()
+            self._unflushed.close()
             if self._disks is not None:
                 self._disks.close()
         elif self._used:
@@ -368,10 +365,11 @@ class NamespaceDriver:
         return self._states.ids()
 
     async def _sweep(self) -> None:
-        """Remove the control groups of a former run's that were made ahead; their processes died with it."""
+        """Remove a former run's control groups that were made ahead, and flush what it did not."""
         if not self._swept:
             for leaf in self._cgroups.leaves(AHEAD):
                 await self._cgroups.remove(leaf)
+            self._unflushed.flush_later(*self._states.ids())
         self._swept = True
 
     async def _ahead(self, kind: SandboxKind) -> Entry:
@@ -591,6 +589,7 @@ class NamespaceDriver:
         await self._cgroups.remove(running.launched.leaf if running else sandbox_id)
 
     async def _delete(self, sandbox_id: str) -> None:
+        self._unflushed.let_go(sandbox_id)
         gone = self._states.forget(sandbox_id)
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)

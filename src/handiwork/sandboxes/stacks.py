@@ -3,9 +3,10 @@
 Its own disk has as much room as its layers have left of its limit: what it sees is never more than that.
 """
 
+import functools
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from handiwork.sandboxes.host import IMAGE_FD
 from handiwork.sandboxes.layers import Layers, Lent
 from handiwork.sandboxes.snapshots.stoppable import in_thread
 from handiwork.sandboxes.states import Meta, disk_of
+from handiwork.sandboxes.unflushed import Unflushed
 
 ROOM_BYTES = 4 << 20
 """Left on a disk however full its layers are: without a few blocks no sandbox starts."""
@@ -24,12 +26,18 @@ _COPIED, _OVERLAY = ("user.", "system.posix_acl_"), "user.overlay."
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Stack:
     """A mount of a disk, where there is one, over layers; all descriptors are its own."""
 
     def __init__(self, disk: int | None, below: Lent) -> None:
         self.disk = disk
         self.below = below
+        self.ended: Callable[[], None] = _nothing
+        """Called once, when it is let go."""
 
     def devices(self) -> list[str]:
         """Return the devices of all of it as control groups name them (`7:3`), its disk's first."""
@@ -51,14 +59,17 @@ class Stack:
             os.close(self.disk)
             self.disk = None
         self.below.close()
+        ended, self.ended = self.ended, _nothing
+        ended()
 
 
 class Stacks:
     """Makes stacks of the disks and layers of one driver; `new` None: no disk can be made here."""
 
-    def __init__(self, new: disks.Disks | None, layers: Layers) -> None:
+    def __init__(self, new: disks.Disks | None, layers: Layers, unflushed: Unflushed) -> None:
         self._new = new
         self._layers = layers
+        self._unflushed = unflushed
 
     async def create(self, meta: Meta, state: Path, disk_mib: int) -> Stack:
         """Make what a new sandbox writes on, where it is a disk."""
@@ -94,7 +105,9 @@ class Stacks:
         stack = Stack(None, await self._layers.lend(meta.layers))
         with closed_on_error(stack):
             if disk_of(state).exists():
-                stack.disk = await disks.mounted(disk_of(state))
+                mount = functools.partial(self._unflushed.mount, meta.id)
+                stack.disk = await disks.mounted(disk_of(state), mount)
+                stack.ended = self._unflushed.use(meta.id, stack.disk)
         return stack
 
     @asynccontextmanager

@@ -24,6 +24,7 @@ from handiwork.model.errors import (
     UnsupportedError,
 )
 from handiwork.model.ids import is_id
+from handiwork.sandboxes.disk_files import is_free
 from handiwork.sandboxes.trees import exchange, flush_filesystem, flush_one, remove_tree
 
 IDS = 65_536
@@ -95,7 +96,8 @@ class States:
             if self._is_layer(meta):  # it came between the steps of `share` or `unshare`
                 self.disk(sandbox_id).unlink()
         with contextlib.suppress(OSError):
-            if self._is_whole(sandbox_id):
+            # Who ran when we were killed may write to it yet: then it is flushed later.
+            if self._is_whole(sandbox_id) and is_free(self.disk(sandbox_id)):
                 self.flush(sandbox_id)
 
     def path(self, sandbox_id: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes import disk_files, disks
-from handiwork.sandboxes.disk_files import copy_file, copy_idle, copy_still, segments
+from handiwork.sandboxes.disk_files import copy_file, copy_idle, copy_over, copy_still, segments
 from handiwork.sandboxes.disks import Disks, mount_disk
 
 MIB = 64
@@ -54,6 +54,7 @@ def test_a_disk_that_somebody_has_is_not_copied_as_if_nobody_had(tmp_path, monke
         fcntl.flock(user, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError):
             copy_idle(source, tmp_path / "target", threading.Event())
+    (tmp_path / "target").touch()
     copy_idle(source, tmp_path / "target", threading.Event())  # the control
 
 
@@ -75,6 +76,7 @@ async def disk(tmp_path):
 async def test_the_copy_of_a_mounted_disk_has_what_was_just_written(disk, tmp_path):
     content = os.urandom(3 << 20)
     write(disk, "upper/file", content)
+    (tmp_path / "copy.img").write_bytes(b"of a try before")
     copy_still(disk, tmp_path / "disk.img", tmp_path / "copy.img", threading.Event())
     write(disk, "upper/file", b"later")
     copy = mount_disk(tmp_path / "copy.img")
@@ -99,14 +101,14 @@ async def test_a_disk_that_does_not_hold_still_is_copied_again_and_then_given_up
         if len(copies) <= times:
             write(disk, "upper/file", b"%d" % len(copies))
             os.sync()
-        copy_file(*arguments)
+        copy_over(*arguments)
 
-    monkeypatch.setattr(disk_files, "copy_file", copy)
+    monkeypatch.setattr(disk_files, "copy_over", copy)
     copied = tmp_path / "disk.img", tmp_path / "copy.img", threading.Event()
+    copied[1].touch()
     if times == 1:
         copy_still(disk, *copied)
         assert len(copies) == 2
         return
     with pytest.raises(SandboxUnavailableError, match="was written to while"):
         copy_still(disk, *copied)
-    assert not (tmp_path / "copy.img").exists()

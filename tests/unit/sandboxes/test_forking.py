@@ -16,15 +16,29 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.sandboxes import forking
+from handiwork.sandboxes import disks, forking
 from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.layers import DEPTH
 from handiwork.sandboxes.states import BOOT, UNFLUSHED, Staged, States
+from handiwork.sandboxes.unflushed import Unflushed
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ONE, TWO, THREE = (f"sbx_{name}aaaaaaaa" for name in ("one", "two", "three"))
 BLANK = bytes(4096)
+
+
+@pytest.fixture(autouse=True)
+def devices(monkeypatch):
+    """No disk is mounted here: what would be put on a device is counted."""
+    attached = []
+
+    def attach(path):
+        attached.append(path.name)
+        return os.open(os.devnull, os.O_RDONLY), os.devnull
+
+    monkeypatch.setattr(disks, "attach", attach)
+    return attached
 
 
 @pytest.fixture
@@ -50,7 +64,16 @@ def made(states, sandbox_id=ONE):
 
 
 def fork(states, source, target):
-    return Forking(states=states, source=source, target=target, now=NOW, copying=Copying())
+    copying = Copying()
+    unflushed = Unflushed(states, copying)
+    return Forking(
+        states=states,
+        source=source,
+        target=target,
+        now=NOW,
+        copying=copying,
+        unflushed=unflushed,
+    )
 
 
 def layers(tmp_path):
@@ -90,7 +113,7 @@ async def test_a_stack_grows_no_deeper_than_it_may(states, tmp_path):
     assert states.disk(last).read_bytes() == BLANK + b"%d" % DEPTH  # a copy of what lies above
 
 
-async def test_one_that_runs_is_still_while_its_disk_is_copied(states, monkeypatch):
+async def test_one_that_runs_is_still_while_its_disk_is_copied(states, devices, monkeypatch):
     made(states)
     order = []
 
@@ -107,6 +130,10 @@ async def test_one_that_runs_is_still_while_its_disk_is_copied(states, monkeypat
     def copy(mount, source, target, stop):
         order.append("copied")
         assert (mount, source) == (7, states.disk(ONE))
+        assert devices == [
+            "disk.img"
+        ]  # before it is held still, and before there is anything in it
+        assert target.stat().st_size == source.stat().st_size
         target.write_bytes(source.read_bytes())
 
     monkeypatch.setattr(forking, "copy_still", copy)

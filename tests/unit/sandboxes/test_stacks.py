@@ -9,10 +9,12 @@ import pytest
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.sandboxes import disks
+from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.disks import Disks, make_clean
 from handiwork.sandboxes.layers import Layers
 from handiwork.sandboxes.stacks import ROOM_BYTES, Stacks
-from handiwork.sandboxes.states import Meta, disk_of
+from handiwork.sandboxes.states import Meta, States, disk_of
+from handiwork.sandboxes.unflushed import Unflushed
 
 MIB = 128
 BASE = 1 << 30
@@ -38,7 +40,14 @@ def names(directory: int) -> list[str]:
 @pytest.fixture
 def stacks(tmp_path):
     (tmp_path / "layers").mkdir()
-    return Stacks(Disks(tmp_path / "disks", ready=0), Layers(tmp_path / "layers"))
+    return Stacks(
+        Disks(tmp_path / "disks", ready=0), Layers(tmp_path / "layers"), unflushed(tmp_path)
+    )
+
+
+def unflushed(tmp_path):
+    place = tmp_path / "host" / "sandboxes"
+    return Unflushed(States(place, ranged=True, first_id=BASE), Copying())
 
 
 def fill(upper: int, name: str, mib: int) -> None:
@@ -112,7 +121,7 @@ async def test_uppers_are_read_topmost_first_running_or_not(stacks, tmp_path):
 async def test_layers_without_disks_are_refused(stacks, tmp_path):
     (tmp_path / "new").mkdir()
     meta = await layer(stacks, tmp_path, 1)
-    without = Stacks(None, Layers(tmp_path / "layers"))
+    without = Stacks(None, Layers(tmp_path / "layers"), unflushed(tmp_path))
     with pytest.raises(SandboxUnavailableError, match="needs a disk of its own"):
         await without.open(meta, tmp_path / "new", MIB)
 
