@@ -10,6 +10,7 @@ import pytest
 from handiwork.model.errors import UnsupportedError
 from handiwork.sandboxes.microvm.kernel import (
     find_kernel,
+    lean,
     make_boot,
     module_files,
     unpacked,
@@ -53,6 +54,27 @@ def test_modules_come_after_what_they_need(tmp_path):
     assert found[0][1] == module(b"")
     with pytest.raises(UnsupportedError, match="no module nowhere"):
         list(module_files(kernel.parent, ("nowhere",)))
+
+
+def signed(content, signature=b"s" * 600, told=None):
+    head = struct.pack(">8xI", len(signature) if told is None else told)
+    return content + signature + head + b"~Module signature appended~\n"
+
+
+def test_a_module_comes_without_its_signature_and_its_types():
+    plain = b"\x7fELF code \0.symtab\0.BTF\0.BTF_ids\0"
+    told = plain.replace(b"\0.BTF\0", b"\0.btf\0")
+    assert lean(signed(plain)) == lean(plain) == told
+    assert len(told) == len(plain)  # nothing in it moved
+
+
+@pytest.mark.parametrize("content", [b"", b"code", b"twice \0.BTF\0 \0.BTF\0"])
+def test_what_is_no_such_module_is_taken_as_it_is(content):
+    assert lean(content) == content
+
+
+def test_a_signature_that_is_longer_than_its_module_leaves_nothing_to_load():
+    assert lean(signed(b"code", told=1 << 31)) == b""
 
 
 def lz4(data):
