@@ -32,6 +32,7 @@ async def beside_small(bench: harness.Bench, made: tiers.Tier) -> None:
     """Made, claimed, and the peers that start as fast, in turns."""
     with engines.bundle() as directory:
         arms = {"namespace_create_ms": made.made, "namespace_pooled_ms": made.claimed}
+        arms["host_ms"] = engines.arm(engines.host())
         with bench.part("bwrap_ms"):
             arms["bwrap_ms"] = engines.arm(engines.bubblewrap(bench))
         with bench.part("runc_ms"):
