@@ -16,7 +16,9 @@ import time
 import pytest
 
 GUEST = pathlib.Path(__file__).parents[3] / "guest"
-ID_BASE = 300_000_000
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+ID_BASE = 300_000_000 + 65_536 * WORKER
+"""Of each worker's own: the kernel counts processes by the id, in whatever sandbox they are."""
 NOBODY = 65534
 WINDOW = 262_144
 PATH = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -295,6 +297,12 @@ def make_image(folder):
     (image / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
     (image / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     return image
+
+
+@pytest.fixture
+def id_base():
+    """The first id of a sandbox with a range of ids."""
+    return ID_BASE
 
 
 @pytest.fixture

@@ -201,14 +201,14 @@ def test_undoing_works_where_nothing_forbids_it():
     assert subprocess.run(command, check=False).returncode == 0
 
 
-def test_root_inside_is_nobody_outside(open_box):
+def test_root_inside_is_nobody_outside(open_box, id_base):
     box = open_box()
     box.run("echo x > /workspace/f; chmod 4755 /workspace/f; mkdir /workspace/d")
     host = (box.folder / "state/upper/workspace/f").stat()
-    assert host.st_uid == 300_000_000
+    assert host.st_uid == id_base
     status = Path(f"/proc/{box.agent_pid()}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert fields["Uid"].split()[0] == "300000000"
+    assert fields["Uid"].split()[0] == str(id_base)
     assert fields["Groups"].strip() == ""
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
@@ -223,7 +223,7 @@ def test_image_keeps_its_bytes(box):
     assert "changed" not in (box.image / "etc/passwd").read_text()
 
 
-def test_planted_links_in_an_earlier_upper_lead_nowhere(open_box, tmp_path):
+def test_planted_links_in_an_earlier_upper_lead_nowhere(open_box, id_base, tmp_path):
     box = open_box()
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -233,7 +233,7 @@ def test_planted_links_in_an_earlier_upper_lead_nowhere(open_box, tmp_path):
     for name in ("dev", "tmp", "sys", "etc/ssl"):
         (upper / name).symlink_to(outside)
     for name in ("dev", "tmp", "sys", "etc/ssl", "etc"):
-        os.chown(upper / name, 300_000_000, 300_000_000, follow_symlinks=False)
+        os.chown(upper / name, id_base, id_base, follow_symlinks=False)
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("certificates")
     second = open_box(folder=box.folder, options=["--bundle", bundle])
