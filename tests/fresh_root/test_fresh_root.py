@@ -14,10 +14,11 @@ PART = [
     "tests/contract/test_sandbox.py::test_a_machine_comes_up",
     "tests/contract/test_sandbox.py::test_gvisor",
     "tests/contract/test_blobs.py",
-    "tests/integration/guest",
+    "tests/integration/guest/test_guest_capture.py",
+    "tests/integration/guest/test_guest_exec.py",
     "tests/integration/test_image_builds.py",
     "tests/integration/test_sessions.py",
-    "tests/unit/guest",
+    "tests/unit/guest/test_guest_codec.py",
 ]
 
 

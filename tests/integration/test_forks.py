@@ -19,6 +19,7 @@ from handiwork.sandboxes import disks
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.layers import DEPTH
 from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.states import UNFLUSHED
 
 pytestmark = [
     pytest.mark.root,
@@ -107,6 +108,30 @@ async def written(driver, spec):
     made = await box.exec(ExecRequest(argv=("python3", "-c", PYTHON), cwd="/"))
     assert made.exit_code == 0, made
     return box, await sh(box, TELL)
+
+
+async def test_a_fork_of_one_that_runs_is_used_before_its_disk_is_written_out(driver, data_dir):
+    """Until then nothing it writes waits for the disk; from then on it does, and it counts as whole."""
+    one, two = specs(2)
+    _, told = await written(driver, one)
+    await driver.fork(one.id, two.id)
+    fork = await driver.restore(two)
+    mark = data_dir / "sandboxes" / two.id / UNFLUSHED
+    assert (mark.exists(), has_barriers(driver, two.id)) == (True, False)
+    assert await sh(fork, TELL) == told
+    assert await until(lambda: not mark.exists())
+    assert has_barriers(driver, two.id)
+    await sh(fork, "echo more > /workspace/more")
+    await driver.sleep(two.id)
+    again = await driver.restore(two)
+    assert has_barriers(driver, two.id)
+    assert await sh(again, "cat /workspace/more") == "more"
+
+
+def has_barriers(driver, sandbox_id) -> bool:
+    (device, *_) = driver._running[sandbox_id].stack.devices()
+    options = Path(f"/proc/fs/ext4/loop{device.partition(':')[2]}/options").read_text()
+    return "nobarrier" not in options.split()
 
 
 @pytest.mark.parametrize("asleep", [False, True], ids=["running", "sleeping"])

@@ -83,7 +83,9 @@ def copy_file(source: Path, target: Path, stop: threading.Event | None = None) -
 def copy_over(source: Path, target: Path, stop: threading.Event | None = None) -> None:
     """Copy as `copy_file`, to a file that is there, and may be on a device; what it held goes."""
     with source.open("rb") as read, target.open("r+b") as written:
-        os.ftruncate(written.fileno(), 0)
+        # Not needlessly: what was cut to nothing is written out when it is closed.
+        if os.fstat(written.fileno()).st_blocks:
+            os.ftruncate(written.fileno(), 0)
         os.ftruncate(written.fileno(), os.fstat(read.fileno()).st_size)
         for start, end in segments(read.fileno()):
             _copy_range(read.fileno(), written.fileno(), start, end, stop)

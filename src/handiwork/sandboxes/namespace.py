@@ -57,7 +57,7 @@ from handiwork.sandboxes.snapshots.walk import DIRECTORY, Uppers
 from handiwork.sandboxes.stacks import Stack, Stacks, closed_on_error
 from handiwork.sandboxes.states import Meta, Staged, States
 from handiwork.sandboxes.trees import remove_tree
-from handiwork.sandboxes.unflushed import Unflushed
+from handiwork.sandboxes.unflushed import FIRST_START_SECONDS, Unflushed
 
 _LOG = log.get("sandboxes")
 DEFAULT_AGENT = Path(__file__).parents[1] / "guest_agent"
@@ -219,7 +219,7 @@ class NamespaceDriver:
                 unflushed=self._unflushed,
             )
             await forking.run(self._running.get(source))
-        self._unflushed.flush_later(target)
+        self._unflushed.flush_later(target, seconds=FIRST_START_SECONDS)
 
     @asynccontextmanager
     async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:

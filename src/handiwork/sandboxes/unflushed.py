@@ -6,8 +6,10 @@ mounted without such requests (barriers). As long as that is so it counts as who
 its mark goes when all of it lies on the host's disk, and either barriers are on or nobody has it.
 """
 
+import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import threading
 import time
@@ -22,6 +24,8 @@ from handiwork.sandboxes.disk_files import LOOK_SECONDS, RELEASE_SECONDS, is_fre
 from handiwork.sandboxes.states import States
 from handiwork.sandboxes.trees import flush_one, flush_open
 
+FIRST_START_SECONDS = 2.0
+"""So long the disk of a new fork is not written out: who starts it would wait for all of that."""
 FLUSH_SECONDS = 300.0
 """So long who wants a disk waits for a flush that holds it."""
 _BLKFLSBUF = 0x1261
@@ -99,16 +103,15 @@ class Unflushed:
         for sandbox_id in list(self._attached):
             self.let_go(sandbox_id)
 
-    def flush_later(self, *sandbox_ids: str) -> None:
-        """Flush disks of new states while nobody waits; a sleep tries again what failed."""
+    def flush_later(self, *sandbox_ids: str, seconds: float = 0) -> None:
+        """Flush disks of new states while nobody waits, so much later; a sleep tries again what failed."""
         for sandbox_id in sandbox_ids:
             if not self._states.is_flushed(sandbox_id):
-                self._copying.later(
-                    lambda each=sandbox_id: self.flush(each),
-                    lambda why, each=sandbox_id: _LOG.warning(
-                        "its disk is not flushed", sandbox=each, reason=why
-                    ),
-                )
+                asyncio.get_running_loop().call_later(seconds, self._flush_beside, sandbox_id)
+
+    def _flush_beside(self, sandbox_id: str) -> None:
+        failed = functools.partial(_tell, sandbox_id)
+        self._copying.later(functools.partial(self.flush, sandbox_id), failed)
 
     def flush(self, sandbox_id: str) -> None:
         """Have a disk lie on the host's, and what is written to it from now on when its sandbox asks.
@@ -180,3 +183,7 @@ def _mounted(attached: _Attached, path: Path) -> int:
         return disks.mount_device(attached.name, barriers=False)
     finally:
         os.close(attached.device)
+
+
+def _tell(sandbox_id: str, reason: str) -> None:
+    _LOG.warning("its disk is not flushed", sandbox=sandbox_id, reason=reason)
