@@ -62,7 +62,7 @@ class Forked:
 
     def __init__(self, told: dict[str, str], log: Path) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["handiwork.app"])
+        context.set_forkserver_preload(["handiwork.app", "handiwork.brains.anthropic"])
         held, self.hold = context.Pipe(duplex=False)
         with held:
             self._process = context.Process(

@@ -110,8 +110,11 @@ async def written(driver, spec):
     return box, await sh(box, TELL)
 
 
-async def test_a_fork_of_one_that_runs_is_used_before_its_disk_is_written_out(driver, data_dir):
+async def test_a_fork_of_one_that_runs_is_used_before_its_disk_is_written_out(
+    driver, data_dir, monkeypatch
+):
     """Until then nothing it writes waits for the disk; from then on it does, and it counts as whole."""
+    monkeypatch.setattr("handiwork.sandboxes.namespace.FIRST_START_SECONDS", 3600.0)
     one, two = specs(2)
     _, told = await written(driver, one)
     await driver.fork(one.id, two.id)
@@ -119,6 +122,7 @@ async def test_a_fork_of_one_that_runs_is_used_before_its_disk_is_written_out(dr
     mark = data_dir / "sandboxes" / two.id / UNFLUSHED
     assert (mark.exists(), has_barriers(driver, two.id)) == (True, False)
     assert await sh(fork, TELL) == told
+    driver._unflushed.flush_later(two.id)
     assert await until(lambda: not mark.exists())
     assert has_barriers(driver, two.id)
     await sh(fork, "echo more > /workspace/more")

@@ -10,12 +10,12 @@ PARALLEL = 2
 
 
 class Copying:
-    """The threads of one driver: one for each place, and one for what nobody waits for."""
+    """The threads of one driver: one for each place, and as many for what nobody waits for."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="copying")
         self._places = asyncio.Semaphore(PARALLEL)
-        self._behind = ThreadPoolExecutor(1, thread_name_prefix="flushing")
+        self._behind = ThreadPoolExecutor(PARALLEL, thread_name_prefix="flushing")
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[Executor]:
@@ -27,7 +27,7 @@ class Copying:
             yield self._threads
 
     def later(self, call: Callable[[], None], failed: Callable[[str], None]) -> None:
-        """Run what nobody waits for, one after the other; `failed` is told why one could not be done."""
+        """Run what nobody waits for, few at once; `failed` is told why one could not be done."""
         running = asyncio.get_running_loop().run_in_executor(self._behind, call)
         running.add_done_callback(lambda done: _tell(done, failed))
 

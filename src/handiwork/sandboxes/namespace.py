@@ -218,8 +218,10 @@ class NamespaceDriver:
                 copying=self._copying,
                 unflushed=self._unflushed,
             )
-            await forking.run(self._running.get(source))
-        self._unflushed.flush_later(target, seconds=FIRST_START_SECONDS)
+            try:
+                await forking.run(self._running.get(source))
+            finally:
+                self._unflushed.flush_later(target, seconds=FIRST_START_SECONDS)
 
     @asynccontextmanager
     async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:

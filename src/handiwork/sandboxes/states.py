@@ -7,9 +7,12 @@ be read is an error and never taken for a lost one.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +34,8 @@ IDS = 65_536
 LAST_BASE = 0xFFFFFFFF - IDS
 UNFLUSHED = "unflushed"
 """In a state whose disk may not lie on the host's yet: which boot of the host it is whole in."""
+NOT_WRITTEN = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
+"""What a flush says of what the kernel could not write, and has forgotten."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 _GONE = re.compile(r"\.(gone|staged|pool)-.+")
 
@@ -196,13 +201,39 @@ class States:
 
         No-op when that was done, and for one of another boot, which stays lost. OSError: call it again.
         """
+        with contextlib.suppress(FileNotFoundError), self.unflushed(sandbox_id) as flushed:
+            flushed()
+
+    @contextmanager
+    def unflushed(self, sandbox_id: str) -> Iterator[Callable[[], None]]:
+        """Yield what flushes the disk of a state and says so, of this one and of none that replaced it.
+
+        FileNotFoundError when there is nothing to flush. A disk of which something was not written is
+        lost from then on: nobody is told a second time that it was not.
+        """
         state = self.path(sandbox_id)
         mark = state / UNFLUSHED
-        with contextlib.suppress(FileNotFoundError):
-            if mark.read_bytes() == BOOT.read_bytes():
-                flush_one(self.disk(sandbox_id))
-                mark.unlink()
-                flush_one(state)
+        with mark.open("rb") as held:
+            own = os.fstat(held.fileno())
+            if held.read() != BOOT.read_bytes():
+                raise FileNotFoundError(f"{mark} is of another boot")
+
+            def flushed() -> None:
+                if os.path.samestat(own, mark.stat()):
+                    self.write_out(sandbox_id)
+                    mark.unlink()
+                    flush_one(state)
+
+            yield flushed
+
+    def write_out(self, sandbox_id: str) -> None:
+        """Have what a disk holds lie on the host's; OSError."""
+        try:
+            flush_one(self.disk(sandbox_id))
+        except OSError as error:
+            if error.errno in NOT_WRITTEN:
+                (self.path(sandbox_id) / UNFLUSHED).write_text(f"{error.strerror}\n")
+            raise
 
     def is_flushed(self, sandbox_id: str) -> bool:
         """Whether there is nothing that `flush` would do."""

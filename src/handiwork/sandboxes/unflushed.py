@@ -8,11 +8,13 @@ its mark goes when all of it lies on the host's disk, and either barriers are on
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import functools
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +24,13 @@ from handiwork.sandboxes import disks
 from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.disk_files import LOOK_SECONDS, RELEASE_SECONDS, is_free
 from handiwork.sandboxes.states import States
-from handiwork.sandboxes.trees import flush_one, flush_open
 
 FIRST_START_SECONDS = 2.0
 """So long the disk of a new fork is not written out: who starts it would wait for all of that."""
-FLUSH_SECONDS = 300.0
+FLUSH_SECONDS = 20.0
 """So long who wants a disk waits for a flush that holds it."""
+AGAIN_SECONDS = (2.0, 10.0, 60.0, 600.0)
+"""So long after a flush that failed it is tried again."""
 _BLKFLSBUF = 0x1261
 _LOG = log.get("sandboxes")
 
@@ -56,16 +59,21 @@ class Unflushed:
         self._changed = threading.Condition()
         self._attached: dict[str, _Attached] = {}
         self._used: dict[str, _Used] = {}
-        self._held: set[str] = set()
+        self._held: Counter[str] = Counter()
+        self._trying: set[str] = set()
 
     def attach(self, sandbox_id: str, path: Path, size_bytes: int) -> None:
-        """Make the file of a disk, all hole, and put it on a device, which waits for its mount; OSError."""
+        """Make the file of a disk, all hole, and put it on a device, which waits for its mount; OSError.
+
+        Where no device is to be had it is mounted as any other.
+        """
         with path.open("xb") as file:
             file.truncate(size_bytes)
             number = os.fstat(file.fileno()).st_ino
-        device, name = disks.attach(path)
-        with self._changed:
-            self._attached[sandbox_id] = _Attached(device, name, number)
+        with contextlib.suppress(OSError):
+            device, name = disks.attach(path)
+            with self._changed:
+                self._attached[sandbox_id] = _Attached(device, name, number)
 
     def mount(self, sandbox_id: str, path: Path) -> int:
         """Mount a disk, as `disks.mount_disk`; as fast as may be where it was attached by us."""
@@ -104,65 +112,81 @@ class Unflushed:
             self.let_go(sandbox_id)
 
     def flush_later(self, *sandbox_ids: str, seconds: float = 0) -> None:
-        """Flush disks of new states while nobody waits, so much later; a sleep tries again what failed."""
+        """Flush disks of new states while nobody waits, so much later; what fails is tried again."""
         for sandbox_id in sandbox_ids:
             if not self._states.is_flushed(sandbox_id):
-                asyncio.get_running_loop().call_later(seconds, self._flush_beside, sandbox_id)
+                self._call(seconds, sandbox_id, 0)
 
-    def _flush_beside(self, sandbox_id: str) -> None:
-        failed = functools.partial(_tell, sandbox_id)
+    def _call(self, seconds: float, sandbox_id: str, tries: int) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._flush_beside, sandbox_id, tries)
+
+    def _flush_beside(self, sandbox_id: str, tries: int) -> None:
+        failed = functools.partial(self._try_again, sandbox_id, tries)
         self._copying.later(functools.partial(self.flush, sandbox_id), failed)
+
+    def _try_again(self, sandbox_id: str, tries: int, reason: str) -> None:
+        """One of a kind: a sleep and a failure may both have asked for it."""
+        _LOG.warning("its disk is not flushed", sandbox=sandbox_id, reason=reason)
+        if sandbox_id not in self._trying:
+            self._trying.add(sandbox_id)
+            seconds = AGAIN_SECONDS[min(tries, len(AGAIN_SECONDS) - 1)]
+            loop = asyncio.get_running_loop()
+            loop.call_later(seconds, self._trying.discard, sandbox_id)
+            self._call(seconds, sandbox_id, tries + 1)
 
     def flush(self, sandbox_id: str) -> None:
         """Have a disk lie on the host's, and what is written to it from now on when its sandbox asks.
 
-        No-op for one that is flushed, or gone. OSError: it is not, call it again.
+        No-op for one that is flushed, gone, or was lost. OSError: it is not, call it again.
         """
-        if self._states.is_flushed(sandbox_id):
-            return
-        with contextlib.suppress(FileNotFoundError):
-            disk = self._states.disk(sandbox_id)
-            flush_one(disk)  # most of it, while it is written to
+        with (
+            contextlib.suppress(FileNotFoundError),
+            self._states.unflushed(sandbox_id) as flushed,
+        ):
+            self._states.write_out(sandbox_id)  # most of it, while it is written to
             self.let_go(sandbox_id)
-            self._turn_on(sandbox_id, disk)
-        self._states.flush(sandbox_id)
+            self._turn_on(sandbox_id, self._states.disk(sandbox_id))
+            flushed()
 
     def _turn_on(self, sandbox_id: str, disk: Path) -> None:
         """Return when barriers are on, or nobody has it; OSError."""
         ends = time.monotonic() + RELEASE_SECONDS
-        while True:
+        while not self._states.is_flushed(sandbox_id):
             with self._holding(sandbox_id) as mount:
                 if mount is not None:
-                    flush_open(mount)  # most of it, while nobody waits for it
                     disks.set_barriers(mount)
-                    flush_open(mount)
+                    _commit(mount)
                     return
             if is_free(disk):
                 return
             if time.monotonic() > ends:
-                raise BlockingIOError(f"{disk} is in use, and not by us")
+                raise OSError(errno.EBUSY, f"{disk} is in use, and not by us")
             time.sleep(LOOK_SECONDS)
 
     @contextlib.contextmanager
     def _holding(self, sandbox_id: str) -> Iterator[int | None]:
-        """Yield the mount that is used, which stays meanwhile."""
+        """Yield the mount that is used, which stays meanwhile; what was done to it is not done again."""
         with self._changed:
             used = self._used.get(sandbox_id)
             mount = None if used is None or used.mount is None else os.dup(used.mount)
             if mount is not None:
-                self._held.add(sandbox_id)
+                self._held[sandbox_id] += 1
+        if used is None or mount is None:
+            yield None
+            return
         try:
             yield mount
+            self._end(sandbox_id, used)
         finally:
-            if mount is not None:
-                os.close(mount)
-                with self._changed:
-                    self._held.discard(sandbox_id)
-                    self._changed.notify_all()
+            os.close(mount)
+            with self._changed:
+                self._held.subtract((sandbox_id,))
+                self._held = +self._held
+                self._changed.notify_all()
 
     def _wait(self, sandbox_id: str) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: sandbox_id not in self._held, FLUSH_SECONDS)
+            self._changed.wait_for(lambda: not self._held[sandbox_id], FLUSH_SECONDS)
 
     def _end(self, sandbox_id: str, used: _Used) -> None:
         with self._changed:
@@ -171,6 +195,16 @@ class Unflushed:
                 del self._used[sandbox_id]
         if mount is not None:
             os.close(mount)
+
+
+def _commit(mount: int) -> None:
+    """End what its journal has begun, so that it waits for the disk from now on."""
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
+    try:
+        os.utime(directory)  # so that there is something to end, after what is under way
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _mounted(attached: _Attached, path: Path) -> int:
@@ -183,7 +217,3 @@ def _mounted(attached: _Attached, path: Path) -> int:
         return disks.mount_device(attached.name, barriers=False)
     finally:
         os.close(attached.device)
-
-
-def _tell(sandbox_id: str, reason: str) -> None:
-    _LOG.warning("its disk is not flushed", sandbox=sandbox_id, reason=reason)

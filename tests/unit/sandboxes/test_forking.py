@@ -314,7 +314,7 @@ def test_a_flush_is_durable_itself(states, monkeypatch):
 
 def test_a_flush_that_fails_stops_no_start(states, tmp_path, monkeypatch):
     def fail(path):
-        raise OSError(5, "Input/output error")
+        raise OSError(12, "Cannot allocate memory")
 
     made(states)
     mark = states.path(ONE) / UNFLUSHED

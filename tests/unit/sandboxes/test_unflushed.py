@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import structlog
 
-from handiwork.model.errors import SandboxUnavailableError
+from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.sandboxes import disk_files, disks
 from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.disk_files import copy_file, copy_still
@@ -148,14 +148,14 @@ def test_one_that_ended_and_is_used_yet_by_who_dies_is_not_said_to_be_flushed(
     dying = os.dup(mount)
     ended = unflushed.use(ONE, mount)
 
-    def flush_one(path: Path) -> None:
+    def end(_sandbox_id: str) -> None:
         ended()
         os.close(mount)
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr("handiwork.sandboxes.unflushed.RELEASE_SECONDS", 0.1)
-        meanwhile.setattr("handiwork.sandboxes.unflushed.flush_one", flush_one)
-        with pytest.raises(BlockingIOError, match="is in use"):
+        meanwhile.setattr(states, "write_out", end)
+        with pytest.raises(OSError, match="is in use"):
             unflushed.flush(ONE)
     assert not states.is_flushed(ONE)
     with monkeypatch.context() as killed:  # the next start leaves it as it is, too
@@ -273,15 +273,71 @@ def test_one_that_is_gone_is_nobodys_to_flush(
     unflushed.flush("sbx_nobody00")
 
 
-async def test_what_fails_beside_is_told(
-    unflushed: Unflushed, copy: Path, monkeypatch: pytest.MonkeyPatch
+async def test_what_fails_beside_is_told_and_tried_again(
+    unflushed: Unflushed, states: States, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_mount: int) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("handiwork.sandboxes.unflushed.AGAIN_SECONDS", (0.01, 0.2))
+    mount = unflushed.mount(ONE, copy)
+    ended = unflushed.use(ONE, mount)
+    with structlog.testing.capture_logs() as told, monkeypatch.context() as broken:
+        broken.setattr(disks, "set_barriers", fail)
+        unflushed.flush_later(ONE, ONE, "sbx_nobody00")
+        while len(told) < 3:  # noqa: ASYNC110  a line of the log
+            await asyncio.sleep(0.01)
+    assert {(one["sandbox"], "Too many" in one["reason"]) for one in told} == {(ONE, True)}
+    async with asyncio.timeout(20):
+        while not states.is_flushed(ONE):  # noqa: ASYNC110  a file
+            await asyncio.sleep(0.01)
+    assert has_barriers(mount)
+    os.close(mount)
+    ended()
+
+
+def test_what_was_not_written_is_lost_and_never_said_to_be_flushed(
+    unflushed: Unflushed, states: States, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of it once."""
+
+    def fail(_path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("handiwork.sandboxes.states.flush_one", fail)
+        with pytest.raises(OSError, match="Input"):
+            unflushed.flush(ONE)
+    unflushed.flush(ONE)
+    assert not states.is_flushed(ONE)
+    with pytest.raises(NotFoundError, match="not whole"):
+        states.load(ONE, "")
+
+
+def test_a_flush_says_nothing_of_what_was_put_in_its_place(
+    unflushed: Unflushed, states: States, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = states.path(ONE) / UNFLUSHED
+
+    def replace(_sandbox_id: str) -> None:
+        mark.unlink()
+        mark.write_bytes(BOOT.read_bytes())
+
+    monkeypatch.setattr(states, "write_out", replace)
+    unflushed.flush(ONE)
+    assert not states.is_flushed(ONE)
+
+
+def test_without_a_device_it_is_mounted_as_any_other(
+    unflushed: Unflushed, states: States, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_path: Path) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(16, "no loop device is free")
 
-    monkeypatch.setattr("handiwork.sandboxes.unflushed.flush_one", fail)
-    with structlog.testing.capture_logs() as told:
-        unflushed.flush_later(ONE, "sbx_nobody00")
-        while not told:  # noqa: ASYNC110  a line of the log
-            await asyncio.sleep(0.01)
-    assert [(one["sandbox"], "No space" in one["reason"]) for one in told] == [(ONE, True)]
+    states.make(ONE, "img", datetime.now(UTC))
+    with monkeypatch.context() as busy:
+        busy.setattr(disks, "attach", fail)
+        unflushed.attach(ONE, states.disk(ONE), MIB << 20)
+    assert states.disk(ONE).stat().st_size == MIB << 20
+    with pytest.raises(SandboxUnavailableError, match="could not be mounted"):
+        unflushed.mount(ONE, states.disk(ONE))  # there is nothing on it

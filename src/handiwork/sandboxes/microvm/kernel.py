@@ -30,6 +30,13 @@ _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 _SIGNED = b"~Module signature appended~\n"
 _SIGNATURE_BYTES = 12
 """Of struct module_signature, which stands before that mark and ends with the signature's length."""
+_STRICT = (
+    "CONFIG_MODULE_SIG_FORCE",
+    "CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY",
+    "CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
+)
+TOLERANT = b"\x014missing module BTF, cannot register kfuncs"
+"""In a kernel that warns of modules without types; some before it refuse those that offer functions."""
 _TYPES, _NO_TYPES = b"\0.BTF\0", b"\0.btf\0"
 _BUNDLED = re.compile(r"vmlinuz-(?P<version>[\w.+~-]+)")
 
@@ -77,10 +84,14 @@ def _ordered(version: str) -> list[tuple[int, str]]:
 
 def make_boot(kernel: Kernel, agent: Path, directory: Path) -> Boot:
     """Return the files to boot from, making them when they are not there; blocks."""
-    program = agent.read_bytes()
-    modules = [*module_files(kernel.modules, MODULES)]
-    initrd = archive(_entries(program, modules))
     image = kernel.image.read_bytes()
+    started = unpacked(image)
+    signed, typed = wants_signatures(kernel), TOLERANT not in started
+    modules = [
+        (name, lean(content, signed=signed, typed=typed))
+        for name, content in module_files(kernel.modules, MODULES)
+    ]
+    initrd = archive(_entries(agent.read_bytes(), modules))
     digest = hashlib.sha256(hashlib.sha256(image).digest() + initrd).hexdigest()[:32]
     place = directory / digest
     boot = Boot(kernel=place / "vmlinux", initrd=place / "initrd", digest=digest)
@@ -88,7 +99,7 @@ def make_boot(kernel: Kernel, agent: Path, directory: Path) -> Boot:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = directory / f".making-{digest}-{os.getpid()}"
         beside.mkdir(mode=0o755)
-        (beside / "vmlinux").write_bytes(unpacked(image))
+        (beside / "vmlinux").write_bytes(started)
         (beside / "initrd").write_bytes(initrd)
         beside.chmod(0o755)
         beside.rename(place)
@@ -120,7 +131,7 @@ def module_files(directory: Path, wanted: Sequence[str]) -> Iterator[tuple[str, 
         seen.add(name)
         if name not in files:
             raise UnsupportedError(f"the kernel of {directory} has no module {name}")
-        content = lean(_plain(files[name]))
+        content = _plain(files[name])
         found = _DEPENDS.search(content)
         for needed in filter(None, found[1].decode().split(",") if found else []):
             yield from visit(_name(needed))
@@ -130,17 +141,28 @@ def module_files(directory: Path, wanted: Sequence[str]) -> Iterator[tuple[str, 
         yield from visit(name)
 
 
-def lean(module: bytes) -> bytes:
+def wants_signatures(kernel: Kernel) -> bool:
+    """Say whether a kernel refuses modules without one, or may."""
+    try:
+        config = (kernel.image.parent / f"config-{kernel.version}").read_text()
+    except OSError:
+        return True
+    return any(f"\n{word}=y\n" in f"\n{config}\n" for word in _STRICT)
+
+
+def lean(module: bytes, *, signed: bool, typed: bool) -> bytes:
     """Return a module without what costs its loading time, and is of no use in a machine of ours.
 
     Its signature: the machine trusts what it is booted with. Its table of types: for the first one
-    that it sees the kernel reads its own, of megabytes. The table stays, under no name that it looks for.
+    that it sees the kernel reads its own, of megabytes. The table stays, under no name that it looks
+    for. What is `signed` or `typed` keeps the one or the other.
     """
-    if module.endswith(_SIGNED):
+    if module.endswith(_SIGNED) and not signed:
         ends = len(module) - len(_SIGNED)
         (length,) = struct.unpack_from(">I", module, ends - 4)
         module = module[: max(0, ends - _SIGNATURE_BYTES - length)]
-    return module.replace(_TYPES, _NO_TYPES) if module.count(_TYPES) == 1 else module
+    hidden = module.count(_TYPES) == 1 and not typed
+    return module.replace(_TYPES, _NO_TYPES) if hidden else module
 
 
 def _name(module: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from handiwork.model.errors import UnsupportedError
 from handiwork.sandboxes.microvm.kernel import (
+    MODULES,
     find_kernel,
     lean,
     make_boot,
@@ -61,20 +62,49 @@ def signed(content, signature=b"s" * 600, told=None):
     return content + signature + head + b"~Module signature appended~\n"
 
 
+TYPED = b"\x7fELF code \0.symtab\0.BTF\0.BTF_ids\0"
+
+
 def test_a_module_comes_without_its_signature_and_its_types():
-    plain = b"\x7fELF code \0.symtab\0.BTF\0.BTF_ids\0"
-    told = plain.replace(b"\0.BTF\0", b"\0.btf\0")
-    assert lean(signed(plain)) == lean(plain) == told
-    assert len(told) == len(plain)  # nothing in it moved
+    told = TYPED.replace(b"\0.BTF\0", b"\0.btf\0")
+    for content in (TYPED, signed(TYPED)):
+        assert lean(content, signed=False, typed=False) == told
+    assert len(told) == len(TYPED)  # nothing in it moved
+    assert lean(signed(TYPED), signed=True, typed=True) == signed(TYPED)
+    assert lean(signed(TYPED), signed=False, typed=True) == TYPED
 
 
 @pytest.mark.parametrize("content", [b"", b"code", b"twice \0.BTF\0 \0.BTF\0"])
 def test_what_is_no_such_module_is_taken_as_it_is(content):
-    assert lean(content) == content
+    assert lean(content, signed=False, typed=False) == content
 
 
 def test_a_signature_that_is_longer_than_its_module_leaves_nothing_to_load():
-    assert lean(signed(b"code", told=1 << 31)) == b""
+    assert lean(signed(b"code", told=1 << 31), signed=False, typed=False) == b""
+
+
+@pytest.mark.parametrize(
+    ("config", "kept"),
+    [
+        (None, True),
+        ("CONFIG_MODULE_SIG=y\n# CONFIG_MODULE_SIG_FORCE is not set\n", False),
+        ("CONFIG_MODULE_SIG_FORCE=y", True),
+        ("CONFIG_X=y\nCONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY=y\n", True),
+    ],
+)
+@pytest.mark.parametrize("tolerant", [True, False])
+def test_a_kernel_that_wants_them_gets_them(tmp_path, config, kept, tolerant):
+    program = PROGRAM + b"\x014missing module BTF, cannot register kfuncs" * tolerant
+    modules = install(tmp_path, "6.1", image(gzip.compress(program)))
+    for name in MODULES:
+        (modules / "kernel" / f"{name}.ko").write_bytes(signed(TYPED + module(b"")))
+    if config is not None:
+        (tmp_path / "boot/config-6.1").write_text(config)
+    (tmp_path / "agent").write_bytes(b"agent")
+    made = make_boot(find_kernel(tmp_path), tmp_path / "agent", tmp_path / "made")
+    initrd = made.initrd.read_bytes()
+    assert (b"~Module signature appended~" in initrd) == kept
+    assert (b"\0.BTF\0" in initrd) == (not tolerant)
 
 
 def lz4(data):
