@@ -147,7 +147,10 @@ class HostProcess:
         """Also its pipes: with output in them that nobody reads it would never count as over."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signals.SIGKILL)
-        self._process._transport.close()
+        # Not the transport: it would take the end of one that died already from who waits for it.
+        for number in (0, 1, 2):
+            if pipe := self._process._transport.get_pipe_transport(number):
+                pipe.close()
 
     async def wait(self) -> ExecResult:
         code = await self._process.wait()
