@@ -18,8 +18,8 @@ from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
 from handiwork.sandboxes import disks
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.layers import DEPTH
+from handiwork.sandboxes.marks import UNFLUSHED
 from handiwork.sandboxes.namespace import NamespaceDriver
-from handiwork.sandboxes.states import UNFLUSHED
 
 pytestmark = [
     pytest.mark.root,

@@ -17,9 +17,10 @@ from handiwork.sandboxes.disk_files import copy_idle, copy_still
 from handiwork.sandboxes.disks import make_clean
 from handiwork.sandboxes.launched import Running
 from handiwork.sandboxes.layers import DEPTH
+from handiwork.sandboxes.marks import BOOT, UNFLUSHED
 from handiwork.sandboxes.remaking import installed
 from handiwork.sandboxes.snapshots.stoppable import in_thread
-from handiwork.sandboxes.states import BOOT, UNFLUSHED, Meta, Staged, States, disk_of
+from handiwork.sandboxes.states import Meta, Staged, States, disk_of
 from handiwork.sandboxes.unflushed import Unflushed
 
 
@@ -54,7 +55,7 @@ class Forking:
                     (staged.path / UNFLUSHED).write_bytes(BOOT.read_bytes())
                     await self._copied(disk_of(staged.path), running)
         except BaseException:  # it was not installed
-            self.unflushed.let_go(self.target)
+            self.unflushed.forget(self.target)
             raise
 
     def _meta(self) -> Meta:
@@ -73,8 +74,10 @@ class Forking:
     async def _shared(self, meta: Meta) -> Meta:
         def sharing() -> Meta:
             self.unflushed.leave(self.source)
-            make_clean(self.states.disk(self.source))
+            # First: who makes it clean flushes it too, and would be told of what was not written.
             self.unflushed.flush(self.source)
+            self.states.load(self.source, "")
+            make_clean(self.states.disk(self.source))
             return self.states.share(meta)
 
         try:
@@ -119,10 +122,12 @@ class Forking:
             raise SandboxUnavailableError(f"sandbox {self.source} has ended")
         async with running.still():
             await in_thread(threads, stop, lambda: copy_still(mount, source, target, stop))
+        self.states.load(self.source, "")  # it may have been lost meanwhile
 
     def _copy_idle(self, source: Path, target: Path, stop: threading.Event) -> None:
         self.unflushed.leave(self.source)
         copy_idle(source, target, stop)
+        self.states.load(self.source, "")  # it may have been lost meanwhile
 
     def _attached(self, source: Path, target: Path) -> None:
         try:

@@ -220,8 +220,10 @@ class NamespaceDriver:
             )
             try:
                 await forking.run(self._running.get(source))
-            finally:
+            except asyncio.CancelledError:  # it may be there all the same
                 self._unflushed.flush_later(target, seconds=FIRST_START_SECONDS)
+                raise
+        self._unflushed.flush_later(target, seconds=FIRST_START_SECONDS)
 
     @asynccontextmanager
     async def uppers(self, sandbox_id: str) -> AsyncIterator[tuple[int, ...]]:
@@ -279,7 +281,7 @@ class NamespaceDriver:
         await self._images.find(image)
         if sandbox_id in self._running:
             raise ConflictError(f"sandbox {sandbox_id} is running")
-        self._unflushed.let_go(sandbox_id)
+        self._unflushed.forget(sandbox_id)
         await Remaking(
             states=self._states,
             disks=self._disks,
@@ -591,7 +593,7 @@ class NamespaceDriver:
         await self._cgroups.remove(running.launched.leaf if running else sandbox_id)
 
     async def _delete(self, sandbox_id: str) -> None:
-        self._unflushed.let_go(sandbox_id)
+        self._unflushed.forget(sandbox_id)
         gone = self._states.forget(sandbox_id)
         if gone is not None:
             await asyncio.to_thread(remove_tree, gone)

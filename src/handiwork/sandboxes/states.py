@@ -7,12 +7,9 @@ be read is an error and never taken for a lost one.
 """
 
 import contextlib
-import errno
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,15 +25,11 @@ from handiwork.model.errors import (
 )
 from handiwork.model.ids import is_id
 from handiwork.sandboxes.disk_files import is_free
+from handiwork.sandboxes.marks import DISK, UNFLUSHED, Mark, why_lost
 from handiwork.sandboxes.trees import exchange, flush_filesystem, flush_one, remove_tree
 
 IDS = 65_536
 LAST_BASE = 0xFFFFFFFF - IDS
-UNFLUSHED = "unflushed"
-"""In a state whose disk may not lie on the host's yet: which boot of the host it is whole in."""
-NOT_WRITTEN = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
-"""What a flush says of what the kernel could not write, and has forgotten."""
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 _GONE = re.compile(r"\.(gone|staged|pool)-.+")
 
 
@@ -73,7 +66,7 @@ class Staged(msgspec.Struct, frozen=True):
 
 def disk_of(state: Path) -> Path:
     """Return where the disk of the state in a directory lies."""
-    return state / "disk.img"
+    return state / DISK
 
 
 class States:
@@ -102,7 +95,7 @@ class States:
                 self.disk(sandbox_id).unlink()
         with contextlib.suppress(OSError):
             # Who ran when we were killed may write to it yet: then it is flushed later.
-            if self._is_whole(sandbox_id) and is_free(self.disk(sandbox_id)):
+            if is_free(self.disk(sandbox_id)):
                 self.flush(sandbox_id)
 
     def path(self, sandbox_id: str) -> Path:
@@ -201,47 +194,16 @@ class States:
 
         No-op when that was done, and for one of another boot, which stays lost. OSError: call it again.
         """
-        with contextlib.suppress(FileNotFoundError), self.unflushed(sandbox_id) as flushed:
-            flushed()
-
-    @contextmanager
-    def unflushed(self, sandbox_id: str) -> Iterator[Callable[[], None]]:
-        """Yield what flushes the disk of a state and says so, of this one and of none that replaced it.
-
-        FileNotFoundError when there is nothing to flush. A disk of which something was not written is
-        lost from then on: nobody is told a second time that it was not.
-        """
-        state = self.path(sandbox_id)
-        mark = state / UNFLUSHED
-        with mark.open("rb") as held:
-            own = os.fstat(held.fileno())
-            if held.read() != BOOT.read_bytes():
-                raise FileNotFoundError(f"{mark} is of another boot")
-
-            def flushed() -> None:
-                if os.path.samestat(own, mark.stat()):
-                    self.write_out(sandbox_id)
-                    mark.unlink()
-                    flush_one(state)
-
-            yield flushed
-
-    def write_out(self, sandbox_id: str) -> None:
-        """Have what a disk holds lie on the host's; OSError."""
-        try:
-            flush_one(self.disk(sandbox_id))
-        except OSError as error:
-            if error.errno in NOT_WRITTEN:
-                (self.path(sandbox_id) / UNFLUSHED).write_text(f"{error.strerror}\n")
-            raise
+        with (
+            contextlib.suppress(FileNotFoundError),
+            contextlib.closing(Mark.of(self.path(sandbox_id))) as mark,
+        ):
+            mark.write_out()
+            mark.clear()
 
     def is_flushed(self, sandbox_id: str) -> bool:
         """Whether there is nothing that `flush` would do."""
         return not (self.path(sandbox_id) / UNFLUSHED).exists()
-
-    def _is_whole(self, sandbox_id: str) -> bool:
-        mark = self.path(sandbox_id) / UNFLUSHED
-        return not mark.exists() or mark.read_bytes() == BOOT.read_bytes()
 
     def _flush(self, staged: Staged) -> None:
         """Make a staged state durable: by its few files where it is one on disks, which takes no time."""
@@ -330,10 +292,8 @@ class States:
 
     def _check_disks(self, meta: Meta) -> None:
         disk = self.disk(meta.id)
-        if not self._is_whole(meta.id):
-            raise NotFoundError(
-                f"the host went down before the disk of sandbox {meta.id} was written: it is not whole"
-            )
+        if why := why_lost(self.path(meta.id)):
+            raise NotFoundError(f"the files of sandbox {meta.id} are not whole: {why}")
         lost = [one for one in meta.layers if not self._layer(one).exists()]
         if lost or (meta.on_disk and not disk.exists()):
             what = f"the layer {lost[0]}" if lost else "the disk"

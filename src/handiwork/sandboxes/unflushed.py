@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from handiwork.model.errors import SandboxUnavailableError
 from handiwork.observe import log
 from handiwork.sandboxes import disks
 from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.disk_files import LOOK_SECONDS, RELEASE_SECONDS, is_free
+from handiwork.sandboxes.marks import Mark
 from handiwork.sandboxes.states import States
 
 FIRST_START_SECONDS = 2.0
@@ -44,10 +46,11 @@ class _Attached:
 
 
 class _Used:
-    """A mount that somebody has; `mount` is a descriptor of it, ours, until it is let go."""
+    """A mount that somebody has; `mount` is a descriptor of it, ours, until it is let go or `safe`."""
 
     def __init__(self, mount: int) -> None:
         self.mount: int | None = mount
+        self.safe = False
 
 
 class Unflushed:
@@ -58,6 +61,7 @@ class Unflushed:
         self._copying = copying
         self._changed = threading.Condition()
         self._attached: dict[str, _Attached] = {}
+        self._marks: dict[str, Mark] = {}
         self._used: dict[str, _Used] = {}
         self._held: Counter[str] = Counter()
         self._trying: set[str] = set()
@@ -70,6 +74,8 @@ class Unflushed:
         with path.open("xb") as file:
             file.truncate(size_bytes)
             number = os.fstat(file.fileno()).st_ino
+        with contextlib.suppress(FileNotFoundError):
+            self._keep(sandbox_id, Mark.of(path.parent))
         with contextlib.suppress(OSError):
             device, name = disks.attach(path)
             with self._changed:
@@ -83,7 +89,18 @@ class Unflushed:
             with contextlib.suppress(OSError):  # then it is mounted as any other
                 return _mounted(attached, path)
         self._wait(sandbox_id)
+        self._write_out(sandbox_id)
         return disks.mount_disk(path)
+
+    def _write_out(self, sandbox_id: str) -> None:
+        """Before whoever mounts it has that done, and hears of what goes wrong."""
+        try:
+            with contextlib.suppress(FileNotFoundError), self._mark(sandbox_id) as mark:
+                mark.write_out()
+        except OSError as error:
+            raise SandboxUnavailableError(
+                f"the disk of sandbox {sandbox_id} was not written: {error.strerror}"
+            ) from error
 
     def use(self, sandbox_id: str, mount: int) -> Callable[[], None]:
         """Have barriers turned on on a mount when its disk is flushed; call what is returned at its end."""
@@ -101,6 +118,28 @@ class Unflushed:
         if attached is not None:
             os.close(attached.device)
 
+    def forget(self, sandbox_id: str) -> None:
+        """Let go of one that goes, or gets another disk."""
+        self.let_go(sandbox_id)
+        self._keep(sandbox_id, None)
+
+    def _keep(self, sandbox_id: str, mark: Mark | None) -> None:
+        with self._changed:
+            former = self._marks.pop(sandbox_id, None)
+            if mark is not None:
+                self._marks[sandbox_id] = mark
+        if former is not None:
+            former.close()
+
+    @contextlib.contextmanager
+    def _mark(self, sandbox_id: str) -> Iterator[Mark]:
+        """Yield that of a state; FileNotFoundError where there is none, or it is lost."""
+        with self._changed:
+            kept = self._marks.get(sandbox_id)
+            mark = kept.copy() if kept is not None else None
+        with contextlib.closing(mark or Mark.of(self._states.path(sandbox_id))) as found:
+            yield found
+
     def leave(self, sandbox_id: str) -> None:
         """Let go, and wait until no flush has the disk of one that does not run."""
         self.let_go(sandbox_id)
@@ -108,8 +147,8 @@ class Unflushed:
 
     def close(self) -> None:
         """Let go of all that waits."""
-        for sandbox_id in list(self._attached):
-            self.let_go(sandbox_id)
+        for sandbox_id in {*self._attached, *self._marks}:
+            self.forget(sandbox_id)
 
     def flush_later(self, *sandbox_ids: str, seconds: float = 0) -> None:
         """Flush disks of new states while nobody waits, so much later; what fails is tried again."""
@@ -139,14 +178,18 @@ class Unflushed:
 
         No-op for one that is flushed, gone, or was lost. OSError: it is not, call it again.
         """
-        with (
-            contextlib.suppress(FileNotFoundError),
-            self._states.unflushed(sandbox_id) as flushed,
-        ):
-            self._states.write_out(sandbox_id)  # most of it, while it is written to
+        with contextlib.suppress(FileNotFoundError), self._mark(sandbox_id) as mark:
+            mark.write_out()  # most of it, while it is written to
             self.let_go(sandbox_id)
-            self._turn_on(sandbox_id, self._states.disk(sandbox_id))
-            flushed()
+            try:
+                self._turn_on(sandbox_id, self._states.disk(sandbox_id))
+            except OSError as error:
+                if error.errno == errno.EIO:
+                    mark.lose(error)
+                raise
+            mark.write_out()
+            mark.clear()
+            self._keep(sandbox_id, None)
 
     def _turn_on(self, sandbox_id: str, disk: Path) -> None:
         """Return when barriers are on, or nobody has it; OSError."""
@@ -156,8 +199,7 @@ class Unflushed:
                 if mount is not None:
                     disks.set_barriers(mount)
                     _commit(mount)
-                    return
-            if is_free(disk):
+            if self._is_safe(sandbox_id) or is_free(disk):
                 return
             if time.monotonic() > ends:
                 raise OSError(errno.EBUSY, f"{disk} is in use, and not by us")
@@ -176,7 +218,8 @@ class Unflushed:
             return
         try:
             yield mount
-            self._end(sandbox_id, used)
+            used.safe = True
+            self._close(used)
         finally:
             os.close(mount)
             with self._changed:
@@ -188,11 +231,20 @@ class Unflushed:
         with self._changed:
             self._changed.wait_for(lambda: not self._held[sandbox_id], FLUSH_SECONDS)
 
+    def _is_safe(self, sandbox_id: str) -> bool:
+        with self._changed:
+            used = self._used.get(sandbox_id)
+            return used is not None and used.safe
+
     def _end(self, sandbox_id: str, used: _Used) -> None:
         with self._changed:
-            mount, used.mount = used.mount, None
             if self._used.get(sandbox_id) is used:
                 del self._used[sandbox_id]
+        self._close(used)
+
+    def _close(self, used: _Used) -> None:
+        with self._changed:
+            mount, used.mount = used.mount, None
         if mount is not None:
             os.close(mount)
 

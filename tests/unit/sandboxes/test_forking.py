@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,7 +21,8 @@ from handiwork.sandboxes import disks, forking
 from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.forking import Forking
 from handiwork.sandboxes.layers import DEPTH
-from handiwork.sandboxes.states import BOOT, UNFLUSHED, Staged, States
+from handiwork.sandboxes.marks import BOOT, UNFLUSHED
+from handiwork.sandboxes.states import Staged, States
 from handiwork.sandboxes.unflushed import Unflushed
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -281,7 +283,7 @@ async def test_a_copy_counts_in_this_boot_alone_until_it_is_flushed(states, tmp_
     with monkeypatch.context() as later:
         boot = tmp_path / "boot"
         boot.write_text("another")
-        later.setattr("handiwork.sandboxes.states.BOOT", boot)
+        later.setattr("handiwork.sandboxes.marks.BOOT", boot)
         with pytest.raises(NotFoundError, match="not whole"):
             opened(tmp_path).load(TWO, "")
         assert opened(tmp_path).load(ONE, "").id == ONE
@@ -295,7 +297,7 @@ async def test_a_copy_counts_in_this_boot_alone_until_it_is_flushed(states, tmp_
     assert not (again.path(TWO) / UNFLUSHED).exists()
     again.flush(TWO)
     with monkeypatch.context() as later:
-        later.setattr("handiwork.sandboxes.states.BOOT", tmp_path / "boot")
+        later.setattr("handiwork.sandboxes.marks.BOOT", tmp_path / "boot")
         assert opened(tmp_path).load(TWO, "").on_disk
 
 
@@ -305,9 +307,11 @@ def test_a_flush_is_durable_itself(states, monkeypatch):
     mark = states.path(ONE) / UNFLUSHED
     mark.write_bytes(BOOT.read_bytes())
     order = []
-    monkeypatch.setattr(
-        "handiwork.sandboxes.states.flush_one", lambda path: order.append((path, mark.exists()))
-    )
+
+    def fsync(file):
+        order.append((Path(f"/proc/self/fd/{file}").readlink(), mark.exists()))
+
+    monkeypatch.setattr("handiwork.sandboxes.marks.os.fsync", fsync)
     states.flush(ONE)
     assert order == [(states.disk(ONE), True), (states.path(ONE), False)]
 
@@ -320,7 +324,7 @@ def test_a_flush_that_fails_stops_no_start(states, tmp_path, monkeypatch):
     mark = states.path(ONE) / UNFLUSHED
     mark.write_bytes(BOOT.read_bytes())
     with monkeypatch.context() as broken:
-        broken.setattr("handiwork.sandboxes.states.flush_one", fail)
+        broken.setattr("handiwork.sandboxes.marks.os.fsync", fail)
         again = opened(tmp_path)
     assert mark.exists()
     assert again.load(ONE, "").on_disk

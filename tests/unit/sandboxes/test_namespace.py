@@ -18,9 +18,10 @@ from handiwork.model.errors import (
 )
 from handiwork.model.sandbox import Limits, SandboxExit, SandboxSpec
 from handiwork.process import is_root
+from handiwork.sandboxes.marks import BOOT, UNFLUSHED
 from handiwork.sandboxes.namespace import NamespaceDriver
 from handiwork.sandboxes.protocol import Wish
-from handiwork.sandboxes.states import BOOT, UNFLUSHED, Meta, States
+from handiwork.sandboxes.states import Meta, States
 
 SPEC = SandboxSpec(id="sbx_aaaaaaaa")
 

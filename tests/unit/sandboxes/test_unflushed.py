@@ -16,7 +16,8 @@ from handiwork.sandboxes import disk_files, disks
 from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.disk_files import copy_file, copy_still
 from handiwork.sandboxes.disks import Disks, mount_disk
-from handiwork.sandboxes.states import BOOT, UNFLUSHED, States
+from handiwork.sandboxes.marks import BOOT, UNFLUSHED, Mark
+from handiwork.sandboxes.states import States
 from handiwork.sandboxes.unflushed import Unflushed
 
 ONE = "sbx_aaaaaaaa"
@@ -124,13 +125,13 @@ def test_one_that_cannot_be_made_safe_is_not_said_to_be_flushed(
     unflushed: Unflushed, states: States, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_mount: int) -> None:
-        raise OSError(5, "Input/output error")
+        raise OSError(12, "Cannot allocate memory")
 
     mount = unflushed.mount(ONE, copy)
     ended = unflushed.use(ONE, mount)
     with monkeypatch.context() as broken:
         broken.setattr(disks, "set_barriers", fail)
-        with pytest.raises(OSError, match="Input"):
+        with pytest.raises(OSError, match="allocate"):
             unflushed.flush(ONE)
     assert not states.is_flushed(ONE)
     unflushed.flush(ONE)
@@ -148,13 +149,13 @@ def test_one_that_ended_and_is_used_yet_by_who_dies_is_not_said_to_be_flushed(
     dying = os.dup(mount)
     ended = unflushed.use(ONE, mount)
 
-    def end(_sandbox_id: str) -> None:
+    def end(_mark: Mark) -> None:
         ended()
         os.close(mount)
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr("handiwork.sandboxes.unflushed.RELEASE_SECONDS", 0.1)
-        meanwhile.setattr(states, "write_out", end)
+        meanwhile.setattr(Mark, "write_out", end)
         with pytest.raises(OSError, match="is in use"):
             unflushed.flush(ONE)
     assert not states.is_flushed(ONE)
@@ -285,8 +286,9 @@ async def test_what_fails_beside_is_told_and_tried_again(
     with structlog.testing.capture_logs() as told, monkeypatch.context() as broken:
         broken.setattr(disks, "set_barriers", fail)
         unflushed.flush_later(ONE, ONE, "sbx_nobody00")
-        while len(told) < 3:  # noqa: ASYNC110  a line of the log
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while len(told) < 3:  # noqa: ASYNC110  a line of the log
+                await asyncio.sleep(0.01)
     assert {(one["sandbox"], "Too many" in one["reason"]) for one in told} == {(ONE, True)}
     async with asyncio.timeout(20):
         while not states.is_flushed(ONE):  # noqa: ASYNC110  a file
@@ -296,36 +298,51 @@ async def test_what_fails_beside_is_told_and_tried_again(
     ended()
 
 
+@pytest.mark.parametrize("way", ["flush", "mount"])
 def test_what_was_not_written_is_lost_and_never_said_to_be_flushed(
-    unflushed: Unflushed, states: States, copy: Path, monkeypatch: pytest.MonkeyPatch
+    unflushed: Unflushed,
+    states: States,
+    copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
 ) -> None:
     """The kernel tells of it once."""
 
-    def fail(_path: Path) -> None:
+    def fail(_file: int) -> None:
         raise OSError(5, "Input/output error")
 
+    unflushed.let_go(ONE)
     with monkeypatch.context() as broken:
-        broken.setattr("handiwork.sandboxes.states.flush_one", fail)
-        with pytest.raises(OSError, match="Input"):
-            unflushed.flush(ONE)
+        broken.setattr("handiwork.sandboxes.marks.os.fsync", fail)
+        if way == "flush":
+            with pytest.raises(OSError, match="Input"):
+                unflushed.flush(ONE)
+        else:
+            with pytest.raises(SandboxUnavailableError, match="was not written: Input"):
+                unflushed.mount(ONE, copy)
     unflushed.flush(ONE)
     assert not states.is_flushed(ONE)
-    with pytest.raises(NotFoundError, match="not whole"):
+    with pytest.raises(NotFoundError, match="not whole: its disk was not written: Input/output"):
         states.load(ONE, "")
 
 
-def test_a_flush_says_nothing_of_what_was_put_in_its_place(
+def test_barriers_that_are_on_are_found_on_when_the_rest_is_tried_again(
     unflushed: Unflushed, states: States, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark = states.path(ONE) / UNFLUSHED
+    def fail(_mark: Mark) -> None:
+        raise OSError(30, "Read-only file system")
 
-    def replace(_sandbox_id: str) -> None:
-        mark.unlink()
-        mark.write_bytes(BOOT.read_bytes())
-
-    monkeypatch.setattr(states, "write_out", replace)
+    mount = unflushed.mount(ONE, copy)
+    ended = unflushed.use(ONE, mount)
+    with monkeypatch.context() as once:
+        once.setattr(Mark, "clear", fail)
+        with pytest.raises(OSError, match="Read-only"):
+            unflushed.flush(ONE)
+    assert has_barriers(mount)
     unflushed.flush(ONE)
-    assert not states.is_flushed(ONE)
+    assert states.is_flushed(ONE)
+    os.close(mount)
+    ended()
 
 
 def test_without_a_device_it_is_mounted_as_any_other(

@@ -34,6 +34,7 @@ from handiwork.sandboxes.copying import Copying
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.identity import renew_machine_id
 from handiwork.sandboxes.images.image import Image
+from handiwork.sandboxes.marks import BOOT
 from handiwork.sandboxes.microvm import disks, jail, kernel, making, memory, orders, running
 from handiwork.sandboxes.microvm.ahead import AHEAD, Entry
 from handiwork.sandboxes.microvm.disk_tree import DiskTree
@@ -47,7 +48,6 @@ from handiwork.sandboxes.pool import Pool, SandboxKind, kinds_of
 from handiwork.sandboxes.protocol import Wish
 from handiwork.sandboxes.snapshots.protocol import Make, Origin
 from handiwork.sandboxes.snapshots.stoppable import in_thread
-from handiwork.sandboxes.states import BOOT
 from handiwork.sandboxes.trees import remove_tree
 
 _LOG = log.get("microvm")

@@ -34,8 +34,12 @@ _STRICT = (
     "CONFIG_MODULE_SIG_FORCE",
     "CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY",
     "CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
+    "CONFIG_IMA_APPRAISE_REQUIRE_MODULE_SIGS",
 )
-TOLERANT = b"\x014missing module BTF, cannot register kfuncs"
+TOLERANT = (
+    b"\x014missing module BTF, cannot register kfuncs",
+    b"\x014missing module BTF, cannot register %s",
+)
 """In a kernel that warns of modules without types; some before it refuse those that offer functions."""
 _TYPES, _NO_TYPES = b"\0.BTF\0", b"\0.btf\0"
 _BUNDLED = re.compile(r"vmlinuz-(?P<version>[\w.+~-]+)")
@@ -86,7 +90,8 @@ def make_boot(kernel: Kernel, agent: Path, directory: Path) -> Boot:
     """Return the files to boot from, making them when they are not there; blocks."""
     image = kernel.image.read_bytes()
     started = unpacked(image)
-    signed, typed = wants_signatures(kernel), TOLERANT not in started
+    signed = wants_signatures(kernel)
+    typed = signed or not any(told in started for told in TOLERANT)
     modules = [
         (name, lean(content, signed=signed, typed=typed))
         for name, content in module_files(kernel.modules, MODULES)
@@ -155,9 +160,11 @@ def lean(module: bytes, *, signed: bool, typed: bool) -> bytes:
 
     Its signature: the machine trusts what it is booted with. Its table of types: for the first one
     that it sees the kernel reads its own, of megabytes. The table stays, under no name that it looks
-    for. What is `signed` or `typed` keeps the one or the other.
+    for. What is to stay `signed` stays as it is, what is to stay `typed` keeps its table.
     """
-    if module.endswith(_SIGNED) and not signed:
+    if signed:
+        return module
+    if module.endswith(_SIGNED):
         ends = len(module) - len(_SIGNED)
         (length,) = struct.unpack_from(">I", module, ends - 4)
         module = module[: max(0, ends - _SIGNATURE_BYTES - length)]
