@@ -47,14 +47,14 @@ def test_write_replaces_whole_files_only(box):
     refuses(2, box.write, "/workspace/none/f", b"")
 
 
-def test_owner_of_what_is_written(open_box):
+def test_owner_of_what_is_written(open_box, id_base):
     box = open_box()
     box.write("/workspace/x/y/f", b"", flags=PARENTS, uid=1000, gid=1001)
     for path in ("/workspace/x", "/workspace/x/y", "/workspace/x/y/f"):
         info = box.stat(path)
         assert (info["uid"], info["gid"]) == (1000, 1001)
     host = (box.folder / "state/upper/workspace/x/y/f").stat()
-    assert (host.st_uid, host.st_gid) == (300_001_000, 300_001_001)
+    assert (host.st_uid, host.st_gid) == (id_base + 1000, id_base + 1001)
 
 
 def test_directories(box):
