@@ -100,10 +100,9 @@ class Forking:
             try:
                 await in_thread(threads, stop, lambda: self._attached(source, target))
                 await self._fill(source, target, running, threads, stop)
-            except (
-                BaseException
-            ):  # before the file goes: what is left of it goes with it, elsewhere
-                self.unflushed.let_go(self.target)
+            except BaseException:
+                # While the file has its name: what it holds in memory goes with that, in a thread.
+                self.unflushed.forget(self.target)
                 raise
 
     async def _fill(

@@ -33,6 +33,7 @@ FLUSH_SECONDS = 20.0
 """So long who wants a disk waits for a flush that holds it."""
 AGAIN_SECONDS = (2.0, 10.0, 60.0, 600.0)
 """So long after a flush that failed it is tried again."""
+SLOW = "its disk is mounted as any other, once it is written out"
 _BLKFLSBUF = 0x1261
 _LOG = log.get("sandboxes")
 
@@ -76,18 +77,23 @@ class Unflushed:
             number = os.fstat(file.fileno()).st_ino
         with contextlib.suppress(FileNotFoundError):
             self._keep(sandbox_id, Mark.of(path.parent))
-        with contextlib.suppress(OSError):
+        try:
             device, name = disks.attach(path)
-            with self._changed:
-                self._attached[sandbox_id] = _Attached(device, name, number)
+        except OSError as error:
+            _LOG.warning(SLOW, sandbox=sandbox_id, reason=str(error))
+            return
+        with self._changed:
+            self._attached[sandbox_id] = _Attached(device, name, number)
 
     def mount(self, sandbox_id: str, path: Path) -> int:
         """Mount a disk, as `disks.mount_disk`; as fast as may be where it was attached by us."""
         with self._changed:
             attached = self._attached.pop(sandbox_id, None)
         if attached is not None:
-            with contextlib.suppress(OSError):  # then it is mounted as any other
+            try:
                 return _mounted(attached, path)
+            except OSError as error:
+                _LOG.warning(SLOW, sandbox=sandbox_id, reason=str(error))
         self._wait(sandbox_id)
         self._write_out(sandbox_id)
         return disks.mount_disk(path)
@@ -147,7 +153,9 @@ class Unflushed:
 
     def close(self) -> None:
         """Let go of all that waits."""
-        for sandbox_id in {*self._attached, *self._marks}:
+        with self._changed:
+            waiting = {*self._attached, *self._marks}
+        for sandbox_id in waiting:
             self.forget(sandbox_id)
 
     def flush_later(self, *sandbox_ids: str, seconds: float = 0) -> None:

@@ -36,7 +36,7 @@ _STRICT = (
     "CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
     "CONFIG_IMA_APPRAISE_REQUIRE_MODULE_SIGS",
 )
-TOLERANT = (
+_TOLERANT = (
     b"\x014missing module BTF, cannot register kfuncs",
     b"\x014missing module BTF, cannot register %s",
 )
@@ -90,8 +90,8 @@ def make_boot(kernel: Kernel, agent: Path, directory: Path) -> Boot:
     """Return the files to boot from, making them when they are not there; blocks."""
     image = kernel.image.read_bytes()
     started = unpacked(image)
-    signed = wants_signatures(kernel)
-    typed = signed or not any(told in started for told in TOLERANT)
+    signed = _wants_signatures(kernel)
+    typed = signed or not any(told in started for told in _TOLERANT)
     modules = [
         (name, lean(content, signed=signed, typed=typed))
         for name, content in module_files(kernel.modules, MODULES)
@@ -146,7 +146,7 @@ def module_files(directory: Path, wanted: Sequence[str]) -> Iterator[tuple[str, 
         yield from visit(name)
 
 
-def wants_signatures(kernel: Kernel) -> bool:
+def _wants_signatures(kernel: Kernel) -> bool:
     """Say whether a kernel refuses modules without one, or may."""
     try:
         config = (kernel.image.parent / f"config-{kernel.version}").read_text()
