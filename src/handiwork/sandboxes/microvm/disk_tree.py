@@ -30,12 +30,12 @@ from handiwork.sandboxes.snapshots.manifest import (
     MAX_DEPTH,
     MAX_ENTRIES,
     MAX_FILE_BYTES,
+    MAX_TARGET_BYTES,
     Entry,
     Kind,
 )
 
 UPPER = b"upper"
-MAX_TARGET_BYTES = 4095
 _INLINE_BYTES = 60
 
 

@@ -1,7 +1,6 @@
 """What a former generation knows of a tree that is being taken: chunks by name, files by their times."""
 
 from collections.abc import Mapping
-from copy import copy
 
 from handiwork.sandboxes.snapshots.contents import Contents
 from handiwork.sandboxes.snapshots.manifest import Entry, Kind, Manifest
@@ -10,6 +9,7 @@ RACY_NS = 2_000_000_000
 """A file that changed so shortly before a walk, or during it, may change again under the same time."""
 LEAST_USE = 0.25
 """A pack of which a generation uses less is not relied on: what is needed of it is kept anew."""
+_DIRECTORY, _FILE = int(Kind.DIRECTORY), int(Kind.FILE)
 _NO_FILES: dict[bytes, Entry] = {}
 
 
@@ -44,21 +44,19 @@ def _remembered(former: Manifest, contents: Contents) -> dict[int, int]:
 
 def _recognisable(former: Manifest, numbers: dict[int, int]) -> dict[bytes, dict[bytes, Entry]]:
     """Return copies of the files that need not be read again while they are as they were, by directory."""
-    entries = former.body.entries
     racy_ns = former.head.started_ns - RACY_NS
+    as_they_were = len(numbers) == len(former.body.chunks)
     paths: dict[int, bytes] = {}
     files: dict[int, dict[bytes, Entry]] = {}
-    for index, entry in enumerate(entries):
-        if entry.kind == Kind.DIRECTORY:
+    for index, entry in enumerate(former.body.entries):
+        if entry.kind == _DIRECTORY:
             paths[index] = paths[entry.parent] + b"/" + entry.name if index else b""
             files[index] = {}
-        elif _is_telling(entry, racy_ns) and renumber(ours := copy(entry), numbers):
-            files[entry.parent][entry.name] = ours
+        elif entry.kind == _FILE and entry.inode and entry.ctime_ns < racy_ns:
+            ours = entry.__copy__()  # type: ignore[attr-defined] # its stubs lack what it has
+            if as_they_were or renumber(ours, numbers):
+                files[entry.parent][entry.name] = ours
     return {paths[index]: held for index, held in files.items()}
-
-
-def _is_telling(entry: Entry, racy_ns: int) -> bool:
-    return entry.kind == Kind.FILE and entry.inode != 0 and entry.ctime_ns < racy_ns
 
 
 def renumber(entry: Entry, numbers: Mapping[int, int]) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.snapshots.manifest import (
     MAX_ENTRIES,
+    MAX_NAME_BYTES,
     MAX_XATTR_BYTES,
     Entry,
     Kind,
@@ -21,7 +22,6 @@ from handiwork.sandboxes.snapshots.owners import Range, attribute_inside
 MAX_NAMES = 200_000
 """In one directory."""
 MAX_TOLD = 100
-MAX_NAME_BYTES = 255
 MAX_TEXT_BYTES = 256 * 1024 * 1024
 """Of names, of what links lead to, and of attributes, all together: a manifest has to hold them."""
 

@@ -8,8 +8,11 @@ import enum
 import struct
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from handiwork.sandboxes.snapshots.packs import ChunkPlace
 from handiwork.sandboxes.snapshots.sealing import ID_BYTES, DamagedError, Keys
@@ -22,7 +25,10 @@ MAX_DEPTH = 200
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_FILE_BYTES = 1 << 50
 MAX_XATTR_BYTES = 64 * 1024
+MAX_NAME_BYTES = 255
+MAX_TARGET_BYTES = 4095
 IDS = 65_536
+_NO_NAMES = frozenset((b"", b".", b".."))
 
 
 class Kind(enum.IntEnum):
@@ -36,7 +42,13 @@ class Kind(enum.IntEnum):
     FIFO = 5
 
 
-_KINDS = frozenset(int(kind) for kind in Kind)
+_DIRECTORY, _LINK = int(Kind.DIRECTORY), int(Kind.LINK)
+_Owner = Annotated[int, Meta(ge=0, lt=IDS)]
+_Name = Annotated[bytes, Meta(max_length=MAX_NAME_BYTES)]
+_Attribute = tuple[
+    Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_BYTES)],
+    Annotated[bytes, Meta(max_length=MAX_XATTR_BYTES)],
+]
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
@@ -44,19 +56,21 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
 
     Owners are as seen inside. `extents` counts in fours: offset in the file, chunk, bytes of the
     chunk to skip, length; what no extent covers is a hole. `inode` 0: not to be recognised.
+
+    The bounds of its types hold for one that was decoded: the decoder sees to them.
     """
 
     parent: int
-    name: bytes
-    kind: int
-    mode: int
-    uid: int
-    gid: int
+    name: _Name
+    kind: Annotated[int, Meta(ge=0, le=int(max(Kind)))]
+    mode: Annotated[int, Meta(ge=0, le=0o7777)]
+    uid: _Owner
+    gid: _Owner
     mtime_ns: int
-    size: int = 0
-    extents: tuple[int, ...] = ()
-    target: bytes = b""
-    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    size: Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)] = 0
+    extents: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    target: Annotated[bytes, Meta(max_length=MAX_TARGET_BYTES)] = b""
+    xattrs: tuple[_Attribute, ...] = ()
     link: int = -1
     linked: bool = False
     inode: int = 0
@@ -144,7 +158,7 @@ def _head(blob: bytes, place: str, keys: Keys) -> tuple[Head, int]:
 
 
 def check(head: Head, body: Body, place: str) -> None:
-    """DamagedError unless the tree can be made without leaving its root."""
+    """DamagedError unless the tree, as it was decoded, can be made without leaving its root."""
     try:
         _check(head, body)
     except ValueError as error:
@@ -152,24 +166,24 @@ def check(head: Head, body: Body, place: str) -> None:
 
 
 def _check(head: Head, body: Body) -> None:
+    """Hundreds of thousands of entries are looked at: what can be asked of all at once is."""
     entries = body.entries
     if not 1 <= len(entries) <= MAX_ENTRIES:
         raise ValueError(f"it has {len(entries)} entries; 1 to {MAX_ENTRIES} are a tree")
     if entries[0].kind != Kind.DIRECTORY:
         raise ValueError("its root is no directory")
     _check_chunks(head, body)
-    depths = [0] * len(entries)
-    names: set[tuple[int, bytes]] = set()
+    _check_names(entries)
+    sizes = [chunk.size for chunk in body.chunks]
     for number, entry in enumerate(entries):
-        if number:
-            _check_name(number, entry, entries)
-            depths[number] = depths[entry.parent] + 1
-            if depths[number] > MAX_DEPTH:
-                raise ValueError(f"entry {number} is deeper than {MAX_DEPTH}")
-            names.add((entry.parent, entry.name))
-        _check_entry(number, entry, body)
-    if len(names) != len(entries) - 1:
-        raise ValueError("two entries have one name")
+        if entry.extents:
+            _check_extents(number, entry, sizes)
+        if entry.target and b"\0" in entry.target:
+            raise ValueError(f"entry {number} has a target that there is not")
+        if entry.kind == _LINK:
+            _check_link(number, entry, entries)
+        if entry.xattrs and any(b"\0" in name for name, _ in entry.xattrs):
+            raise ValueError(f"entry {number} has an attribute that no file can have")
 
 
 def _check_chunks(head: Head, body: Body) -> None:
@@ -182,44 +196,43 @@ def _check_chunks(head: Head, body: Body) -> None:
             raise ValueError("a chunk has no place in its pack")
 
 
-def _check_name(number: int, entry: Entry, entries: list[Entry]) -> None:
-    if not 0 <= entry.parent < number or entries[entry.parent].kind != Kind.DIRECTORY:
-        raise ValueError(f"entry {number} stands in no directory before it")
-    name = entry.name
-    if not 0 < len(name) <= 255 or name in (b".", b"..") or b"/" in name or b"\0" in name:
-        raise ValueError(f"entry {number} has a name that no directory can hold")
+def _check_names(entries: Sequence[Entry]) -> None:
+    """Each stands in a directory before it, alone under its name."""
+    depths = {0: 0}
+    names: set[tuple[int, bytes]] = set()
+    for number, entry in islice(enumerate(entries), 1, None):
+        parent, name = entry.parent, entry.name
+        if name in _NO_NAMES or b"/" in name or b"\0" in name:
+            raise ValueError(f"entry {number} has a name that no directory can hold")
+        depth = depths.get(parent)
+        if depth is None:
+            raise ValueError(f"entry {number} stands in no directory before it")
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"entry {number} is deeper than {MAX_DEPTH}")
+        if entry.kind == _DIRECTORY:
+            depths[number] = depth + 1
+        names.add((parent, name))
+    if len(names) != len(entries) - 1:
+        raise ValueError("two entries have one name")
 
 
-def _check_entry(number: int, entry: Entry, body: Body) -> None:
-    if entry.kind not in _KINDS:
-        raise ValueError(f"entry {number} is of no kind")
-    if not (0 <= entry.uid < IDS and 0 <= entry.gid < IDS and 0 <= entry.mode <= 0o7777):
-        raise ValueError(f"entry {number} has an owner or a mode that there is not")
-    if not 0 <= entry.size <= MAX_FILE_BYTES or len(entry.target) > 4095 or b"\0" in entry.target:
-        raise ValueError(f"entry {number} has a size or a target that there is not")
-    if entry.kind == Kind.LINK and not (
-        0 <= entry.link < number
-        and body.entries[entry.link].linked
-        and body.entries[entry.link].kind != Kind.DIRECTORY
-    ):
+def _check_link(number: int, entry: Entry, entries: Sequence[Entry]) -> None:
+    link = entry.link
+    if not 0 <= link < number or not entries[link].linked or entries[link].kind == _DIRECTORY:
         raise ValueError(f"entry {number} is a name of no file before it")
-    for name, value in entry.xattrs:
-        if not 0 < len(name) <= 255 or b"\0" in name or len(value) > MAX_XATTR_BYTES:
-            raise ValueError(f"entry {number} has an attribute that no file can have")
-    if entry.extents:
-        _check_extents(number, entry, body.chunks)
 
 
-def _check_extents(number: int, entry: Entry, chunks: Sequence[ChunkPlace]) -> None:
-    extents, count, end = entry.extents, len(chunks), 0
+def _check_extents(number: int, entry: Entry, sizes: Sequence[int]) -> None:
+    """Each is of four numbers, none below 0."""
+    extents, count, end = entry.extents, len(sizes), 0
     if len(extents) % 4:
         raise ValueError(f"entry {number} has a broken extent")
     for at in range(0, len(extents), 4):
         offset, chunk, skip, length = extents[at : at + 4]
-        if not 0 <= chunk < count or offset < end or skip < 0 or length <= 0:
+        if chunk >= count or offset < end or not length:
             raise ValueError(f"entry {number} has an extent of no chunk")
         end = offset + length
-        if skip + length > chunks[chunk].size or end > entry.size:
+        if skip + length > sizes[chunk] or end > entry.size:
             raise ValueError(f"entry {number} has an extent past an end")
 
 

@@ -70,24 +70,31 @@ CHANGES = [
     (2, "name", b"", "name"),
     (2, "name", b"../../etc/passwd", "name"),
     (2, "name", b"a\0b", "name"),
-    (2, "name", b"n" * 256, "name"),
+    (2, "name", b"n" * 256, r"no manifest.*entries\[2\]\[1\]"),
     (3, "name", b"f", "one name"),
     (0, "kind", m.Kind.SYMLINK, "no directory"),
-    (2, "kind", 9, "no kind"),
-    (2, "mode", 0o10644, "mode"),
-    (2, "uid", 65_536, "owner"),
-    (2, "gid", -1, "owner"),
-    (2, "size", 1 << 60, "size"),
+    (2, "kind", 9, r"no manifest.*entries\[2\]\[2\]"),
+    (2, "mode", 0o10644, r"no manifest.*entries\[2\]\[3\]"),
+    (2, "uid", 65_536, r"no manifest.*entries\[2\]\[4\]"),
+    (2, "gid", -1, r"no manifest.*entries\[2\]\[5\]"),
+    (2, "size", 1 << 60, r"no manifest.*entries\[2\]\[7\]"),
     (2, "size", 9, "past an end"),
     (2, "extents", (0, 0, 0), "broken"),
     (2, "extents", (0, 1, 0, 10), "no chunk"),
-    (2, "extents", (0, -1, 0, 10), "no chunk"),
+    (2, "extents", (0, -1, 0, 10), "no manifest"),
     (2, "extents", (0, 0, 5, 10), "past an end"),
-    (2, "extents", (0, 0, -1, 5), "no chunk"),
+    (2, "extents", (0, 0, -1, 5), "no manifest"),
     (2, "extents", (5, 0, 0, 5, 0, 0, 0, 5), "no chunk"),
     (3, "link", 3, "no file before"),
     (3, "link", 1, "no file before"),
     (3, "link", -1, "no file before"),
+    (2, "extents", (0, 0, 0, 0), "no chunk"),
+    (2, "target", b"t" * 4096, "no manifest"),
+    (2, "target", b"a\0", "target"),
+    (2, "xattrs", ((b"user.a\0", b""),), "attribute"),
+    (2, "xattrs", ((b"", b""),), "no manifest"),
+    (2, "xattrs", ((b"n" * 256, b""),), "no manifest"),
+    (2, "xattrs", ((b"user.a", bytes(m.MAX_XATTR_BYTES + 1)),), "no manifest"),
 ]
 
 
@@ -96,6 +103,14 @@ def test_a_hostile_tree_is_refused(number, field, value, why):
     bad = copy.deepcopy(tree())
     setattr(bad.body.entries[number], field, value)
     with pytest.raises(DamagedError, match=why):
+        m.decode(m.encode(bad, KEYS), PLACE, KEYS)
+
+
+def test_one_more_name_of_nothing_is_refused_where_it_has_a_content_too():
+    bad = copy.deepcopy(tree())
+    bad.body.entries[3].link, bad.body.entries[3].size = 1, 10
+    bad.body.entries[3].extents = (0, 0, 0, 10)
+    with pytest.raises(DamagedError, match="no file before"):
         m.decode(m.encode(bad, KEYS), PLACE, KEYS)
 
 
