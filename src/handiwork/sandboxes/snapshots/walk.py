@@ -197,10 +197,18 @@ class Walk(Listing):
             return  # it was deleted of a layer, and is not there
         elif not self.is_link(frame.number, name, facts):
             if kind == Kind.SYMLINK:
-                target = os.readlink(name, dir_fd=directory)
-                self.add_symlink(frame.number, name, facts, target)
+                self._symlink(frame, name, directory, facts)
             else:
                 self.add(frame.number, name, kind, facts)
+
+    def _symlink(self, frame: _Frame, name: bytes, directory: int, facts: os.stat_result) -> None:
+        try:
+            target = os.readlink(name, dir_fd=directory)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            raise self.refusal(frame.path + b"/" + name, "changed while it was read") from None
+        self.add_symlink(frame.number, name, facts, target)
 
     def _attributes(self, descriptor: int, here: bytes) -> Attributes:
         names = os.listxattr(descriptor)

@@ -1,4 +1,5 @@
 import os
+import socket
 import stat
 import threading
 from pathlib import Path
@@ -96,6 +97,42 @@ def test_a_guest_that_swaps_names_gets_nothing_of_the_host(place, tmp_path):
     finally:
         over.set()
         guest.join()
+
+
+def test_a_link_that_is_another_thing_by_now_ends_it(place, monkeypatch):
+    (place.upper / "link").symlink_to("/etc")
+    readlink = os.readlink
+
+    def late(name, **more):
+        (place.upper / "link").unlink()
+        (place.upper / "link").write_text("a file now")
+        return readlink(name, **more)
+
+    monkeypatch.setattr(os, "readlink", late)
+    with pytest.raises(SandboxUnavailableError, match="/link changed while it was read"):
+        place.take()
+
+
+@pytest.mark.root
+def test_of_another_century_there_may_be_anything(place, calm):
+    """Billionths of a second since 1970 are more than 63 bits from 2262 on."""
+    place.file("file", b"x" * 100)
+    (place.upper / "link").symlink_to("/etc")
+    os.mkfifo(place.upper / "pipe")
+    os.mknod(place.upper / "gone", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    os.mknod(place.upper / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place.upper / "socket"))
+    late = 10_413_792_000 * 10**9  # 2300
+    for path in place.upper.iterdir():
+        os.utime(path, ns=(late, late), follow_symlinks=False)
+    first = place.take()
+    kinds = {entry.name: entry.kind for entry in first.body.entries}
+    assert kinds == {b"": 0, b"file": 1, b"link": 2, b"gone": 3, b"pipe": 5}
+    assert first.head.skipped == ("/device is a device", "/socket is a socket")
+    assert place.make(place.kept(1)).joinpath("file").stat().st_mtime_ns == late
+    first.body.entries[1].extents = ()
+    assert place.take(first).body.entries[1].extents == ()  # it is recognised
 
 
 def layered(place, names):
