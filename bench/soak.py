@@ -35,7 +35,7 @@ WARM_UP_SHARE = 0.1
 TOLERANCES = {
     "mib": 6.0,
     "descriptors": 6.0,
-    "threads": 3.0,
+    "threads": 8.0,
     "tasks": 10.0,
     "processes": 8.0,
     "sandboxes": 6.0,

@@ -27,6 +27,7 @@ class Verdict:
 def sample(control_plane: int) -> dict[str, float]:
     """Return memory, descriptors and threads of each of our programs, and count what is below them.
 
+    Memory is what belongs to no file: a share of a file's grows when somebody else lets go of theirs.
     A sandbox is a process with a process-id namespace other than ours.
     """
     found: dict[str, float] = {"processes": 0, "sandboxes": 0}
@@ -88,7 +89,7 @@ def judge(
 def _add(found: dict[str, float], role: str, pid: int) -> None:
     process = Path(f"/proc/{pid}")
     try:
-        memory = _field(process / "smaps_rollup", "Pss") / 1024
+        memory = _field(process / "smaps_rollup", "Anonymous") / 1024
         descriptors = len(list((process / "fd").iterdir()))
         threads = _field(process / "status", "Threads")
     except OSError:
