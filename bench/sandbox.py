@@ -6,17 +6,19 @@ from parts import crowd, engines, machines, rest, tiers
 
 async def measure(bench: harness.Bench) -> None:
     namespace = ("namespace_create_ms", "namespace_pooled_ms", "exec_warm_ms", "idle_mib")
-    bursts = ("burst100_p95_ms", "burst100_pooled_p95_ms")
+    bursts = ("burst100_p95_ms", "burst100_pooled_p95_ms", "burst100_bwrap_p95_ms")
     with bench.part(*namespace, "live_sandboxes", *bursts, "bwrap_ms", "runc_ms"):
         async with tiers.tier("namespace") as made:
             bench.protections += tiers.protections(made)
             await beside_small(bench, made)
             await tiers.measure_exec(bench, made, "exec_warm_ms", bench.times(1000, 200))
             await crowd.measure(bench, made)
-    with bench.part("gvisor_create_ms", "gvisor_pooled_ms", "gvisor_exec_warm_ms", "podman_ms"):
+    gvisor = ("gvisor_create_ms", "gvisor_pooled_ms", "gvisor_exec_warm_ms")
+    with bench.part(*gvisor, "gvisor_own_exec_ms", "runsc_ms", "podman_ms"):
         async with tiers.tier("gvisor") as made:
             await beside_large(bench, made)
             await tiers.measure_exec(bench, made, "gvisor_exec_warm_ms", bench.times(200, 20))
+            await tiers.measure_own_exec(bench, made, "gvisor_own_exec_ms", bench.times(20, 4))
     with bench.part("namespace_create_rest_ms", "namespace_pooled_rest_ms"):
         await rest.measure(bench)
     with bench.part(*machines.NAMES):
@@ -45,9 +47,11 @@ async def beside_small(bench: harness.Bench, made: tiers.Tier) -> None:
 
 
 async def beside_large(bench: harness.Bench, made: tiers.Tier) -> None:
-    """The same of gVisor, beside an engine that takes as long."""
+    """The same of gVisor, beside gVisor alone, and an engine that takes as long."""
     with engines.bundle() as directory:
         arms = {"gvisor_create_ms": made.made, "gvisor_pooled_ms": made.claimed}
+        with bench.part("runsc_ms"):
+            arms["runsc_ms"] = engines.arm(engines.runsc(bench, directory))
         with bench.part("podman_ms"):
             arms["podman_ms"] = engines.arm(engines.podman(bench, directory))
         record(bench, await bench.alternate(arms, count=bench.times(20, 4), warm_up=1))

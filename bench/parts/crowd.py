@@ -9,6 +9,7 @@ import msgspec
 
 from handiwork.model.sandbox import ExecRequest
 from harness import Bench
+from parts import engines
 from parts.tiers import COMMAND, KIND, OUTPUT, Tier
 
 LIVE, COUNTED, BURST = 300, 100, 100
@@ -25,8 +26,12 @@ def available_mib() -> float:
 
 
 async def measure(bench: Bench, tier: Tier) -> None:
-    """idle_mib, live_sandboxes, burst100_p95_ms, burst100_pooled_p95_ms."""
+    """idle_mib, live_sandboxes, burst100_p95_ms, burst100_pooled_p95_ms, burst100_bwrap_p95_ms."""
     await _idle_and_live(bench, tier)
+    with bench.part("burst100_bwrap_p95_ms"):
+        command = engines.bubblewrapped(bench)
+        bursts = [engines.outputs_at_once(command, BURST) for _ in range(1 + bench.times(5, 1))]
+        _record(bench, "burst100_bwrap", [each for burst in bursts[1:] for each in burst])
     await _burst(bench, tier, "burst100", ready=0)
     await _burst(bench, tier, "burst100_pooled", ready=BURST)
 
@@ -70,6 +75,10 @@ async def _burst(bench: Bench, tier: Tier, name: str, *, ready: int) -> None:
         seconds = await _one_burst(tier)
         taken += seconds if turn else []
     await tier.driver.prepare([msgspec.structs.replace(KIND, sandboxes=0)])
+    _record(bench, name, taken)
+
+
+def _record(bench: Bench, name: str, taken: list[float]) -> None:
     bench.record(f"{name}_ms", taken, "ms", scale=1000)
     p95 = bench.results[f"{name}_ms"]["p95"]
     bench.record(f"{name}_p95_ms", [p95], "ms", bursts=bench.times(5, 1))

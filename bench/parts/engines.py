@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import selectors
 import shutil
 import subprocess
 import tempfile
@@ -69,6 +70,32 @@ def first_output(argv: list[str], *, wanted: bytes = OUTPUT, env: dict | None = 
     return seconds
 
 
+def outputs_at_once(argv: list[str], count: int) -> list[float]:
+    """Start a command so many times at one moment; return the seconds until each one's output."""
+    null = os.open("/dev/null", os.O_RDWR)
+    taken, pids = [], []
+    before = time.perf_counter()
+    with selectors.DefaultSelector() as waiting:
+        for _ in range(count):
+            reader, writer = os.pipe()
+            ends = enumerate((null, writer, null))
+            actions = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in ends]
+            pids.append(os.posix_spawn(argv[0], argv, {}, file_actions=actions))
+            os.close(writer)
+            waiting.register(reader, selectors.EVENT_READ)
+        while waiting.get_map():
+            for key, _ in waiting.select():
+                if os.read(key.fd, 4096) == OUTPUT:
+                    taken.append(time.perf_counter() - before)
+                waiting.unregister(key.fd)
+                os.close(key.fd)
+    ended = [os.waitpid(pid, 0)[1] for pid in pids]
+    os.close(null)
+    if any(ended) or len(taken) < count:
+        raise Skip(f"{argv[0]}: {len(taken)} of {count} at once answered")
+    return taken
+
+
 def host() -> Start:
     """The command with nothing around it: what no sandbox that starts it can be faster than."""
     return lambda: first_output([*COMMAND])
@@ -76,9 +103,15 @@ def host() -> Start:
 
 def bubblewrap(bench: Bench) -> Start:
     """A command in it."""
-    argv = [program("bwrap"), *_BWRAP.split(), "--", *COMMAND]
-    bench.versions["bubblewrap"] = version_of(["bwrap", "--version"])
+    argv = bubblewrapped(bench)
     return lambda: first_output(argv)
+
+
+def bubblewrapped(bench: Bench) -> list[str]:
+    """Return the command as bubblewrap starts it."""
+    found = program("bwrap")
+    bench.versions["bubblewrap"] = version_of([found, "--version"])
+    return [found, *_BWRAP.split(), "--", *COMMAND]
 
 
 @contextmanager
@@ -95,24 +128,35 @@ def bundle() -> Iterator[Path]:
 
 def runc(bench: Bench, directory: Path) -> Start:
     """The same with runc, by its own default configuration: /usr read-only, no network, no filter of calls."""
-    found = program("runc")
-    bench.versions["runc"] = version_of([found, "--version"])
+    return _oci(bench, "runc", directory)
+
+
+def runsc(bench: Bench, directory: Path) -> Start:
+    """The same with gVisor alone, on the platform that it takes by itself."""
+    return _oci(bench, "runsc", directory, "--network=none")
+
+
+def _oci(bench: Bench, name: str, directory: Path, *flags: str) -> Start:
+    found = program(name)
+    bench.versions[name] = version_of([found, "--version"])
+    file = directory / "config.json"
+    file.unlink(missing_ok=True)
     subprocess.run([found, "spec"], cwd=directory, check=True)
-    config = json.loads((directory / "config.json").read_text())
+    config = json.loads(file.read_text())
     config["process"] |= {"terminal": False, "args": list(COMMAND)}
     config["root"] = {"path": "rootfs", "readonly": True}
     config["linux"]["namespaces"] = [{"type": name} for name in NAMESPACES]
     usr = {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]}
     config["mounts"].append(usr)
-    (directory / "config.json").write_text(json.dumps(config))
-    root = ["--root", str(directory / "state")]
+    file.write_text(json.dumps(config))
+    root = ["--root", str(directory / f"{name}-state"), *flags]
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
     def start() -> float:
         argv = [found, *root, "run", "--bundle", str(directory), f"bench{time.monotonic_ns()}"]
         return first_output(argv, env=env)
 
-    return _tried("runc", start)
+    return _tried(name, start)
 
 
 def podman(bench: Bench, directory: Path) -> Start:

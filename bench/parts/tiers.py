@@ -20,6 +20,7 @@ from harness import Bench, Skip
 
 COMMAND, OUTPUT = ("/bin/echo", "ready"), b"ready\n"
 KIND = Wish(image="host", limits=Limits(), sandboxes=1)
+OWN_EXECS = 20
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\n" + "TUlJQg==\n" * 60 + "-----END CERTIFICATE-----\n"
 """As long as a real one: it is part of what a claim writes."""
 
@@ -130,6 +131,18 @@ async def measure_exec(bench: Bench, tier: Tier, name: str, count: int) -> None:
     async with tier.one() as box:
         taken = await bench.alternate({name: lambda: box.exec(request)}, count=count, warm_up=20)
     bench.record(name, taken[name], "ms", scale=1000)
+
+
+async def measure_own_exec(bench: Bench, tier: Tier, name: str, count: int) -> None:
+    """Measure how long a shell inside takes for a command: no agent and no channel are part of it."""
+    script = f"i=0; while [ $i -lt {OWN_EXECS} ]; do /bin/true; i=$((i+1)); done"
+    async with tier.one() as box:
+        empty = ExecRequest(argv=("/bin/sh", "-c", script.replace("/bin/true", ":")))
+        full = ExecRequest(argv=("/bin/sh", "-c", script))
+        arms = {"empty": lambda: box.exec(empty), "full": lambda: box.exec(full)}
+        taken = await bench.alternate(arms, count=count, warm_up=1)
+    pairs = zip(taken["full"], taken["empty"], strict=True)
+    bench.record(name, [(one - other) / OWN_EXECS for one, other in pairs], "ms", scale=1000)
 
 
 def protections(tier: Tier) -> list[str]:
