@@ -65,6 +65,9 @@ HANG_SECONDS = 60.0
 LIMITS = Limits(memory_mib=256, pids=128, tmp_mib=64)
 
 
+ALIVE = ExecRequest(argv=("echo", "alive"), cwd="/")
+
+
 def python(script: str, **fields) -> ExecRequest:
     """Return the request that runs a Python script."""
     return ExecRequest(argv=("python3", "-I", "-S", "-c", script), cwd="/", **fields)
@@ -112,17 +115,15 @@ class World:
         assert vitals.harms(self.before, vitals.taken()) == []
         assert abs(vitals.clock() - self.clock) < vitals.CLOCK_SLACK_SECONDS, "the clock was set"
         assert vitals.shortages() == []
-        assert await told(self.neighbour, shell("cat /workspace/mine; echo alive")) == [
-            "mine",
-            "alive",
-        ]
+        assert await self.neighbour.files.read("/workspace/mine") == b"mine\n"
+        assert await told(self.neighbour, ALIVE) == ["alive"]
 
     async def outlives(self, request: ExecRequest) -> None:
         """Let the attacker do it to itself; one that ends or hangs by it is made anew."""
         try:
             async with asyncio.timeout(HANG_SECONDS):
                 await self.attacker.exec(request)
-                await told(self.attacker, shell("echo alive"))
+                await told(self.attacker, ALIVE)
         except (SandboxUnavailableError, TimeoutError):
             await self.driver.destroy(self.attacker.id)
             self.attacker = await self.sandbox()
@@ -134,10 +135,10 @@ class World:
             assert result.exit_code == 0, (attack.name, result.exit_code, result.stderr[-800:])
             said = result.stdout.decode().strip()
             assert said in attack.inside, f"{attack.name}: {said}"
+            assert await told(self.attacker, ALIVE) == ["alive"]
         else:
             await self.outlives(attack.request)
         await self.healthy()
-        assert await told(self.attacker, shell("echo alive")) == ["alive"]
         without = control(attack)
         if without in LACKING - attack.outside:
             pytest.skip(f"this kernel has nothing to attack: {without}")
