@@ -22,6 +22,7 @@ from handiwork.sandboxes.snapshots.owners import Range, attribute_inside
 MAX_NAMES = 200_000
 """In one directory."""
 MAX_TOLD = 100
+LEAST_NS, MOST_NS = -(1 << 63), (1 << 64) - 1
 MAX_TEXT_BYTES = 256 * 1024 * 1024
 """Of names, of what links lead to, and of attributes, all together: a manifest has to hold them."""
 
@@ -92,10 +93,10 @@ class Listing:
             mode=stat.S_IMODE(facts.st_mode),
             uid=self._inside[facts.st_uid],
             gid=self._inside[facts.st_gid],
-            mtime_ns=facts.st_mtime_ns,
+            mtime_ns=_kept(facts.st_mtime_ns),
             xattrs=xattrs,
             inode=facts.st_ino,
-            ctime_ns=facts.st_ctime_ns,
+            ctime_ns=_kept(facts.st_ctime_ns),
         )
         self.entries.append(entry)
         return entry
@@ -166,6 +167,11 @@ class Listing:
             )
         if self._rules.stopped():
             raise SandboxUnavailableError("the snapshot was stopped")
+
+
+def _kept(time_ns: int) -> int:
+    """Return a time as a manifest can hold it: until 2554, which not every file system ends before."""
+    return min(max(time_ns, LEAST_NS), MOST_NS)
 
 
 def shown(path: bytes) -> str:

@@ -3,6 +3,7 @@
 import os
 import stat
 
+import msgspec
 import pytest
 
 from handiwork.model.errors import SandboxUnavailableError
@@ -125,3 +126,15 @@ def test_names_that_are_left_out_are_those_of_their_directory():
     assert found.left_out(b"/a") == {b"b", b"c"}
     assert found.left_out(b"") == {b"d"}
     assert found.left_out(b"/e") == frozenset()
+
+
+@pytest.mark.parametrize("year", [-2000, 1969, 2553, 2600, 30_000])
+def test_a_time_that_a_manifest_cannot_hold_is_the_last_that_it_can(year):
+    """Some file systems keep seconds in 64 bits, and whoever owns a file sets them."""
+    wanted = (year - 1970) * 31_556_952 * 10**9
+    times = {"st_mtime_ns": wanted, "st_ctime_ns": wanted, "st_rdev": 0}
+    late = os.stat_result((stat.S_IFREG, 5, 0, 1, BASE, BASE, 3, 1, 1, 1), times)
+    entry = empty().add(0, b"a", Kind.FILE, late)
+    kept = msgspec.msgpack.decode(msgspec.msgpack.encode(entry), type=type(entry))
+    assert kept == entry
+    assert (kept.mtime_ns == wanted) == (year in (1969, 2553))
