@@ -53,7 +53,7 @@ def _recognisable(former: Manifest, numbers: dict[int, int]) -> dict[bytes, dict
             paths[index] = paths[entry.parent] + b"/" + entry.name if index else b""
             files[index] = {}
         elif entry.kind == _FILE and entry.inode and entry.ctime_ns < racy_ns:
-            ours = entry.__copy__()  # type: ignore[attr-defined] # its stubs lack what it has
+            ours = entry.__copy__()  # type: ignore[attr-defined]  # its stubs lack what it has
             if as_they_were or renumber(ours, numbers):
                 files[entry.parent][entry.name] = ours
     return {paths[index]: held for index, held in files.items()}

@@ -134,7 +134,7 @@ def decode(blob: bytes, place: str, keys: Keys) -> Manifest:
         body = msgspec.msgpack.decode(plain, type=Body)
     except msgspec.DecodeError as error:
         raise DamagedError(f"the body of {place} is no manifest: {error}") from None
-    check(head, body, place)
+    _check(head, body, place)
     return Manifest(head, body)
 
 
@@ -157,20 +157,20 @@ def _head(blob: bytes, place: str, keys: Keys) -> tuple[Head, int]:
         raise DamagedError(f"the head of {place} is no head: {error}") from None
 
 
-def check(head: Head, body: Body, place: str) -> None:
+def _check(head: Head, body: Body, place: str) -> None:
     """DamagedError unless the tree, as it was decoded, can be made without leaving its root."""
     try:
-        _check(head, body)
+        _check_all(head, body)
     except ValueError as error:
         raise DamagedError(f"{place} is no tree: {error}") from None
 
 
-def _check(head: Head, body: Body) -> None:
+def _check_all(head: Head, body: Body) -> None:
     """Hundreds of thousands of entries are looked at: what can be asked of all at once is."""
     entries = body.entries
     if not 1 <= len(entries) <= MAX_ENTRIES:
         raise ValueError(f"it has {len(entries)} entries; 1 to {MAX_ENTRIES} are a tree")
-    if entries[0].kind != Kind.DIRECTORY:
+    if entries[0].kind != _DIRECTORY:
         raise ValueError("its root is no directory")
     _check_chunks(head, body)
     _check_names(entries)

@@ -10,6 +10,7 @@ the image has to be looked at: a deletion of nothing would show as a name.
 """
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -206,8 +207,10 @@ class Walk(Listing):
             target = os.readlink(name, dir_fd=directory)
         except FileNotFoundError:
             raise
-        except OSError:
-            raise self.refusal(frame.path + b"/" + name, "changed while it was read") from None
+        except OSError as error:
+            changed = error.errno == errno.EINVAL
+            why = "changed while it was read" if changed else f"cannot be read: {error.strerror}"
+            raise self.refusal(frame.path + b"/" + name, why) from None
         self.add_symlink(frame.number, name, facts, target)
 
     def _attributes(self, descriptor: int, here: bytes) -> Attributes:

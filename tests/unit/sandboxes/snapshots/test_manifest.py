@@ -89,6 +89,15 @@ CHANGES = [
     (3, "link", 1, "no file before"),
     (3, "link", -1, "no file before"),
     (2, "extents", (0, 0, 0, 0), "no chunk"),
+    *((2, field, -1, "no manifest") for field in ("kind", "mode", "uid", "size")),
+    *((2, field, 2**64 - 1, "no manifest") for field in ("kind", "mode", "uid", "gid", "size")),
+    (2, "gid", 65_536, "no manifest"),
+    (2, "extents", (-1, 0, 0, 10), "no manifest"),
+    (2, "extents", (0, 0, 0, -1), "no manifest"),
+    *(
+        (2, "extents", tuple(2**64 - 1 if n == at else 0 for n in range(4)), "is no tree")
+        for at in range(4)
+    ),
     (2, "target", b"t" * 4096, "no manifest"),
     (2, "target", b"a\0", "target"),
     (2, "xattrs", ((b"user.a\0", b""),), "attribute"),
@@ -128,10 +137,13 @@ def test_a_chunk_without_a_place_is_refused(place):
         m.decode(m.encode(bad, KEYS), PLACE, KEYS)
 
 
-def test_a_tree_too_deep_is_refused():
+@pytest.mark.parametrize("last", [m.Kind.DIRECTORY, m.Kind.FIFO])
+def test_a_tree_too_deep_is_refused(last):
     bad = tree()
-    for number in range(m.MAX_DEPTH + 1):
+    for number in range(m.MAX_DEPTH - 1):
         parent = len(bad.body.entries) - 1 if number else 1
         bad.body.entries.append(m.Entry(parent, b"x", m.Kind.DIRECTORY, 0o755, 0, 0, 1))
+    assert m.decode(m.encode(bad, KEYS), PLACE, KEYS) == bad
+    bad.body.entries.append(m.Entry(len(bad.body.entries) - 1, b"x", last, 0o755, 0, 0, 1))
     with pytest.raises(DamagedError, match="deeper"):
         m.decode(m.encode(bad, KEYS), PLACE, KEYS)
