@@ -9,6 +9,9 @@ ROLES = {"handiwork.egress": "egress proxy", "handiwork.brains.local": "local br
 """What stands on the command line of each of our programs."""
 
 
+OWN = ("Anonymous", "Swap")
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How much one thing grew over the second half, by its slope, and how much it may."""
@@ -27,7 +30,8 @@ class Verdict:
 def sample(control_plane: int) -> dict[str, float]:
     """Return memory, descriptors and threads of each of our programs, and count what is below them.
 
-    Memory is what belongs to no file: a share of a file's grows when somebody else lets go of theirs.
+    Memory is what belongs to no file, swapped out or not: a share of a file's grows when somebody
+    else lets go of theirs.
     A sandbox is a process with a process-id namespace other than ours.
     """
     found: dict[str, float] = {"processes": 0, "sandboxes": 0}
@@ -89,7 +93,7 @@ def judge(
 def _add(found: dict[str, float], role: str, pid: int) -> None:
     process = Path(f"/proc/{pid}")
     try:
-        memory = _field(process / "smaps_rollup", "Anonymous") / 1024
+        memory = sum(_field(process / "smaps_rollup", name) for name in OWN) / 1024
         descriptors = len(list((process / "fd").iterdir()))
         threads = _field(process / "status", "Threads")
     except OSError:

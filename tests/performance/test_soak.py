@@ -38,11 +38,16 @@ def test_a_warm_up_that_grows_is_not_held_against_the_rest() -> None:
 
 
 GROWS = """
-import os, subprocess, sys
+import mmap, os, subprocess, sys, tempfile
 print("before", flush=True)
 sys.stdin.readline()
 kept = os.urandom(32 << 20)
-opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
+opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(48)]
+file = tempfile.TemporaryFile()
+file.write(bytes(48 << 20))
+file.flush()
+everybodys = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+everybodys.read()
 child = subprocess.Popen(["sleep", "60"])
 print("after", flush=True)
 sys.stdin.readline()
