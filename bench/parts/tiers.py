@@ -135,11 +135,15 @@ async def measure_exec(bench: Bench, tier: Tier, name: str, count: int) -> None:
 
 async def measure_own_exec(bench: Bench, tier: Tier, name: str, count: int) -> None:
     """Measure how long a shell inside takes for a command: no agent and no channel are part of it."""
-    script = f"i=0; while [ $i -lt {OWN_EXECS} ]; do /bin/true; i=$((i+1)); done"
+    script = f"i=0; while [ $i -lt {OWN_EXECS} ]; do {{}} || exit 1; i=$((i+1)); done"
     async with tier.one() as box:
-        empty = ExecRequest(argv=("/bin/sh", "-c", script.replace("/bin/true", ":")))
-        full = ExecRequest(argv=("/bin/sh", "-c", script))
-        arms = {"empty": lambda: box.exec(empty), "full": lambda: box.exec(full)}
+
+        async def run(command: str) -> None:
+            ended = await box.exec(ExecRequest(argv=("/bin/sh", "-c", script.format(command))))
+            if ended.exit_code:
+                raise RuntimeError(f"{command} ended with {ended.exit_code} inside")
+
+        arms = {"empty": lambda: run(":"), "full": lambda: run("/bin/true")}
         taken = await bench.alternate(arms, count=count, warm_up=1)
     pairs = zip(taken["full"], taken["empty"], strict=True)
     bench.record(name, [(one - other) / OWN_EXECS for one, other in pairs], "ms", scale=1000)
