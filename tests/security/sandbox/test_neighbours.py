@@ -87,7 +87,7 @@ for wanted in sys.stdin.read().split(): print(any(wanted.encode() in text for te
 @pytest.mark.root
 async def test_the_ids_of_one_open_nothing_of_another(world):
     """As whoever escapes with the ids of its sandbox would find it. The control: root reads it."""
-    if not hasattr(world.driver, "upper"):
+    if not world.tier.has_tree:
         pytest.skip(f"the files of the {world.driver.tier} tier are no tree of the host")
     states = world.driver._states
     mine, other = (states.path(one.id) for one in (world.attacker, world.neighbour))
@@ -107,7 +107,7 @@ for path in {[str(target), str(other), str(mine.parent), str(mine.parent.parent)
 
 @pytest.mark.root
 async def test_overlay_attributes_mean_nothing_to_the_host(world):
-    if not hasattr(world.driver, "upper"):
+    if not world.tier.has_tree:
         pytest.skip(f"the files of the {world.driver.tier} tier are no tree of the host")
     script = """
 import os

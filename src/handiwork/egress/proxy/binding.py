@@ -123,9 +123,12 @@ class LiveBinding:
         self.pool.close()
 
     def sweep(self, now: float) -> None:
-        """End what is overdue."""
+        """End what is overdue; a fault of one connection is logged, not raised."""
         for connection in list(self._connections):
-            connection.overdue(now)
+            try:
+                connection.overdue(now)
+            except Exception as error:  # noqa: BLE001 - nor must it end all others' connections
+                self.fault("sweep", error)
         self.pool.sweep(now)
 
     # What flows and exchanges use.

@@ -53,6 +53,8 @@ class Flow(asyncio.Protocol):
         self.loop = binding.loop
         self.write_paused = False
         self.touched = 0.0
+        self._connected = False
+        self._dropped = False
         self.facts: Facts | None = None
         self._first = first
         self._parser = HttpRequestParser(self)
@@ -77,7 +79,10 @@ class Flow(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.touched = self.loop.time()
-        if self._first:
+        self._connected = True
+        if self._dropped:
+            self.transport.abort()
+        elif self._first:
             self.data_received(self._first)
 
     def data_received(self, data: bytes) -> None:
@@ -231,14 +236,18 @@ class Flow(asyncio.Protocol):
             self._hold(_PIPELINED, on=False)
 
     def abort(self) -> None:
-        """Drop the connection now."""
-        self.transport.abort()
+        """Drop the connection now, or as soon as the event loop has handed it over."""
+        self._dropped = True
+        if self._connected:
+            self.transport.abort()
 
     # What the binding calls.
 
     def overdue(self, now: float) -> None:
         """Close or fail what has been silent for longer than its state permits."""
         settings, current = self.binding.settings, self._current
+        if not self._connected:
+            return
         if self._head_since and now - self._head_since > settings.head_seconds:
             self._refuse(408, FRAMING, "the head of the request did not come in time")
         elif now - self.touched <= settings.idle_seconds:

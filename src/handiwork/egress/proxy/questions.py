@@ -22,13 +22,17 @@ class Questions(asyncio.Protocol):
         self._touch = touch
         self._gone = gone
         self._incoming = bytearray()
+        self._dropped = False
         self.touched = 0.0
-        self.transport: asyncio.Transport
+        self.transport: asyncio.Transport | None = None
+        """None: it was accepted, and the event loop has yet to hand it over."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self.transport = cast("asyncio.Transport", transport)
         self._touch(self)
+        if self._dropped:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Answer each whole message."""
@@ -41,7 +45,7 @@ class Questions(asyncio.Protocol):
             query = bytes(self._incoming[_LENGTH.size : _LENGTH.size + length])
             del self._incoming[: _LENGTH.size + length]
             reply = self._answer(query)
-            if reply:
+            if reply and self.transport is not None:
                 self.transport.write(_LENGTH.pack(len(reply)) + reply)
         if len(self._incoming) > _MAX_UNREAD:
             self.abort()
@@ -56,9 +60,11 @@ class Questions(asyncio.Protocol):
 
     def overdue(self, now: float) -> None:
         """Close what has been silent for long."""
-        if now - self.touched > 30.0:
+        if self.transport is not None and now - self.touched > 30.0:
             self.abort()
 
     def abort(self) -> None:
-        """Drop the connection now."""
-        self.transport.abort()
+        """Drop the connection now, or as soon as it is ours."""
+        self._dropped = True
+        if self.transport is not None:
+            self.transport.abort()

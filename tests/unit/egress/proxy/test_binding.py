@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from handiwork.egress.control import ProxySettings
 from handiwork.egress.proxy.binding import LiveBinding, Plane
 from handiwork.egress.proxy.dial import Dialer
 from handiwork.egress.proxy.entry import Preamble
+from handiwork.egress.proxy.flow import Flow, Origin
+from handiwork.egress.proxy.questions import Questions
 from handiwork.egress.secrets import Opener
 from handiwork.model.egress import EgressBinding
 from handiwork.model.policy import AllowRule, Match
@@ -91,3 +94,82 @@ async def test_the_text_of_a_fault_is_not_logged(
     told = capsys.readouterr()
     assert "sk-secret" not in told.out + told.err
     assert "ValueError" in told.out + told.err
+
+
+class Slow:
+    """A loop that does something between accepting a connection and handing it over."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, meanwhile: Callable[[], None]) -> None:
+        self._loop = loop
+        self._meanwhile = meanwhile
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loop, name)
+
+    async def connect_accepted_socket(self, *given: object, **more: object) -> object:
+        self._meanwhile()
+        return await self._loop.connect_accepted_socket(*given, **more)  # type: ignore[arg-type]
+
+
+def connections(live: LiveBinding) -> list[Flow | Questions]:
+    return [
+        Questions(live._answer, live._touch, live.gone),
+        Flow(live, Origin("absolute"), b"GET http://a.example.org/ HTTP/1.1\r\n"),
+    ]
+
+
+async def nobody_left(live: LiveBinding) -> None:
+    for _ in range(500):
+        if not live._connections:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"{live._connections} are left")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_a_sweep_meets_who_was_accepted_and_is_not_handed_over_yet(
+    live: LiveBinding, number: int, capsys: pytest.CaptureFixture[str]
+):
+    ours, theirs = socket.socketpair()
+    live.loop = Slow(live.loop, lambda: live.sweep(1e9))  # type: ignore[assignment]
+    made = connections(live)[number]
+    with theirs:
+        theirs.settimeout(5)
+        ours.setblocking(False)
+        assert await live._hand_over(ours, made, None)
+        assert live._connections == {made}
+        live.sweep(1e9)  # the control: by now it is overdue
+        assert b"200" not in await asyncio.to_thread(theirs.recv, 1000)
+    assert "fault" not in capsys.readouterr().err
+    await nobody_left(live)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_who_is_handed_over_after_the_end_is_dropped(live: LiveBinding, number: int):
+    ours, theirs = socket.socketpair()
+    made = connections(live)[number]
+    live.loop = Slow(live.loop, live.close)  # type: ignore[assignment]
+    with theirs:
+        theirs.settimeout(5)
+        ours.setblocking(False)
+        await live._hand_over(ours, made, None)
+        assert await asyncio.to_thread(theirs.recv, 1000) == b""
+    await nobody_left(live)
+
+
+async def test_a_fault_in_one_connection_ends_no_sweep(
+    live: LiveBinding, capsys: pytest.CaptureFixture[str]
+):
+    class Faulty:
+        swept = 0
+
+        def overdue(self, now: float) -> None:
+            Faulty.swept += 1
+            raise RuntimeError("of a guest's")
+
+        def abort(self) -> None:
+            pass
+
+    live._connections |= {Faulty(), Faulty()}  # type: ignore[arg-type]
+    live.sweep(1.0)
+    assert Faulty.swept == 2

@@ -58,3 +58,13 @@ def test_silence_and_answers_that_are_not_read_end_it():
     made, transport = questions(lambda _: b"")
     made.pause_writing()
     assert transport.aborted
+
+
+def test_what_is_not_handed_over_yet_is_not_overdue_and_can_be_dropped():
+    transport = Transport()
+    made = Questions(lambda _: b"", lambda _: None, lambda _: None)
+    made.overdue(1e9)
+    made.abort()
+    assert not transport.aborted
+    made.connection_made(transport)  # type: ignore[arg-type]
+    assert transport.aborted
