@@ -27,12 +27,14 @@ class Tier:
 
     `hides_agent`: root inside is kept from the agent; else it can end its own sandbox by it, no more.
     `counts_own_threads`: its kernel takes no limit of processes; its memory pays for them.
+    `has_tree`: what its sandboxes write are files of the host's, below a directory or on a disk.
     """
 
     make: Callable[[Path], Driver]
     shares_kernel: bool
     hides_agent: bool = True
     counts_own_threads: bool = False
+    has_tree: bool = True
     marks: tuple[pytest.MarkDecorator, ...] = ()
 
 
@@ -57,7 +59,7 @@ TIERS = {
     "gvisor": Tier(
         _gvisor, shares_kernel=False, hides_agent=False, counts_own_threads=True, marks=(patience,)
     ),
-    "microvm": Tier(_microvm, shares_kernel=False, marks=(needs_kernel, patience)),
+    "microvm": Tier(_microvm, shares_kernel=False, has_tree=False, marks=(needs_kernel, patience)),
 }
 """A tier with a driver gets its line here, and all of `tests/security/sandbox` with it."""
 

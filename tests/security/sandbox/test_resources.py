@@ -6,6 +6,7 @@ import os
 import resource
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -15,6 +16,7 @@ from handiwork.model.errors import SandboxUnavailableError
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOST_GROWTH_BYTES = 96 << 20
+SMALL_DISK_MIB = 64
 
 
 def own_bytes():
@@ -211,14 +213,41 @@ os.unlink("/workspace/large")
     assert await told(box, python(script)) == ["done", "27"]
 
 
-async def test_what_has_no_limit_is_told(world):
-    """Disk space and inodes: where no quota holds, the tier must not claim one."""
-    told_limits = (
-        world.driver.protections() if hasattr(world.driver, "upper") else {"disk_limit": 1}
-    )
-    page = (Path(__file__).parents[3] / "SECURITY.md").read_text()
-    if not told_limits.get("disk_limit", False):
-        assert "neither disk space nor the number of files has a limit per sandbox" in page
+FULL = """
+import errno, os
+os.makedirs("/workspace/full", exist_ok=True); os.chdir("/workspace/full")
+def until_refused(act):
+    for number in range(MOST):
+        try: act(number)
+        except OSError as error: return number, errno.errorcode[error.errno]
+    return number, "never"
+place = os.open("large", os.O_WRONLY | os.O_CREAT)
+print(*until_refused(lambda _: os.write(place, bytes(1 << 20))))
+os.close(place); os.unlink("large")
+print(*until_refused(lambda number: os.close(os.open(str(number), os.O_CREAT | os.O_WRONLY))))
+"""
+
+
+async def test_disk_space_and_files_have_an_end_of_their_own(world):
+    """The control: the neighbour writes as much, and makes as many, while there is no more here."""
+    limits(world, "disk_limit")
+    box = await world.sandbox(msgspec.structs.replace(LIMITS, disk_mib=SMALL_DISK_MIB))
+    script = FULL.replace("MOST", "60000")
+    mib, full, files, no_more = await told(box, python(script, timeout_seconds=250))
+    assert (full, no_more) == ("ENOSPC", "ENOSPC")
+    assert SMALL_DISK_MIB // 4 < int(mib) <= SMALL_DISK_MIB
+    assert int(files) > 500
+    fair = f"""
+import os
+os.makedirs("/workspace/more", exist_ok=True)
+open("/workspace/more/large", "wb").write(bytes({SMALL_DISK_MIB} << 20))
+for number in range(200): open(f"/workspace/more/{{number}}", "w").close()
+print(os.path.getsize("/workspace/more/large") >> 20)
+"""
+    assert await told(world.neighbour, python(fair)) == [str(SMALL_DISK_MIB)]
+    assert await told(world.neighbour, shell("rm -rf /workspace/more; echo gone")) == ["gone"]
+    await world.healthy()
+    await world.driver.destroy(box.id)
 
 
 async def test_descriptors_have_a_number(box):
