@@ -315,12 +315,17 @@ def bare_image():
 def agent_binary(tmp_path_factory):
     """The agent, built once; a directory that other users can reach.
 
-    GUEST_AGENT_BINARY names another one to test, such as the sanitizer build (with
-    ASAN_OPTIONS=handle_segv=0, or it takes a signal that pid 1 is to ignore).
+    With GUEST_AGENT_SANITIZED, as `./run test --all` sets it, the build with the sanitizers, which end the
+    agent, and so the test, where they find something. They leave it the signal that pid 1 is to ignore,
+    and what is not given back when a program ends anyway.
     """
-    target = pathlib.Path(os.environ.get("GUEST_AGENT_BINARY", ""))
-    if not target.name:
-        target = tmp_path_factory.mktemp("agent") / "guest_agent"
+    place = tmp_path_factory.mktemp("agent")
+    if os.environ.get("GUEST_AGENT_SANITIZED"):
+        os.environ.setdefault("ASAN_OPTIONS", "handle_segv=0:detect_leaks=0")
+        subprocess.run([GUEST / "build.sh", "--sanitize", "--output", place], check=True)
+        target = place / "guest_agent_sanitized"
+    else:
+        target = place / "guest_agent"
         subprocess.run([GUEST / "build.sh", "--output", target], check=True)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="guest-bin-"))
     folder.chmod(0o755)

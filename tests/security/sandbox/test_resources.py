@@ -335,6 +335,28 @@ async def test_busy_processors_leave_the_neighbour_its_turn(world, box):
     await process.signal(9)
 
 
+COUNTING = """
+import time
+until, done = time.monotonic() + 1.5, 0
+while time.monotonic() < until: done += 1
+print(done)
+"""
+
+
+async def test_a_share_of_the_processors_is_no_more_than_that(world):
+    """The control: the attacker, who has more of them, does more in the same time."""
+    limits(world, "cpu_limit")
+    slow = await world.sandbox(msgspec.structs.replace(LIMITS, cpu_percent=40))
+    counted = {slow: 0, world.attacker: 0}
+    for _ in range(2):
+        for box in counted:
+            (count,) = await told(box, python(COUNTING))
+            counted[box] = max(counted[box], int(count))
+    await world.driver.destroy(slow.id)
+    assert counted[world.attacker] > 1.5 * counted[slow], counted
+    await world.healthy()
+
+
 QUOTAS = """
 import ctypes, os, signal
 libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""The C codec against the golden corpus, and both it and the agent's parsers under the sanitizers."""
+"""The C codec against the golden corpus, under the sanitizers, and fuzzed."""
 
 import json
 import shutil
