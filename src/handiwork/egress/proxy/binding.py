@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from handiwork.egress import dns
@@ -106,7 +107,7 @@ class LiveBinding:
         self._denied.clear()
         for connection in list(self._connections):
             if isinstance(connection, Flow):
-                connection.reconsider()
+                self._try("update", connection, connection.reconsider)
 
     def close(self) -> None:
         """Stop accepting and drop every connection."""
@@ -119,17 +120,24 @@ class LiveBinding:
             with contextlib.suppress(OSError):  # gone already
                 sock.shutdown(socket.SHUT_RDWR)
         for connection in list(self._connections):
-            connection.abort()
+            self._try("close", connection, connection.abort)
         self.pool.close()
 
     def sweep(self, now: float) -> None:
-        """End what is overdue; a fault of one connection is logged, not raised."""
+        """End what is overdue."""
         for connection in list(self._connections):
-            try:
-                connection.overdue(now)
-            except Exception as error:  # noqa: BLE001 - nor must it end all others' connections
-                self.fault("sweep", error)
+            self._try("sweep", connection, partial(connection.overdue, now))
         self.pool.sweep(now)
+
+    def _try(self, where: str, connection: Connection, act: Callable[[], None]) -> None:
+        """Do something of one connection; a fault in it is logged and ends that one, and no other."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - one guest's bytes must not end the process
+            self.fault(where, error)
+            self._connections.discard(connection)
+            with contextlib.suppress(Exception):
+                connection.abort()
 
     # What flows and exchanges use.
 
@@ -291,13 +299,18 @@ class LiveBinding:
         if isinstance(protocol, Flow | Questions):  # else a handshake: see `adopt`
             self._entering.discard(sock)
             self._connections.add(protocol)
-        await self.loop.connect_accepted_socket(
-            lambda: protocol,
-            sock,
-            ssl=tls,
-            ssl_handshake_timeout=self.settings.first_byte_seconds if tls else None,
-            ssl_shutdown_timeout=1.0 if tls else None,
-        )
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: protocol,
+                sock,
+                ssl=tls,
+                ssl_handshake_timeout=self.settings.first_byte_seconds if tls else None,
+                ssl_shutdown_timeout=1.0 if tls else None,
+            )
+        except BaseException:  # nobody tells one that was never connected that it is gone
+            if isinstance(protocol, Flow | Questions):
+                self._connections.discard(protocol)
+            raise
         return True
 
     def adopt(

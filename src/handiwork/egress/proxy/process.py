@@ -172,7 +172,7 @@ class ProxyProcess:
             return
         try:
             self._audit.append(record)
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             self._stop_unaudited(error)
 
     def _flush(self) -> None:
@@ -180,10 +180,10 @@ class ProxyProcess:
             return
         try:
             self._audit.flush()
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             self._stop_unaudited(error)
 
-    def _stop_unaudited(self, error: OSError) -> None:
+    def _stop_unaudited(self, error: OSError | ConfigError) -> None:
         """End now: what cannot be recorded must not happen."""
         self._log.error("the audit cannot be written; the proxy ends", reason=str(error))
         os._exit(1)

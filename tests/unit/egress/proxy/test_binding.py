@@ -126,9 +126,9 @@ async def nobody_left(live: LiveBinding) -> None:
     pytest.fail(f"{live._connections} are left")
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(("number", "answer"), [(0, b""), (1, b"HTTP/1.1 408 ")])
 async def test_a_sweep_meets_who_was_accepted_and_is_not_handed_over_yet(
-    live: LiveBinding, number: int, capsys: pytest.CaptureFixture[str]
+    live: LiveBinding, number: int, answer: bytes, capsys: pytest.CaptureFixture[str]
 ):
     ours, theirs = socket.socketpair()
     live.loop = Slow(live.loop, lambda: live.sweep(1e9))  # type: ignore[assignment]
@@ -139,9 +139,22 @@ async def test_a_sweep_meets_who_was_accepted_and_is_not_handed_over_yet(
         assert await live._hand_over(ours, made, None)
         assert live._connections == {made}
         live.sweep(1e9)  # the control: by now it is overdue
-        assert b"200" not in await asyncio.to_thread(theirs.recv, 1000)
-    assert "fault" not in capsys.readouterr().err
+        said = await asyncio.to_thread(theirs.recv, 1000)
+        assert said[: len(answer) or None] == answer
+    assert "fault" not in "".join(capsys.readouterr())
     await nobody_left(live)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_who_cannot_be_handed_over_is_forgotten(live: LiveBinding, number: int):
+    def refuses() -> None:
+        raise OSError("no more descriptors")
+
+    ours, theirs = socket.socketpair()
+    live.loop = Slow(live.loop, refuses)  # type: ignore[assignment]
+    with ours, theirs, pytest.raises(OSError, match="no more descriptors"):
+        await live._hand_over(ours, connections(live)[number], None)
+    assert live._connections == set()
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -157,19 +170,32 @@ async def test_who_is_handed_over_after_the_end_is_dropped(live: LiveBinding, nu
     await nobody_left(live)
 
 
-async def test_a_fault_in_one_connection_ends_no_sweep(
-    live: LiveBinding, capsys: pytest.CaptureFixture[str]
+class Faulty(Flow):
+    """A flow with a fault of ours in whatever is asked of it."""
+
+    asked = 0
+
+    def _fault(self, *_: object) -> None:
+        Faulty.asked += 1
+        raise RuntimeError("sk-secret-in-the-text")
+
+    overdue = reconsider = abort = _fault
+
+
+@pytest.mark.parametrize("what", ["sweep", "update", "close"])
+async def test_a_fault_in_one_connection_is_its_own_end_and_no_other_s(
+    live: LiveBinding, what: str, capsys: pytest.CaptureFixture[str]
 ):
-    class Faulty:
-        swept = 0
-
-        def overdue(self, now: float) -> None:
-            Faulty.swept += 1
-            raise RuntimeError("of a guest's")
-
-        def abort(self) -> None:
-            pass
-
-    live._connections |= {Faulty(), Faulty()}  # type: ignore[arg-type]
-    live.sweep(1.0)
-    assert Faulty.swept == 2
+    Faulty.asked = 0
+    live._connections |= {Faulty(live, Origin("absolute")) for _ in range(2)}
+    acts: dict[str, Callable[[], None]] = {
+        "sweep": lambda: live.sweep(1.0),
+        "update": lambda: live.update(grant()),
+        "close": live.close,
+    }
+    acts[what]()
+    assert Faulty.asked == 4  # each was asked, and then dropped
+    assert live._connections == set()
+    told = "".join(capsys.readouterr())
+    assert told.count("fault") >= 2
+    assert "sk-secret" not in told
