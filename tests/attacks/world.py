@@ -141,7 +141,8 @@ class World:
         await self.healthy()
         if self.tier.shares_kernel:
             assert await told(self.attacker, ALIVE) == ["alive"]
-        await self.attacker.files.stat("/")  # also who died of it later does not answer
+        async with asyncio.timeout(HANG_SECONDS):  # who died of it later does not answer
+            await self.attacker.files.stat("/")
         without = control(attack)
         if without in LACKING - attack.outside:
             pytest.skip(f"this kernel has nothing to attack: {without}")

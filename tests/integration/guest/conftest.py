@@ -225,6 +225,7 @@ class Box(Channel):
             [*(parent or []), *argv],
             pass_fds=[theirs.fileno(), *passed, *([] if image_fd is None else [image_fd])],
             stderr=subprocess.PIPE,
+            env=os.environ | {"ASAN_OPTIONS": "handle_segv=0:detect_leaks=0"},
             **user,
         )
         theirs.close()
@@ -280,7 +281,11 @@ class Box(Channel):
         except subprocess.TimeoutExpired:
             self.launcher.send_signal(signal.SIGKILL)
             self.launcher.wait(10)
-        self.launcher.stderr.close()
+        if not self.launcher.stderr.closed:
+            os.set_blocking(self.launcher.stderr.fileno(), False)
+            said = self.launcher.stderr.read() or b""
+            self.launcher.stderr.close()
+            assert not any(word in said for word in (b"Sanitizer", b"runtime error:")), said
 
 
 def make_image(folder):
@@ -316,12 +321,11 @@ def agent_binary(tmp_path_factory):
     """The agent, built once; a directory that other users can reach.
 
     With GUEST_AGENT_SANITIZED, as `./run test --all` sets it, the build with the sanitizers, which end the
-    agent, and so the test, where they find something. They leave it the signal that pid 1 is to ignore,
-    and what is not given back when a program ends anyway.
+    agent where they find something, and so a test that it still has to answer. They leave it the signal
+    that pid 1 is to ignore, and what is not given back when a program ends anyway.
     """
     place = tmp_path_factory.mktemp("agent")
     if os.environ.get("GUEST_AGENT_SANITIZED"):
-        os.environ.setdefault("ASAN_OPTIONS", "handle_segv=0:detect_leaks=0")
         subprocess.run([GUEST / "build.sh", "--sanitize", "--output", place], check=True)
         target = place / "guest_agent_sanitized"
     else:

@@ -216,24 +216,24 @@ os.unlink("/workspace/large")
 FULL = """
 import errno, os
 os.makedirs("/workspace/full", exist_ok=True); os.chdir("/workspace/full")
-def until_refused(act):
-    for number in range(MOST):
+def until_refused(act, most):
+    for number in range(most):
         try: act(number)
         except OSError as error: return number, errno.errorcode[error.errno]
     return number, "never"
 place = os.open("large", os.O_WRONLY | os.O_CREAT)
-print(*until_refused(lambda _: os.write(place, bytes(1 << 20))))
+print(*until_refused(lambda _: os.write(place, bytes(1 << 20)), MOST_MIB))
 os.close(place); os.unlink("large")
-print(*until_refused(lambda number: os.close(os.open(str(number), os.O_CREAT | os.O_WRONLY))))
+print(*until_refused(lambda number: os.close(os.open(str(number), os.O_CREAT | os.O_WRONLY)), 60000))
 """
 
 
 async def test_disk_space_and_files_have_an_end_of_their_own(world):
-    """The control: the neighbour writes as much, and makes as many, while there is no more here."""
+    """The control: the neighbour writes as much, and makes files, while there is no more here."""
     limits(world, "disk_limit")
     box = await world.sandbox(msgspec.structs.replace(LIMITS, disk_mib=SMALL_DISK_MIB))
-    script = FULL.replace("MOST", "60000")
-    mib, full, files, no_more = await told(box, python(script, timeout_seconds=250))
+    script = FULL.replace("MOST_MIB", str(2 * SMALL_DISK_MIB))
+    mib, full, files, no_more = await told(box, python(script))
     assert (full, no_more) == ("ENOSPC", "ENOSPC")
     assert SMALL_DISK_MIB // 4 < int(mib) <= SMALL_DISK_MIB
     assert int(files) > 500
@@ -345,13 +345,16 @@ print(done)
 
 async def test_a_share_of_the_processors_is_no_more_than_that(world):
     """The control: the attacker, who has more of them, does more in the same time."""
-    limits(world, "cpu_limit")
+    if "cpu" not in world.driver._cgroups.limits:
+        pytest.skip("this host gives no cpu_limit")
     slow = await world.sandbox(msgspec.structs.replace(LIMITS, cpu_percent=40))
     counted = {slow: 0, world.attacker: 0}
-    for _ in range(2):
+    for _ in range(6):  # the control has company on the host
         for box in counted:
             (count,) = await told(box, python(COUNTING))
             counted[box] = max(counted[box], int(count))
+        if counted[world.attacker] > 1.5 * counted[slow]:
+            break
     await world.driver.destroy(slow.id)
     assert counted[world.attacker] > 1.5 * counted[slow], counted
     await world.healthy()
