@@ -136,8 +136,8 @@ class LiveBinding:
         except Exception as error:  # noqa: BLE001 - one guest's bytes must not end the process
             self.fault(where, error)
             self._connections.discard(connection)
-            with contextlib.suppress(Exception):
-                connection.abort()
+            if where != "abort":
+                self._try("abort", connection, connection.abort)
 
     # What flows and exchanges use.
 
