@@ -42,8 +42,6 @@ TOLERANCES = {
 }
 """What may be gained over the second half: noise of a load that comes and goes, and no more."""
 
-FILLING_SECONDS, FILLING_THREADS = 600, 5.0
-"""Threads are started when so many have something to do at once: in a run so short, pools still fill."""
 REMEMBERED_SESSIONS = 1024
 SESSION_MIB = 0.04
 """The local brain keeps its last sessions and work items in memory, so many of each."""
@@ -169,18 +167,14 @@ async def soak(plane: Plane, minutes: float, count: int) -> tuple[Users, list[sa
                 group.create_task(users.one(ends, random.Random(number)))
             await asyncio.sleep(seconds * WARM_UP_SHARE)
             await watch(plane, seconds * (1 - WARM_UP_SHARE), found)
-    return users, samples.judge(found, TOLERANCES | _filling(users.done.total(), seconds))
+    return users, samples.judge(found, TOLERANCES | _filling(users.done.total()))
 
 
-def _filling(sessions: int, seconds: float) -> dict[str, float]:
-    """Return what may be gained in a run too short to fill what the brain remembers, and pools of threads."""
+def _filling(sessions: int) -> dict[str, float]:
+    """Return what the brain's memory may gain in a run too short to fill what it remembers."""
     half = sessions / 2
     new = min(half, max(0.0, REMEMBERED_SESSIONS - half))
-    threads = FILLING_THREADS if seconds < FILLING_SECONDS else 0.0
-    return {
-        "local brain mib": TOLERANCES["mib"] + new * SESSION_MIB,
-        "threads": TOLERANCES["threads"] + threads,
-    }
+    return {"local brain mib": TOLERANCES["mib"] + new * SESSION_MIB}
 
 
 def show(users: Users, verdicts: list[samples.Verdict]) -> str:

@@ -186,7 +186,8 @@ def installing(client: str, tier: str, url: str) -> tuple[Steps, str, str]:
     if client == "npm":
         npm = f"npm install --no-audit --no-fund --registry {url} ms"
         says = 'console.log(require("ms")("2 days"))'
-        return bash(f"echo '{{}}' >package.json && {npm}"), f"node -e '{says}'", "172800000"
+        begin = "echo '{}' >package.json" if small else "npm init -y >/dev/null"
+        return bash(f"{begin} && {npm}"), f"node -e '{says}'", "172800000"
     package = "hello" if small else "hello cron"
     apt = f"apt-get -q update && apt-get -q -y --no-install-recommends install {package}"
     return bash(apt), "dpkg --audit && hello", "Hello, world!"
