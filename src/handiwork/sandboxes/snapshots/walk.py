@@ -206,7 +206,7 @@ class Walk(Listing):
         try:
             target = os.readlink(name, dir_fd=directory)
         except FileNotFoundError:
-            raise
+            raise  # it is gone, as any name may be
         except OSError as error:
             changed = error.errno == errno.EINVAL
             why = "changed while it was read" if changed else f"cannot be read: {error.strerror}"
