@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from attacks import vitals
+from attacks.forks import Forks
 from attacks.table import LACKING, Attack, control
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
@@ -109,6 +110,7 @@ class World:
     before: vitals.Vitals = field(default_factory=vitals.taken)
     clock: float = field(default_factory=vitals.clock)
     made: int = 0
+    forks: Forks | None = None
 
     async def healthy(self) -> None:
         """Check that the host and the neighbour are as before."""
@@ -120,14 +122,25 @@ class World:
 
     async def outlives(self, request: ExecRequest) -> None:
         """Let the attacker do it to itself; one that ends or hangs by it is made anew."""
+        await self._outlives(lambda: self.attacker.exec(request))
+
+    async def _outlives(self, attempt: Callable[[], Awaitable[object]]) -> None:
         try:
             async with asyncio.timeout(HANG_SECONDS):
-                await self.attacker.exec(request)
+                await attempt()
                 assert await told(self.attacker, ALIVE) == ["alive"]
         except (SandboxUnavailableError, TimeoutError):
             await self.driver.destroy(self.attacker.id)
-            self.attacker = await self.sandbox()
+            self.attacker, self.forks = await self.sandbox(), None
             assert await told(self.attacker, ALIVE) == ["alive"]
+
+    async def _forked(self, script: str) -> None:
+        if self.forks is None:
+            self.forks = await Forks.start(self.attacker)
+        said = await self.forks.run(script)
+        assert said != "", "it ended without a word"
+        if said is None:
+            self.forks = None
 
     async def withstands(self, attack: Attack) -> None:
         """Make one attack of the table, its control, and check what both did."""
@@ -136,10 +149,10 @@ class World:
             assert result.exit_code == 0, (attack.name, result.exit_code, result.stderr[-800:])
             said = result.stdout.decode().strip()
             assert said in attack.inside, f"{attack.name}: {said}"
+            assert await told(self.attacker, ALIVE) == ["alive"]
         else:
-            await self.outlives(attack.request)
+            await self._outlives(lambda: self._forked(attack.script))
         await self.healthy()
-        assert await told(self.attacker, ALIVE) == ["alive"]
         without = control(attack)
         if without in LACKING - attack.outside:
             pytest.skip(f"this kernel has nothing to attack: {without}")
