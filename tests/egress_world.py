@@ -128,9 +128,17 @@ class TestUpstream:
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
     respond: Respond | None = None
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def drop(self) -> None:
+        """Cut what is left of every connection, so that none outlives the loop."""
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.append(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -272,6 +280,7 @@ class World:
         self.processes: list[asyncio.subprocess.Process] = []
         self.clients: list[Client] = []
         self.servers: list[asyncio.Server] = []
+        self.upstreams: list[TestUpstream] = []
         self.registry: EgressRegistry
         self._opened = 0
 
@@ -304,6 +313,7 @@ class World:
     ) -> TestUpstream:
         server = await asyncio.start_server(upstream.serve, address, 0, ssl=context)
         self.servers.append(server)
+        self.upstreams.append(upstream)
         upstream.port = server.sockets[0].getsockname()[1]
         return upstream
 
@@ -419,6 +429,8 @@ async def world(directory: Path, *arguments: str, **settings: object) -> AsyncIt
             await client.close()
         for server in made.servers:
             server.close()
+        for upstream in made.upstreams:
+            await upstream.drop()
         for process in made.processes:
             if process.returncode is None:
                 async with asyncio.timeout(5):

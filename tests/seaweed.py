@@ -69,6 +69,8 @@ def seaweed_server(directory: Path) -> Iterator[Seaweed]:
     argv += ["-filer", "-s3", f"-s3.config={directory / 's3.json'}", "-master.volumeSizeLimitMB=64"]
     argv += [f"-{'s3.port' if n == 's3' else n + '.port'}={port}" for n, port in ports.items()]
     argv += ["-volume.max=64"]
+    # Else it takes ports of its own choice, and two servers at once would not start.
+    argv += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=directory)
     endpoint = f"http://127.0.0.1:{ports['s3']}"

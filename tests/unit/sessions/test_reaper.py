@@ -1,6 +1,8 @@
 """What a former run left."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 import pytest
@@ -36,18 +38,19 @@ def lease(work_id: str, *, environment: str = "e", ttl_seconds: float = 3600) ->
 
 
 @pytest.mark.parametrize(
-    ("kept", "goes_on"),
+    ("leased", "goes_on"),
     [
-        (lease("work_1"), True),
-        (lease("work_2"), False),
-        (lease("work_1", ttl_seconds=-1), False),
-        (lease("work_1", environment="other"), False),
+        (partial(lease, "work_1"), True),
+        (partial(lease, "work_2"), False),
+        (partial(lease, "work_1", ttl_seconds=-1), False),
+        (partial(lease, "work_1", environment="other"), False),
     ],
     ids=["its own", "another item's", "lapsed", "of an environment not served"],
 )
 async def test_a_session_whose_lease_runs_goes_on(
-    world: World, kept: KeptLease, goes_on: bool
+    world: World, leased: Callable[[], KeptLease], goes_on: bool
 ) -> None:
+    kept = leased()
     session = Session(
         id="sesn_1",
         environment_id="e",
