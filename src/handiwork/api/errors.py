@@ -17,6 +17,7 @@ STATUS: dict[type[errors.HandiworkError], int] = {
     errors.ConfigError: 400,
     errors.UnauthorizedError: 401,
     errors.BadSignatureError: 401,
+    errors.ForbiddenError: 403,
     errors.PolicyDeniedError: 403,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,

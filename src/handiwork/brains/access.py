@@ -19,6 +19,7 @@ from handiwork.brains import wire
 from handiwork.model.errors import (
     BrainRefusedError,
     BrainUnavailableError,
+    ForbiddenError,
     HandiworkError,
     NotFoundError,
     UnauthorizedError,
@@ -72,9 +73,14 @@ class Access:
         """Return the client with the session's own token; None where there is none."""
         return self._scoped.get(work.id)
 
-    def drop(self, work: WorkItem, used: anthropic.AsyncAnthropic) -> bool:
-        """Go on with the environment key; False when that was what failed."""
-        if used is self._environment:
+    def drop(
+        self, work: WorkItem, used: anthropic.AsyncAnthropic, error: UnauthorizedError
+    ) -> bool:
+        """Go on with the environment key; False when that was what failed, or would not be right.
+
+        Whoever lost the lease is told that it is forbidden, and gets past that with no other key.
+        """
+        if used is self._environment or isinstance(error, ForbiddenError):
             return False
         self._scoped.pop(work.id, None)
         return True
@@ -85,13 +91,13 @@ class Access:
         what: str,
         call: Callable[[anthropic.AsyncAnthropic], Awaitable[T]],
     ) -> T:
-        """Call with the session's token; with the environment key when that is refused."""
+        """Call with the session's token; with the environment key when that is not known any more."""
         api = self.of(work)
         try:
             with told(what):
                 return await call(api)
-        except UnauthorizedError:
-            if not self.drop(work, api):
+        except UnauthorizedError as error:
+            if not self.drop(work, api, error):
                 raise
         with told(what):
             return await call(self._environment)
@@ -154,7 +160,9 @@ def _mapped(what: str, error: anthropic.APIStatusError) -> HandiworkError:
     if status in _TRANSIENT or status >= 500:
         wait = wire.retry_seconds(error.response.headers)
         return BrainUnavailableError(text, retry_seconds=wait)
-    if status in (401, 403):
+    if status == 403:
+        return ForbiddenError(text)
+    if status == 401:
         return UnauthorizedError(text)
     if status == 404:
         return NotFoundError(text)

@@ -315,8 +315,8 @@ class AnthropicBrain:
                 # One that broke is opened again at once; only where that fails is the brain away.
                 if not reached:
                     yield BrainUnreached(reason=str(error))
-            except UnauthorizedError:
-                if not self._access.drop(work, api):
+            except UnauthorizedError as error:
+                if not self._access.drop(work, api, error):
                     raise
             await asyncio.sleep(_jittered(delay))
             delay = min(delay * 2, longest)
@@ -382,12 +382,15 @@ class AnthropicBrain:
                     ),
                 )
                 return
-            except (NotFoundError, UnauthorizedError) as error:
+            except NotFoundError as error:
                 raise BrainRefusedError(str(error)) from None
+            except UnauthorizedError as error:
+                # It says nothing of the result: a key may be good again before the lease is over.
+                wait, gone = _jittered(pause), BrainUnavailableError(str(error))
             except BrainUnavailableError as error:
-                wait = max(_jittered(pause), error.retry_seconds)
-                if self._now() + wait > deadline:
-                    raise
+                wait, gone = max(_jittered(pause), error.retry_seconds), error
+            if self._now() + wait > deadline:
+                raise gone
             self.posts_again()
             await asyncio.sleep(wait)
             pause = min(pause * 2, longest)

@@ -127,8 +127,9 @@ class Holding:
         """
         for work, lapses_at in list(self._owed.values()):
             try:
-                async with asyncio.timeout(OWED_SECONDS):
-                    await self._line.end(work)
+                if self._now() < lapses_at:  # else it may be somebody else's by now
+                    async with asyncio.timeout(OWED_SECONDS):
+                        await self._line.end(work)
             except (BrainUnavailableError, TimeoutError):
                 if self._now() < lapses_at:
                     return

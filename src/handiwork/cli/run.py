@@ -62,6 +62,7 @@ def run_task(  # noqa: PLR0913, PLR0917  each is an option that a person types
     if bool(agent) == bool(model):
         raise ConfigError("name one: --agent ID, or --model NAME")
     if agent and (environment or key_file):
+        _refuse_with_a_key(context)
         _directly(invocation, task, agent, environment, key_file)
         return
     if agent and (base_url or model_id):
@@ -219,6 +220,18 @@ def _text(path: Path) -> str:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _refuse_with_a_key(context: typer.Context) -> None:
+    """Refuse what only our own control plane can do: what is not done must not seem to be."""
+    for name in ("tier", "policy", "timeout", "as_json", "system_file", "base_url", "model_id"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--json" if name == "as_json" else f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                f"{option} does not go with --key-file or --environment: such a session is another"
+                " brain's; set it with that agent or environment, or run the agent without them"
+            )
 
 
 def _directly(

@@ -25,6 +25,10 @@ class UnauthorizedError(HandiworkError):
     """The caller did not prove who it is, or may not do this."""
 
 
+class ForbiddenError(UnauthorizedError):
+    """The caller is known and may not do this, whatever else it shows: another key is not tried."""
+
+
 class BadSignatureError(HandiworkError):
     """A webhook's signature does not verify."""
 

@@ -37,6 +37,7 @@ class WaitingKind(enum.Enum):
     SKILL = "skill"
     STAGING = "staging"
     BRAIN = "brain"
+    REFUSED_RESULT = "refused_result"
     RETRY = "retry"
 
 

@@ -277,6 +277,7 @@ class Calls:
         """Answer for a call that a former run started: its result, or that it was cut short."""
         entry = await self._path.ledger.get(call.session_id, call.id)
         if entry is None or entry.state == "refused":
+            self._unanswered(call, "as a former run of ours was told")
             return None, True
         if entry.result is not None:
             self._note("tool.posted_again", call)
@@ -303,6 +304,7 @@ class Calls:
                 if one.answered.is_set():
                     return ""
                 self._refused(call, str(error))
+                await self._answer_instead(call, str(error))
                 return str(error)
             except BrainUnavailableError as error:
                 self._note("tool.result_not_posted", call, reason=str(error))
@@ -313,6 +315,22 @@ class Calls:
                     await one.answered.wait()
                 return ""
             pause = min(pause * 2, longest)
+
+    async def _answer_instead(self, call: ToolCall, reason: str) -> None:
+        """Tell the brain that there is a result which it does not take: else it waits for ever."""
+        text = (
+            f"handiwork: the result of this call was refused ({reason}); it ran, its effects stand"
+        )
+        try:
+            await self._post_once(call, text_result(call, text, is_error=True))
+        except (BrainRefusedError, BrainUnavailableError):
+            self._unanswered(call, reason)
+
+    def _unanswered(self, call: ToolCall, reason: str) -> None:
+        """The brain waits for it until it is interrupted, and only somebody who is told can do that."""
+        self._unserved[call.id] = call
+        text = f"its result was refused for good, {reason}: interrupt the session to go on"
+        self._waits(WaitingKind.REFUSED_RESULT, call, text)
 
     async def _post_once(self, call: ToolCall, result: ToolResult) -> None:
         slow = asyncio.get_running_loop().call_later(

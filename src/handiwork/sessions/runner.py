@@ -321,7 +321,7 @@ class _Run:
     async def _refuse(self, view: BrainSession, error: HandiworkError) -> Toolset:
         self._journal.waits_no_more(WaitingKind.RETRY)
         await self._move(Happening.REFUSED, str(error))
-        return RefusingToolset(view, str(error))
+        return RefusingToolset(view, self._hands.registry, str(error))
 
     async def _undo_sandbox(self, sandbox_id: str) -> None:
         """Let go of a sandbox that lacks what it must hold; one that never served leaves nothing."""

@@ -83,9 +83,7 @@ class SessionToolset:
 
     def serves(self, call: ToolCall) -> bool:
         """Say whether the agent declares the tool and we have it."""
-        if call.custom:
-            return call.name not in STOCK and self._registry.get(call.name) is not None
-        return self._session.toolset and call.name in STOCK
+        return _serves(self._session, self._registry, call)
 
     def lane(self, call: ToolCall) -> str | None:
         """Return the calling thread for tools whose order matters."""
@@ -152,16 +150,23 @@ class SessionToolset:
         return self._settings.timeout_seconds.get(found.name, own)
 
 
-class RefusingToolset:
-    """Answers every stock call with the reason why this session is not served."""
+def _serves(session: BrainSession, registry: Registry, call: ToolCall) -> bool:
+    if call.custom:
+        return call.name not in STOCK and registry.get(call.name) is not None
+    return session.toolset and call.name in STOCK
 
-    def __init__(self, session: BrainSession, reason: str) -> None:
+
+class RefusingToolset:
+    """Answers every call that we would serve with the reason why this session is not served."""
+
+    def __init__(self, session: BrainSession, registry: Registry, reason: str) -> None:
         self._session = session
+        self._registry = registry
         self._reason = reason
 
     def serves(self, call: ToolCall) -> bool:
-        """Answer for the stock tools alone; a custom tool may be somebody else's."""
-        return self._session.toolset and not call.custom and call.name in STOCK
+        """Say what `SessionToolset` says: a custom tool that we have not may be somebody else's."""
+        return _serves(self._session, self._registry, call)
 
     def lane(self, call: ToolCall) -> None:
         """Any call may run beside any other."""

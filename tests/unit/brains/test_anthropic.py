@@ -36,6 +36,9 @@ KEY = "sk-ant-oat01-environment"
 TOKEN = "sk-ant-req-session"
 SECRET = base64.urlsafe_b64encode(json.dumps({"sessions_token": TOKEN}).encode()).decode()
 WORK = WorkItem(id="work_1", environment_id="env_1", kind="session", session_id="sesn_1")
+SCOPED = WorkItem(
+    id="work_1", environment_id="env_1", kind="session", session_id="sesn_1", secret=SECRET
+)
 ITEM = {"id": "work_1", "type": "work", "data": {"type": "session", "id": "sesn_1"}}
 BEAT = {
     "last_heartbeat": "2026-11-21T01:40:50.986762+00:00",
@@ -358,14 +361,11 @@ async def test_a_fault_of_the_body_is_raised_as_it_is(
 async def test_the_sessions_token_is_used_while_it_is_good(
     server: Server, brain: AnthropicBrain
 ) -> None:
-    work = WorkItem(
-        id="work_1", environment_id="env_1", kind="session", session_id="sesn_1", secret=SECRET
-    )
-    async with brain.hold(work):
-        await brain.post(work, RESULT)
+    async with brain.hold(SCOPED):
+        await brain.post(SCOPED, RESULT)
         server.judge = lambda r: error(401) if r.key == TOKEN else None
-        await brain.post(work, RESULT)
-        await brain.post(work, RESULT)
+        await brain.post(SCOPED, RESULT)
+        await brain.post(SCOPED, RESULT)
     assert [r.key for r in server.seen["events"]] == [TOKEN, TOKEN, KEY, KEY]
     assert [server.seen[name][0].key for name in ("heartbeat", "stop")] == [TOKEN, KEY]
 
@@ -373,29 +373,37 @@ async def test_the_sessions_token_is_used_while_it_is_good(
 async def test_post_repeats_what_may_pass_and_nothing_else(
     server: Server, brain: AnthropicBrain
 ) -> None:
-    server.answers["events!"] = [error(503), error(429), error(409), (200, {"data": []})]
+    passing = [error(status) for status in (503, 429, 409, 401, 403)]  # a key may be good again
+    server.answers["events!"] = [*passing, (200, {"data": []})]
     again = list[bool]()
     brain.posts_again = lambda: again.append(True)
     await brain.post(WORK, RESULT)
-    assert len(server.seen["events"]) == 4
-    assert len(again) == 3
-    assert server.seen["events"][3].body["events"][0]["content"] == [{"type": "text", "text": "hi"}]
-    for status in (400, 401, 404):
+    assert len(server.seen["events"]) == 6
+    assert len(again) == 5
+    assert server.seen["events"][5].body["events"][0]["content"] == [{"type": "text", "text": "hi"}]
+    for status in (400, 413, 404):
         server.answers["events!"] = [error(status)]
         with pytest.raises(BrainRefusedError, match="as told"):
             await brain.post(WORK, RESULT)
-    assert len(server.seen["events"]) == 7
+    assert len(server.seen["events"]) == 9
 
 
-async def test_post_gives_up_in_the_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_jittered", lambda _: 0.0)
-    brain = AnthropicBrain(
-        environment_id="env_1", environment_key=KEY, base_url=server.url, post_limit_seconds=0.3
-    )
+async def test_a_forbidden_session_key_is_not_followed_by_the_environments(
+    server: Server, brain: AnthropicBrain
+) -> None:
+    brain._post_limit = 0.2
+    async with brain.hold(SCOPED):
+        server.judge = lambda r: error(403) if r.key == TOKEN else None
+        with pytest.raises(BrainUnavailableError, match="403"):
+            await brain.post(SCOPED, RESULT)
+    assert {r.key for r in server.seen["events"]} == {TOKEN}
+
+
+async def test_post_gives_up_in_the_end(server: Server, brain: AnthropicBrain) -> None:
+    brain._post_limit = 0.3
     server.answers["events!"] = [error(500)]
     with pytest.raises(BrainUnavailableError):
         await brain.post(WORK, RESULT)
-    await brain.close()
 
 
 async def collected(brain: AnthropicBrain, count: int, *, reach: bool = False) -> list[BrainEvent]:

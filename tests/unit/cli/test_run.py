@@ -96,6 +96,21 @@ def test_a_brain_that_is_gone(by_key, handiwork, tmp_path: Path) -> None:
     assert (done.code, "cannot be reached" in done.err) == (1, True)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--tier", "gvisor"),
+        ("--policy", "strict"),
+        ("--timeout", "5"),
+        ("--json",),
+        ("--base-url", "http://127.0.0.1:9"),
+    ],
+)
+def test_what_would_not_be_done_is_refused(option, by_key, handiwork) -> None:
+    done = handiwork("run", "go", "--agent", "agent_1", *by_key, *option)
+    assert (done.code, f"{option[0]} does not go with" in done.err) == (2, True)
+
+
 def test_a_task_that_is_no_text(handiwork) -> None:
     done = handiwork("run", "go \udcff", "--model", "scripted")
     assert (done.code, done.err) == (2, "handiwork: the task is not valid UTF-8\n")

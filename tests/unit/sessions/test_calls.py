@@ -237,6 +237,47 @@ async def test_a_refused_result_is_told_and_settled(
         Calls(way, group, lambda: None).called(call())
     assert told == [("a", "400: too late")]
     assert await state(way) == "refused"
+    ((kind, reason),) = [(one.kind, one.reason) for one in way.journal.waiting]
+    assert kind is WaitingKind.REFUSED_RESULT
+    assert "400: too late" in reason
+
+
+async def test_the_brain_is_told_of_a_result_that_it_refused(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = list[ToolResult]()
+    way = path(steps, monkeypatch)
+
+    async def refuse_the_first(work: WorkItem, result: ToolResult) -> None:
+        posts.append(result)
+        if len(posts) == 1:
+            raise BrainRefusedError("413: too large")
+
+    monkeypatch.setattr(way.brain, "post", refuse_the_first)
+    async with asyncio.TaskGroup() as group:
+        Calls(way, group, lambda: None).called(call())
+    assert [result.tool_use_id for result in posts] == ["a", "a"]
+    assert posts[1].is_error
+    assert "was refused (413: too large)" in str(posts[1].content)
+    assert await state(way) == "refused"
+    assert way.journal.waiting == ()
+
+
+async def test_an_interrupt_ends_the_wait_for_a_result_that_was_refused(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = path(steps, monkeypatch)
+
+    async def refuse(work: WorkItem, result: ToolResult) -> None:
+        raise BrainRefusedError("400: no")
+
+    monkeypatch.setattr(way.brain, "post", refuse)
+    async with asyncio.TaskGroup() as group:
+        calls = Calls(way, group, lambda: None)
+        calls.called(call(processed_at=NOW))
+        await until(lambda: bool(way.journal.waiting) and not calls.busy)
+        calls.interrupted(Interrupted(processed_at=NOW))
+    assert way.journal.waiting == ()
 
 
 async def test_an_interrupt_does_not_wait_for_a_tool_that_ignores_it(

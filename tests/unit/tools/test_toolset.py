@@ -130,10 +130,16 @@ async def test_another_sandbox_has_another_shell(box: HostSandbox) -> None:
     await other.die("")
 
 
-async def test_a_refused_session_answers_stock_calls_with_the_reason() -> None:
-    toolset = RefusingToolset(SESSION, "the policy 'x' does not exist")
+async def test_a_refused_session_answers_the_calls_that_we_serve_with_the_reason() -> None:
+    registry = stock()
+    registry.add(ours)
+    toolset = RefusingToolset(SESSION, registry, "the policy 'x' does not exist")
     assert toolset.serves(call("bash"))
-    assert not toolset.serves(call("ours", custom=True))
+    assert toolset.serves(call("ours", custom=True))
+    assert not toolset.serves(call("somebody_elses", custom=True))
+    assert not toolset.serves(call("bash", custom=True))
+    result = await toolset.run(call("ours", custom=True))
+    assert (result.is_error, result.custom) == (True, True)
     result = await toolset.run(call("bash", command="true"))
     assert result.is_error
     assert text(result) == ("handiwork: this session is not served: the policy 'x' does not exist")
