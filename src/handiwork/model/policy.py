@@ -16,6 +16,7 @@ import msgspec
 from handiwork.model.canonical import NotCanonical, canonical_path, check_pattern
 from handiwork.model.errors import ConfigError
 from handiwork.model.ids import check_name
+from handiwork.model.sandbox import TIERS
 from handiwork.model.secret import check_template
 
 Scheme = Literal["https", "http"]
@@ -114,11 +115,12 @@ Rule = AllowRule | DenyRule | InjectRule | ServiceRule
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A named, ordered list of rules."""
+    """A named, ordered list of rules. No sandbox of a tier weaker than `minimum_tier` runs under it."""
 
     name: str
     rules: tuple[Rule, ...]
     description: str = ""
+    minimum_tier: str = ""
 
 
 class PolicyLayer(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +212,11 @@ def _parse_rule(where: str, place: int, entry: object) -> Rule:
 def check_policy(policy: Policy) -> Policy:
     """Return the policy unchanged if every part of it can hold; else ConfigError."""
     check_name("policy", policy.name)
+    if policy.minimum_tier and policy.minimum_tier not in TIERS:
+        _reject(
+            f"policy {policy.name!r}, minimum_tier",
+            f"{policy.minimum_tier[:80]!r} is no tier: use one of {', '.join(TIERS)}",
+        )
     seen: set[str] = set()
     for place, rule in enumerate(policy.rules, 1):
         where = f"policy {policy.name!r}, rule {rule.id[:80]!r}"

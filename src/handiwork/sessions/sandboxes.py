@@ -19,23 +19,16 @@ from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import (
     ConflictError,
     HandiworkError,
-    PolicyDeniedError,
+    NotFoundError,
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import (
-    DIED,
-    SandboxExit,
-    SandboxRecord,
-    SandboxSpec,
-    SandboxState,
-    is_weaker,
-)
+from handiwork.model.sandbox import DIED, SandboxExit, SandboxRecord, SandboxSpec, SandboxState
 from handiwork.observe import log
 from handiwork.sandboxes.pool import wishes_of
 from handiwork.sandboxes.protocol import Driver, Sandbox
 from handiwork.sessions.credentials import Credentials
-from handiwork.sessions.grants import Grants, binding, variables
+from handiwork.sessions.grants import Grants, binding, check_minimum, variables
 from handiwork.sessions.held import Change, Held, Live
 from handiwork.sessions.keeping import Keeping, NoKeeping
 from handiwork.sessions.notices import notify
@@ -375,6 +368,8 @@ class LiveSandboxes:
             if record.state not in _HAS_FILES:
                 raise ConflictError(f"the sandbox {sandbox_id} is {record.state.value}")
             ran = self._is_awake(sandbox_id)
+            if ran:
+                await self._grants.today(record)  # else it would not run again
             if sandbox_id in self._live:
                 await self._take_down(sandbox_id)
                 record = await self._save(record, SandboxState.SLEEPING)
@@ -396,8 +391,9 @@ class LiveSandboxes:
         await self._store.sandboxes.save(record)
         async with self._locked(record.id):
             try:
-                driver = self._allowed_driver(record)
-                await self._policies.layers(record)
+                check_minimum(record, self._settings.minimum_tier)
+                driver = self._driver(record)
+                await self._grants.today(record)
                 await change(record, driver)
                 return await self._save(record, SandboxState.SLEEPING)
             except BaseException as error:
@@ -436,29 +432,45 @@ class LiveSandboxes:
     async def refresh(self, policy_name: str = "") -> None:
         """Apply a changed policy (or any change, without a name) to the sandboxes that run.
 
-        One whose policies cannot be resolved any more may do nothing, until they can.
+        One whose policies cannot be resolved any more may do nothing, until they can. What fails of
+        one is raised when it was tried of all.
         """
         self._grants.changes += 1
+        failed: HandiworkError | None = None
         for sandbox_id, live in list(self._live.items()):
-            if policy_name and policy_name not in live.layers:
-                continue
-            record = await self._store.sandboxes.get(sandbox_id)
-            await self._apply(record, live)
+            if not policy_name or policy_name in live.layers:
+                try:
+                    await self._apply(sandbox_id, live)
+                except HandiworkError as error:
+                    failed = error
+        if failed is not None:
+            raise failed
 
-    async def _apply(self, record: SandboxRecord, live: Live) -> None:
+    async def _apply(self, sandbox_id: str, live: Live) -> None:
+        record = await self._store.sandboxes.get(sandbox_id)
         try:
+            live.layers = await self._policies.layers(record)
             live.layers, grant = await self._grants.today(record)
+            await self._change_exit(sandbox_id, grant)
         except HandiworkError as error:
-            self._log.warning("policy not resolved", sandbox=record.id, reason=str(error))
-            await self._save(record, record.state, str(error))
-            grant = NOTHING
-        await self._boundary.update(record.id, grant)
+            await self._change_exit(sandbox_id, NOTHING)
+            self._log.warning("policy not resolved", sandbox=sandbox_id, reason=str(error))
+            async with self._locked(sandbox_id):
+                if self._live.get(sandbox_id) is live:
+                    record = await self._store.sandboxes.get(sandbox_id)
+                    await self._save(record, record.state, str(error))
+
+    async def _change_exit(self, sandbox_id: str, grant: EgressGrant) -> None:
+        """Change what a way out lets through; one that sleeps meanwhile has none."""
+        with contextlib.suppress(NotFoundError):
+            await self._boundary.update(sandbox_id, grant)
 
     async def _bring_up(
         self, record: SandboxRecord, *, fresh: bool, wanted_by: str = "", placed: bool = False
     ) -> None:
         """Policies, way out, sandbox, in this order; a failure closes the way out again."""
-        driver = self._allowed_driver(record)
+        check_minimum(record, self._settings.minimum_tier)
+        driver = self._driver(record)
         self.expect_no_more(wanted_by)
         if not placed:
             await self._make_place()
@@ -485,7 +497,8 @@ class LiveSandboxes:
     async def _catch_up(self, record: SandboxRecord, live: Live, *, keep: bool) -> None:
         """Apply what changed while it was made; where that fails it does not run."""
         try:
-            await self._apply(record, live)
+            live.layers, grant = await self._grants.today(record)
+            await self._boundary.update(record.id, grant)
         except BaseException:
             await self._take_down(record.id, keep=keep)
             raise
@@ -569,16 +582,6 @@ class LiveSandboxes:
         )
         await self._store.sandboxes.save(saved)
         return saved
-
-    def _allowed_driver(self, record: SandboxRecord) -> Driver:
-        """Return the driver of a tier that is strong enough; PolicyDeniedError says why not."""
-        minimum = self._settings.minimum_tier
-        if is_weaker(record.tier, minimum):
-            raise PolicyDeniedError(
-                f"the tier {record.tier!r} is weaker than sandbox.minimum_tier = {minimum!r}",
-                rule_id="sandbox.minimum_tier",
-            )
-        return self._driver(record)
 
     def _driver(self, record: SandboxRecord) -> Driver:
         driver = self._drivers.get(record.tier)

@@ -68,7 +68,13 @@ def test_a_policy_reads_from_toml():
 
 
 def test_an_empty_list_of_rules_is_a_policy():
-    assert parse_policy('{"name": "none", "rules": []}', format="json").rules == ()
+    policy = parse_policy('{"name": "none", "rules": []}', format="json")
+    assert (policy.rules, policy.minimum_tier) == ((), "")
+
+
+def test_a_policy_may_want_a_stronger_tier():
+    text = 'name = "p"\nrules = []\nminimum_tier = "gvisor"\n'
+    assert parse_policy(text, format="toml").minimum_tier == "gvisor"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +88,8 @@ def test_an_empty_list_of_rules_is_a_policy():
         ('{"rules": []}', "name"),
         ('{"name": "P p", "rules": []}', "not valid"),
         ('{"name": "p", "rules": [], "mode": "open"}', "mode"),
+        ('{"name": "p", "rules": [], "minimum_tier": "vm"}', "minimum_tier: 'vm' is no tier: use"),
+        ('{"name": "p", "rules": [], "minimum_tier": 1}', "minimum_tier"),
         ('{"name": "p", "rules": [7]}', "rule number 1"),
         (_policy(id="A B"), "rule name"),
         (_policy(id="default"), "choose another"),

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from handiwork.model.errors import SandboxUnavailableError
+from handiwork.model.egress import EgressGrant
+from handiwork.model.errors import PolicyDeniedError, SandboxUnavailableError
+from handiwork.model.policy import Policy, PolicyLayer
 from handiwork.model.sandbox import SandboxRecord, SandboxState
-from handiwork.sessions.grants import LOOKS, Grants, binding, variables
+from handiwork.sessions.grants import LOOKS, Grants, binding, check_tier, variables
 from handiwork.sessions.policies import NOTHING
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,6 +61,39 @@ async def test_what_changes_meanwhile_is_looked_up_again():
 async def test_it_is_given_up_after_a_while():
     with pytest.raises(SandboxUnavailableError, match="change all the time"):
         await looked_up(LOOKS).today(RECORD)
+
+
+def wanting(*minimums):
+    """A grant with a layer for each."""
+    scopes = ("global", "agent", "session")
+    return EgressGrant(
+        layers=tuple(
+            PolicyLayer(scope=scope, policy=Policy(name="p", rules=(), minimum_tier=minimum))
+            for scope, minimum in zip(scopes, minimums, strict=False)
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("tier", "minimums", "refusing"),
+    [
+        ("namespace", ("", ""), None),
+        ("namespace", ("namespace", ""), None),
+        ("namespace", ("", "gvisor"), "agent:p/minimum_tier"),
+        ("isolate", ("gvisor", "microvm"), "global:p/minimum_tier"),
+        ("gvisor", ("gvisor", "", "microvm"), "session:p/minimum_tier"),
+        ("gvisor", ("gvisor", "namespace", ""), None),
+        ("microvm", ("gvisor", "microvm", ""), None),
+    ],
+)
+def test_every_layer_may_want_a_stronger_tier(tier, minimums, refusing):
+    record = msgspec.structs.replace(RECORD, tier=tier)
+    if refusing is None:
+        check_tier(record, wanting(*minimums))
+        return
+    with pytest.raises(PolicyDeniedError, match="is weaker than minimum_tier") as told:
+        check_tier(record, wanting(*minimums))
+    assert told.value.rule_id == refusing
 
 
 def test_its_own_variables_win():

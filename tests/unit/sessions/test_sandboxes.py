@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from handiwork.config import EgressSettings
+from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import (
     ConfigError,
     ConflictError,
@@ -160,6 +161,29 @@ async def test_no_weaker_tier_is_served_whoever_asks(world: World, asked: str) -
         assert world.driver.specs == []
 
 
+async def test_a_policy_keeps_weaker_tiers_from_running(world: World) -> None:
+    """Also one that runs when the policy begins to want it: it may do nothing any more, and does not wake."""
+    await world.store.policies.put(OPEN, NOW)
+    stricter = msgspec.structs.replace(OPEN, minimum_tier="gvisor")
+    async with world:
+        under = await world.sandboxes.create(SandboxRequest(policy="open"))
+        assert world.boundary.grants[under.id].layers
+        await world.store.policies.put(stricter, NOW)
+        await world.sandboxes.refresh("open")
+        assert world.boundary.grants[under.id] is NOTHING
+        assert "weaker than" in (await world.store.sandboxes.get(under.id)).reason
+        await world.sandboxes.sleep(under.id)
+        with pytest.raises(PolicyDeniedError, match="'gvisor' of the session policy 'open'"):
+            await world.sandboxes.wake(under.id)
+        made = len(world.driver.specs)
+        with pytest.raises(PolicyDeniedError):
+            await world.sandboxes.create(SandboxRequest(policy="open"))
+        assert len(world.driver.specs) == made
+        await world.store.policies.put(OPEN, NOW)
+        await world.sandboxes.wake(under.id)
+        assert world.boundary.grants[under.id].layers[0].policy == OPEN
+
+
 async def test_one_that_dies_sleeps_with_the_reason(world: World) -> None:
     async with world:
         record = await world.sandboxes.create(SandboxRequest())
@@ -259,6 +283,73 @@ async def test_a_changed_policy_reaches_who_runs_under_it(world: World) -> None:
         await world.sandboxes.refresh("open")
         assert world.boundary.grants[under.id] is NOTHING
         assert "does not exist" in (await world.store.sandboxes.get(under.id)).reason
+
+
+async def test_a_changed_policy_reaches_who_runs_though_another_goes_away_or_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.store.policies.put(Policy(name="open", rules=()), NOW)
+    async with world:
+        boxes = [await world.sandboxes.create(SandboxRequest(policy="open")) for _ in range(3)]
+        gone, failing, last = (one.id for one in boxes)
+        update = world.boundary.update
+
+        async def fail_once(binding_id: str, grant: EgressGrant) -> None:
+            if binding_id == gone:
+                raise NotFoundError(f"no egress binding {gone} is open")
+            if binding_id == failing and grant.layers:
+                raise SandboxUnavailableError("the proxy did not confirm")
+            await update(binding_id, grant)
+
+        monkeypatch.setattr(world.boundary, "update", fail_once)
+        await world.store.policies.put(OPEN, NOW)
+        await world.sandboxes.refresh("open")
+        assert world.boundary.grants[last].layers[0].policy == OPEN
+        assert world.boundary.grants[failing] is NOTHING
+        assert "did not confirm" in (await world.store.sandboxes.get(failing)).reason
+        assert (await world.store.sandboxes.get(gone)).reason == ""
+
+
+async def test_what_fails_of_one_is_raised_when_all_were_tried(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.store.policies.put(Policy(name="open", rules=()), NOW)
+    async with world:
+        first, last = [
+            await world.sandboxes.create(SandboxRequest(policy="open")) for _ in range(2)
+        ]
+        update = world.boundary.update
+
+        async def fail(binding_id: str, grant: EgressGrant) -> None:
+            if binding_id == first.id:
+                raise SandboxUnavailableError("there is no proxy")
+            await update(binding_id, grant)
+
+        monkeypatch.setattr(world.boundary, "update", fail)
+        await world.store.policies.put(OPEN, NOW)
+        with pytest.raises(SandboxUnavailableError, match="no proxy"):
+            await world.sandboxes.refresh("open")
+        assert world.boundary.grants[last.id].layers[0].policy == OPEN
+        monkeypatch.undo()
+
+
+async def test_a_rollback_that_today_forbids_to_run_again_changes_nothing(world: World) -> None:
+    await world.store.policies.put(OPEN, NOW)
+    changed = []
+
+    async def change(record: SandboxRecord, driver: object) -> None:
+        changed.append(record.id)
+
+    async with world:
+        under = await world.sandboxes.create(SandboxRequest(policy="open"))
+        await world.store.policies.put(msgspec.structs.replace(OPEN, minimum_tier="gvisor"), NOW)
+        with pytest.raises(PolicyDeniedError):
+            await world.sandboxes.replaced(under.id, change)
+        assert changed == []
+        assert await _is(world, under.id, SandboxState.RUNNING)
+        with pytest.raises(PolicyDeniedError):
+            await world.sandboxes.create_of(SandboxRequest(policy="open"), change, "snapshot 1")
+        assert changed == []
 
 
 async def test_wake_uses_todays_policies(world: World) -> None:
