@@ -114,14 +114,6 @@ static void try_idmap(void)
         fatal("mount_setattr");
 }
 
-/* Reported for the operator's sake: the sandbox has no path of the host left that Landlock could take away. */
-static void try_landlock(void)
-{
-    const unsigned ask_version = 1;
-    if (syscall(SYS_landlock_create_ruleset, NULL, 0, ask_version) < 1)
-        fatal("landlock");
-}
-
 /* Reported for the operator's sake: without it a sandbox is told how long the host has been up. */
 static void try_timens(void)
 {
@@ -176,7 +168,6 @@ int probe(void)
     if (!geteuid())
         all &= report("idmap", try_idmap);
     all &= report("pidns", try_pidns);
-    report("landlock", try_landlock);
     report("timens", try_timens);
     return !all;
 }

@@ -15,6 +15,7 @@ from handiwork import process
 from handiwork.config import GvisorSettings, SandboxSettings, Settings
 from handiwork.model.errors import ConfigError, UnsupportedError
 from handiwork.observe.metrics import Metrics
+from handiwork.sandboxes.gvisor import probe as gvisor_probe
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.images.sample import SampleImages
 from handiwork.sandboxes.images.store import Images
@@ -22,6 +23,7 @@ from handiwork.sandboxes.microvm.driver import MicrovmDriver
 from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import Examined, examine
 from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.probe import Finding
 from handiwork.sandboxes.protocol import Driver
 from handiwork.sandboxes.trees import remove_tree
 from handiwork.store.layout import Layout
@@ -95,6 +97,26 @@ def make_gvisor_driver(
     )
 
 
+async def examine_gvisor(settings: Settings, *, clock: Clock) -> Finding:
+    """Prove whether gVisor runs sandboxes here as the settings say; `doctor` asks it."""
+    runsc = find_runsc(settings.gvisor.runsc)
+    if runsc is None:
+        return gvisor_probe.NONE
+    inside = Gvisor(runsc, settings.gvisor.platform)
+    directory = Path(tempfile.mkdtemp(prefix="handiwork-gvisor-"))
+    try:
+        driver = NamespaceDriver(
+            directory,
+            GUEST_AGENT,
+            clock=clock,
+            first_id=settings.sandbox.first_id + GVISOR_IDS,
+            inside=inside,
+        )
+        return await gvisor_probe.examine(driver, inside)
+    finally:
+        await asyncio.to_thread(remove_tree, directory)
+
+
 def _checked_namespace(directory: Path, settings: Settings, clock: Clock) -> NamespaceDriver:
     return make_driver(directory, clock=clock, first_id=settings.sandbox.first_id)
 
@@ -112,7 +134,7 @@ TIER_DRIVERS: Mapping[str, Callable[[Path, Settings, Clock], Driver]] = {
     "namespace": _checked_namespace,
     "gvisor": _checked_gvisor,
 }
-"""How `doctor` and `selfcheck` make a tier's driver on a directory; UnsupportedError says why not."""
+"""How `selfcheck` makes a tier's driver on a directory; UnsupportedError says why not."""
 
 
 class Checkable(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from handiwork.cli.output import EXIT_FAILED, show
 def doctor(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
 ) -> None:
-    """Probe the host, then run the sandbox contract suite on it; exit code 1 when it fails."""
+    """Probe the host and its tiers; exit code 1 when the tier of the settings does not work here."""
     # Imported here: loading every adapter takes longer than most verbs do.
     from handiwork.cli import host_report
 

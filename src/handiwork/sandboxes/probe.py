@@ -3,12 +3,15 @@
 `doctor` prints the findings; a start that needs what is missing fails by itself.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from handiwork.sandboxes.cgroups import parse_mounts
+from handiwork.model.errors import SandboxUnavailableError
+from handiwork.model.sandbox import Limits
+from handiwork.sandboxes.cgroups import Cgroups, parse_mounts
 from handiwork.sandboxes.host import capture
 
 PROBE_SECONDS = 20.0
@@ -42,9 +45,11 @@ FIXES = {
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER",
     "idmap": "use Linux 5.19 or later and a file system with idmapped mounts (ext4, xfs, btrfs)",
     "pidns": "use a kernel with CONFIG_PID_NS",
-    "landlock": "use Linux 5.13 or later with Landlock enabled",
     "timens": "use Linux 5.6 or later with CONFIG_TIME_NS, and sysctl user.max_time_namespaces=15000",
 }
+
+
+NO_GROUPS = "start Handiwork as root; without control groups memory and cpu are not limited"
 
 
 def read_host(root: Path = Path("/")) -> Host:
@@ -71,6 +76,21 @@ async def probe(guest_agent: Path, read: Callable[[], Host] = read_host) -> list
     return explain(proven, read())
 
 
+async def probe_groups(
+    read: Callable[[], Host] = read_host, groups: Cgroups | None = None
+) -> Finding:
+    """Make a control group with the usual limits, and remove it; tells what it limits."""
+    name = f"handiwork-doctor-{os.getpid()}"
+    groups = groups or Cgroups(name)
+    try:
+        groups.make(name, Limits())
+    except (OSError, SandboxUnavailableError) as error:
+        return explain_groups(read(), groups, str(error))
+    finally:
+        await groups.remove(name)
+    return explain_groups(read(), groups)
+
+
 def has_own_clocks(proc: Path = Path("/proc")) -> bool:
     """Say whether a sandbox's clocks count from its own start: there are time namespaces, and not 0 of them."""
     limit = _text(proc / "sys/user/max_time_namespaces").strip()
@@ -89,7 +109,7 @@ def parse_probe(output: str) -> Mapping[str, str]:
 
 
 def explain(proven: Mapping[str, str], host: Host) -> list[Finding]:
-    """Return the findings: what kind of host, each proof, control groups. Pure."""
+    """Return the findings: what kind of host, and each proof. Pure."""
     broken = proven.get("userns", "no proof")
     kind, detail, fix = _kind(host, broken)
     findings = [Finding(name="host", ok=not fix, detail=f"{kind}: {detail}", fix=fix)]
@@ -100,7 +120,7 @@ def explain(proven: Mapping[str, str], host: Host) -> list[Finding]:
                 name=name, ok=not reason, detail=reason or "works", fix=advice if reason else ""
             )
         )
-    return [*findings, _cgroups(host)]
+    return findings
 
 
 def _kind(host: Host, userns_broken: str) -> tuple[str, str, str]:
@@ -153,16 +173,18 @@ def _userns_fix(host: Host) -> str:
     return FIXES["userns"]
 
 
-def _cgroups(host: Host) -> Finding:
+def explain_groups(host: Host, groups: Cgroups, reason: str = "") -> Finding:
+    """Return the finding on control groups: those of the host, and what ours limit. Pure."""
     mounts = parse_mounts(host.mountinfo)
     versions = {mount.version for mount in mounts if mount.version == 2 or mount.controllers}
     names = {(): "none", (1,): "version 1", (2,): "version 2", (1, 2): "hybrid"}
-    return Finding(
-        name="cgroups",
-        ok=bool(versions),
-        detail=names[tuple(sorted(versions))],
-        fix="" if versions else "mount /sys/fs/cgroup, or do without memory and cpu limits",
-    )
+    there = names[tuple(sorted(versions))]
+    if groups.limits and not reason:
+        held = ", ".join(groups.limits)
+        return Finding(name="cgroups", ok=True, detail=f"{there}, limiting {held}")
+    detail = there + (f": {reason}" if reason else ", in which no group can be made")
+    fix = NO_GROUPS if versions else "mount /sys/fs/cgroup, or do without memory and cpu limits"
+    return Finding(name="cgroups", ok=False, detail=detail if versions else there, fix=fix)
 
 
 def _has_root_mount(mountinfo: str) -> bool:

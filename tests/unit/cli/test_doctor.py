@@ -10,14 +10,21 @@ from handiwork.sandboxes.probe import Finding
 from handiwork.sandboxes.selfcheck import Check
 
 WORKS = Finding(name="userns", ok=True, detail="works")
+RUNS = Finding(name="gvisor", ok=True, detail="runs a sandbox")
 LACKS = Finding(name="idmap", ok=False, detail="[no] such call", fix="use Linux 5.19 or later")
 PASSED = Check(name="exec", area="command", ok=True)
 FAILED = Check(name="network", area="isolation", ok=False, detail="eth0 is there")
 
 
-def report(*checks: Check, findings: tuple[Finding, ...] = (WORKS,)) -> Report:
+def report(
+    *checks: Check, findings: tuple[Finding, ...] = (WORKS,), tier: str = "namespace"
+) -> Report:
     return Report(
-        findings=list(findings), protections={"seccomp": True, "cgroups": False}, checks=[*checks]
+        findings=list(findings),
+        tiers=[host_report.found_by([*checks]), RUNS],
+        protections={"seccomp": True, "cgroups": False},
+        checks=[*checks],
+        tier=tier,
     )
 
 
@@ -42,6 +49,14 @@ def test_only_proof_is_health(checks: tuple[Check, ...], healthy: bool, found, h
     assert handiwork("doctor").code == (0 if healthy else 1)
 
 
+@pytest.mark.parametrize(("tier", "healthy"), [("gvisor", True), ("microvm", False)])
+def test_health_is_that_of_the_tier_of_the_settings(
+    tier: str, healthy: bool, found, handiwork
+) -> None:
+    found(report(FAILED, tier=tier))
+    assert handiwork("doctor").code == (0 if healthy else 1)
+
+
 def test_what_people_read(found, handiwork) -> None:
     found(report(PASSED, FAILED, findings=(WORKS, LACKS)))
     assert handiwork("doctor").out.splitlines() == [
@@ -51,7 +66,9 @@ def test_what_people_read(found, handiwork) -> None:
         "✓ protection   seccomp",
         "✗ protection   cgroups (not on this host)",
         "✗ self-check   network: eth0 is there",
-        "namespace tier: 1 of 2 checks passed",
+        "✗ namespace tier 1 of 2 checks passed",
+        "               to fix it: mend what failed above; `handiwork selfcheck` checks again",
+        "✓ gvisor tier  runs a sandbox",
     ]
 
 
@@ -60,8 +77,8 @@ def test_what_the_tier_may_lack_is_counted_apart(found, handiwork) -> None:
     found(report(PASSED, lacking))
     told = handiwork("doctor")
     assert told.code == 0
-    last = "namespace tier: 1 of 2 checks passed, 1 of what the tier may lack"
-    assert told.out.splitlines()[-1] == last
+    line = "✓ namespace tier 1 of 2 checks passed, 1 of what the tier may lack"
+    assert line in told.out.splitlines()
 
 
 def test_what_programs_read(found, handiwork) -> None:
@@ -69,3 +86,7 @@ def test_what_programs_read(found, handiwork) -> None:
     (told,) = json.loads(handiwork("doctor", "--json").out)
     assert told["protections"] == {"seccomp": True, "cgroups": False}
     assert told["checks"][0]["name"] == "exec"
+    assert [(one["name"], one["ok"]) for one in told["tiers"]] == [
+        ("namespace", True),
+        ("gvisor", True),
+    ]

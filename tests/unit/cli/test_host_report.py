@@ -1,21 +1,23 @@
-"""What is found out about a host, where a tier is here and where it is not."""
+"""What the checks of the namespace tier come to."""
 
 import pytest
 
 from handiwork.cli import host_report
-from handiwork.config import Settings
-from handiwork.model.errors import UnsupportedError
-from handiwork.testing.sandbox import FakeDriver
+from handiwork.sandboxes.selfcheck import Check
+
+PASSED = Check(name="exec", area="command", ok=True)
+FAILED = Check(name="network", area="isolation", ok=False, detail="eth0 is there")
 
 
-async def test_a_tier_says_hello_or_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(_directory, _settings, _clock):
-        raise UnsupportedError("no runsc: install it")
-
-    def fake(_directory, _settings, _clock):
-        return FakeDriver()
-
-    monkeypatch.setattr(host_report, "TIER_DRIVERS", {"namespace": fake, "gvisor": absent})
-    told = [await host_report.hello(tier, Settings()) for tier in ("namespace", "gvisor")]
-    assert [(one.name, one.ok) for one in told] == [("namespace", True), ("gvisor", False)]
-    assert told[1].detail == "no runsc: install it"
+@pytest.mark.parametrize(
+    ("checks", "ok", "told"),
+    [
+        ([PASSED, PASSED], True, "2 of 2 checks passed"),
+        ([PASSED, FAILED], False, "1 of 2 checks passed"),
+        ([], False, "its sandboxes cannot be made here"),
+    ],
+)
+def test_only_proof_is_a_tier(checks: list[Check], ok: bool, told: str) -> None:
+    found = host_report.found_by(checks)
+    assert (found.name, found.ok, found.detail) == ("namespace", ok, told)
+    assert bool(found.fix) is not ok

@@ -1,6 +1,13 @@
 """What a host is called and what is said to do, for hosts of every kind."""
 
+import os
+
+import msgspec
+import pytest
+
+from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes import namespace, probe
+from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.probe import Host
 
 MOUNTS = (
@@ -42,7 +49,6 @@ def test_a_plain_host():
     found = told(WORKS)
     assert all(finding.ok and not finding.fix for finding in found.values())
     assert found["host"].detail.startswith("plain Linux")
-    assert found["cgroups"].detail == "version 1"
 
 
 def test_a_chroot_is_named():
@@ -79,10 +85,60 @@ def test_each_lack_says_what_to_do():
     assert "5.11" in told({**WORKS, "overlay": "x"})["overlay"].fix
 
 
-def test_cgroups_are_named():
-    assert told(WORKS, mountinfo=UNIFIED)["cgroups"].detail == "version 2"
-    assert told(WORKS, mountinfo=MOUNTS + UNIFIED)["cgroups"].detail == "hybrid"
-    assert not told(WORKS, mountinfo=UNIFIED.splitlines()[0])["cgroups"].ok
+class Groups:
+    """Control groups that limit so much; making one fails for a reason."""
+
+    def __init__(self, limits=(), fault=None):
+        self.limits, self.fault = limits, fault
+        self.removed = []
+
+    def make(self, leaf, limits):
+        if self.fault:
+            raise self.fault
+        return []
+
+    async def remove(self, leaf):
+        self.removed.append(leaf)
+
+
+async def of_groups(mountinfo, **held):
+    groups = Groups(**held)
+    host = msgspec.structs.replace(PLAIN, mountinfo=mountinfo)
+    found = await probe.probe_groups(lambda: host, groups)
+    assert len(groups.removed) == 1
+    return found
+
+
+async def test_control_groups_are_named_by_what_they_limit():
+    for mountinfo, name in (
+        (MOUNTS, "version 1"),
+        (UNIFIED, "version 2"),
+        (MOUNTS + UNIFIED, "hybrid"),
+    ):
+        found = await of_groups(mountinfo, limits=("memory", "pids"))
+        assert (found.ok, found.fix) == (True, "")
+        assert found.detail == f"{name}, limiting memory, pids"
+
+
+async def test_control_groups_that_limit_nothing_say_what_to_do():
+    found = await of_groups(UNIFIED)
+    assert (found.ok, found.detail) == (False, "version 2, in which no group can be made")
+    assert "as root" in found.fix
+    fault = SandboxUnavailableError("the limit memory.max cannot be set")
+    found = await of_groups(MOUNTS, limits=("memory",), fault=fault)
+    assert (found.ok, found.detail) == (False, "version 1: the limit memory.max cannot be set")
+    found = await of_groups(UNIFIED.splitlines()[0])
+    assert (found.ok, found.detail) == (False, "none")
+    assert "mount /sys/fs/cgroup" in found.fix
+
+
+@pytest.mark.root
+async def test_a_control_group_of_this_host_is_made_and_removed():
+    found = await probe.probe_groups()
+    assert found.ok, found
+    assert "memory" in found.detail
+    name = f"handiwork-doctor-{os.getpid()}"
+    assert not any((parent.parent / name).exists() for parent, _, _ in Cgroups(name).parents)
 
 
 async def test_this_host():

@@ -39,7 +39,7 @@ class Gvisor:
         """`processors`: how many the host has, else as many as are there."""
         processors = processors or os.cpu_count() or 1
         self._each_tasks = EACH_TASKS + EACH_PROCESSOR_TASKS * processors
-        self._runsc = runsc
+        self.runsc = runsc
         self._candidates = (platform,) if platform else PLATFORMS
         self._flags: list[str] = []
         self._proving = asyncio.Lock()
@@ -64,7 +64,7 @@ class Gvisor:
                 else:
                     self.platform = platform
                     return
-            raise UnsupportedError(f"{self._runsc} runs no sandbox here: {' / '.join(reasons)}")
+            raise UnsupportedError(f"{self.runsc} runs no sandbox here: {' / '.join(reasons)}")
 
     def launch_options(
         self, spec: SandboxSpec, state: Path, *, ranged: bool, ahead: bool
@@ -73,7 +73,7 @@ class Gvisor:
         config = state / CONFIG
         config.write_bytes(oci_config(spec, ranged=ranged, ahead=ahead))
         config.chmod(0o644)
-        options = ["--runsc", str(self._runsc), "--runsc-config", str(config)]
+        options = ["--runsc", str(self.runsc), "--runsc-config", str(config)]
         for flag in [*self._flags, *([] if ranged else ["--rootless=true"])]:
             options += ["--runsc-flag", flag]
         return options
@@ -91,6 +91,6 @@ class Gvisor:
         return {"own_kernel": True, "own_clocks": True}
 
     async def _knows(self, name: str, value: str) -> bool:
-        argv = [str(self._runsc), f"--{name}={value}", "--version"]
+        argv = [str(self.runsc), f"--{name}={value}", "--version"]
         code, _ = await capture(argv, FLAG_SECONDS)
         return code == 0
