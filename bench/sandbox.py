@@ -1,7 +1,7 @@
 """Sandboxes of every tier at the driver's port, beside others' sandboxes, in one run."""
 
 import harness
-from parts import crowd, engines, machines, rest, tiers
+from parts import crowd, engines, killed, machines, rest, tiers
 
 
 async def measure(bench: harness.Bench) -> None:
@@ -21,6 +21,8 @@ async def measure(bench: harness.Bench) -> None:
             await tiers.measure_own_exec(bench, made, "gvisor_own_exec_ms", bench.times(20, 4))
     with bench.part("namespace_create_rest_ms", "namespace_pooled_rest_ms"):
         await rest.measure(bench)
+    with bench.part("after_kill_ms"):
+        await killed.measure(bench)
     with bench.part(*machines.NAMES):
         await machines.measure(bench)
     with bench.part("qemu_cold_ms"), engines.qemu(bench) as start:

@@ -32,4 +32,5 @@ async def main(data_dir: Path, names: list[str]) -> None:
     await asyncio.sleep(600)
 
 
-asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))

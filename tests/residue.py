@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
+NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""After a kill -9 in the midst of fifty busy sandboxes: nothing of them is left but their state."""
+"""After a kill -9 in the midst of fifty busy sandboxes: nothing of them is left but their state.
+
+First of a driver alone, which must have left nothing by itself; then of a whole control plane.
+"""
 
 import asyncio
 import os
@@ -10,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+import control_plane_process
 import residue
-from handiwork.model.sandbox import SandboxSpec
+from busy_sandboxes import BUSY
+from control_plane_process import BRAINLESS, ControlPlane
+from handiwork import Handiwork
+from handiwork.model.sandbox import SandboxSpec, SandboxState
 from handiwork.sandboxes.namespace import NamespaceDriver
 
 CHILD = Path(__file__).parents[1] / "busy_sandboxes.py"
@@ -36,10 +43,10 @@ async def killed(data_dir):
         await child.wait()
 
 
-async def settled(data_dir, known):
-    """Count until nothing is left but control groups, or patience ends."""
+async def settled(count, *passed_over):
+    """Count until nothing is left but control groups, and what is passed over, or patience ends."""
     limit = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-    while (left := residue.count(data_dir, known)).without("groups") != residue.Residue():
+    while (left := count()).without("groups", *passed_over) != residue.Residue():
         if asyncio.get_running_loop().time() > limit:
             break
         await asyncio.sleep(0.1)
@@ -52,22 +59,77 @@ async def test_only_state_outlives_a_kill(tmp_path):
     before = await killed(tmp_path)
     assert len(before.processes) > 4 * len(NAMES)  # the control: they were there, and were seen
     assert len(before.namespaces) >= 6 * len(NAMES)
-    left = await settled(tmp_path, before.namespaces)
+    left = await settled(lambda: residue.count(tmp_path, before.namespaces))
     assert left.without("groups") == residue.Residue()
     assert left.groups == before.groups  # nobody was there to remove them
     heir = NamespaceDriver(tmp_path, clock=lambda: datetime.now(UTC))
     assert await heir.leftovers() == NAMES
     for name in NAMES:
         await heir.sleep(name)  # as the control plane does with what ran when it was killed
-    assert residue.count(tmp_path, before.namespaces) == residue.Residue()
+    assert residue.count(tmp_path) == residue.Residue()
     for name in SAMPLE:
         box = await heir.restore(SandboxSpec(id=name))
         assert await box.files.read("/workspace/kept") == name.encode()
         assert (await box.files.read("/workspace/log")).startswith(b"line\n")
     for name in NAMES:
         await heir.destroy(name)
-    assert residue.count(tmp_path, before.namespaces) == residue.Residue()
+    assert residue.count(tmp_path) == residue.Residue()
     assert list((tmp_path / "sandboxes").iterdir()) == []
+
+
+def client(plane: ControlPlane) -> Handiwork:
+    return Handiwork(base_url=plane.addresses["api"], api_key=plane.admin_key)
+
+
+async def busy(hw: Handiwork, making: asyncio.Semaphore) -> str:
+    """Make a sandbox as an operator would, with a process that goes on and a command that is under way."""
+    async with making:
+        box = await hw.sandboxes.create()
+        await box.processes.start(["sh", "-c", BUSY], cwd="/")
+        await box.files.write("/workspace/kept", box.id.encode())
+        return box.id
+
+
+async def killed_plane(directory: Path) -> tuple[ControlPlane, list[str], residue.Residue]:
+    """Let a control plane make them and kill it, and it alone; returns what was counted before."""
+    plane = control_plane_process.start(directory, config=BRAINLESS)
+    try:
+        async with client(plane) as hw:
+            making = asyncio.Semaphore(8)
+            names = await asyncio.gather(*(busy(hw, making) for _ in NAMES))
+        await asyncio.sleep(WRITTEN_BEFORE_SECONDS)
+        return plane, names, residue.count(plane.data, driver_dir=plane.data / "sandboxes")
+    finally:
+        plane.kill()
+
+
+@pytest.mark.root
+@pytest.mark.timeout(300)
+async def test_only_state_outlives_a_kill_of_the_control_plane(tmp_path):
+    """Its proxy and what stood ready end with it too; the sockets of both are there for the next start."""
+    plane, names, before = await killed_plane(tmp_path)
+    assert len(before.processes) > 4 * len(names)
+    assert len(before.namespaces) >= 6 * len(names)
+    driver_dir = plane.data / "sandboxes"
+
+    def count() -> residue.Residue:
+        return residue.count(plane.data, before.namespaces, driver_dir=driver_dir)
+
+    left = await settled(count, "sockets", "files")
+    assert left.without("groups", "files") == residue.Residue()
+    with control_plane_process.running(tmp_path, config=BRAINLESS) as again:
+        async with client(again) as hw:
+            boxes = {box.id: box for box in await hw.sandboxes.list()}
+            assert sorted(boxes) == sorted(names)
+            assert {box.record.state for box in boxes.values()} == {SandboxState.SLEEPING}
+            for name in names[::10]:
+                await boxes[name].wake()
+                assert await boxes[name].files.read("/workspace/kept") == name.encode()
+                assert (await boxes[name].files.read("/workspace/log")).startswith(b"line\n")
+            for box in boxes.values():
+                await box.close()
+    assert residue.count(plane.data, driver_dir=driver_dir) == residue.Residue()
+    assert list((plane.data / "sandboxes/sandboxes").iterdir()) == []
 
 
 def planted_process(data_dir):

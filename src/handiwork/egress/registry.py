@@ -80,6 +80,8 @@ class EgressRegistry(Boundary):
 
     async def __aenter__(self) -> Self:
         runtime_directory(self._runtime)
+        for left in self._runtime.glob("*.s"):  # of a run that was killed
+            left.unlink(missing_ok=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -205,13 +205,14 @@ class Cgroups:
         """Return the names of the leaves that are there and begin so."""
         return {leaf.name for parent, _, _ in self.parents for leaf in parent.glob(f"{prefix}*/")}
 
-    async def remove(self, leaf: str) -> None:
-        """Remove a sandbox's leaves; waits at most 2 s for its last process to be gone."""
-        self.thaw(leaf)
-        for parent, _, _ in self.parents:
-            await _remove(parent / leaf)
-            with contextlib.suppress(OSError):
-                parent.rmdir()  # the last one takes the parent with it
+    async def remove(self, *leaves: str) -> None:
+        """Remove a sandbox's leaves; waits at most 2 s for the last process of each to be gone."""
+        for leaf in leaves:
+            self.thaw(leaf)
+            for parent, _, _ in self.parents:
+                await _remove(parent / leaf)
+                with contextlib.suppress(OSError):
+                    parent.rmdir()  # the last one takes the parent with it
 
     def killed_for_memory(self, leaf: str) -> bool:
         """Say whether the kernel killed a process of this sandbox for its memory limit."""

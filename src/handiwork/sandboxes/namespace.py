@@ -585,12 +585,12 @@ class NamespaceDriver:
         return argv
 
     async def _stop(self, sandbox_id: str) -> None:
-        running = self._running.get(sandbox_id)
-        if running is not None:
+        if running := self._running.get(sandbox_id):
             self._cgroups.thaw(running.launched.leaf)
             await running.stop()
             self._running.pop(sandbox_id, None)
-        await self._cgroups.remove(running.launched.leaf if running else sandbox_id)
+        # Its own name too: what a crash left may have lived on when that was to be removed.
+        await self._cgroups.remove(sandbox_id, *([running.launched.leaf] if running else ()))
 
     async def _delete(self, sandbox_id: str) -> None:
         self._unflushed.forget(sandbox_id)

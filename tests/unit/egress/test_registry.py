@@ -135,3 +135,12 @@ async def test_close_all_leaves_nothing(registry: EgressRegistry, tmp_path: Path
     registry.close_all()
     assert sockets(tmp_path) == []
     assert not registry.attached
+
+
+async def test_sockets_of_a_run_that_was_killed_are_removed(tmp_path):
+    runtime = tmp_path / "r"
+    runtime.mkdir(mode=0o700)
+    (runtime / "0123456789abcdef.s").touch()
+    (runtime / "else").touch()
+    async with EgressRegistry(runtime, ProxySettings(keys="", audit="")):
+        assert [one.name for one in runtime.iterdir()] == ["else"]

@@ -139,7 +139,7 @@ async def test_leaves_are_made_and_removed(tmp_path):
     for file in leaf.iterdir():
         file.unlink()
     await found.remove("sbx_aaaaaaaa")
-    await found.remove("sbx_aaaaaaaa")
+    await found.remove("sbx_aaaaaaaa", "sbx_of_no_group")
     assert list((tmp_path / "memory").iterdir()) == []
 
 

@@ -496,7 +496,7 @@ class MicrovmDriver:
         alive = self._running.pop(sandbox_id, None)
         if alive is not None:
             await alive.stop()
-        await self._cgroups.remove(alive.leaf if alive else sandbox_id)
+        await self._cgroups.remove(sandbox_id, *([alive.leaf] if alive else ()))
 
     async def _delete(self, sandbox_id: str) -> None:
         gone = self._states.forget(sandbox_id)
