@@ -13,10 +13,10 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+from generation_taking import take
 from handiwork.model.sandbox import ExecRequest, SandboxSpec
 from handiwork.process import is_root
 from handiwork.sandboxes.namespace import NamespaceDriver
-from handiwork.sandboxes.snapshots.capture import Wanted
 from handiwork.store.object_blobs import ObjectBlobs
 from snapshot_child import generations_in
 
@@ -28,25 +28,6 @@ TOLD = "cat a; readlink c; stat -c %h a; ls /var | grep -c backups; stat -c %a h
 async def said(box, script):
     request = ExecRequest(argv=("sh", "-c", script), cwd="/workspace")
     return (await box.exec(request)).stdout.decode()
-
-
-async def take(driver, generations):
-    """Take a generation of one that runs, frozen meanwhile; how many bytes it added."""
-    number, former = generations.newest(SPEC.id)
-    async with driver.still(SPEC.id) as tree:
-        origin = driver.origin(SPEC.id)
-        wanted = Wanted(
-            tenant="default",
-            sandbox_id=SPEC.id,
-            number=number,
-            reason="request",
-            image=origin.image,
-            tree=origin.tree,
-            files=tree,
-            ids=origin.ids,
-        )
-        taken = await asyncio.to_thread(generations.take, wanted, former, threading.Event())
-    return taken.head.new_bytes
 
 
 async def remake(driver, generations, number, target):
@@ -66,9 +47,9 @@ async def first(driver, generations):
         box,
         "head -c 3M /dev/urandom > r; echo one > a; ln a b; ln -s a c; rm -r /var/backups; echo hidden > h; chmod 0 h",
     )
-    added = [await take(driver, generations)]
+    added = [(await take(driver, generations, SPEC.id)).head.new_bytes]
     await said(box, "echo two >> a")
-    added.append(await take(driver, generations))
+    added.append((await take(driver, generations, SPEC.id)).head.new_bytes)
     await said(box, "echo three >> a; sync")
     print(json.dumps({"uid": os.geteuid(), "added": added}), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

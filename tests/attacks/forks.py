@@ -7,17 +7,19 @@ from handiwork.model.sandbox import ExecRequest
 from handiwork.sandboxes.protocol import Process, Sandbox
 
 ENDED = b"\nended\n"
+SECONDS = 45
+"""So long an attack may take; a word of one that is cut off is missing."""
 FORKING = f"""
-import signal, sys, traceback
+import signal, sys
 
 def attack(script):
-    signal.alarm(120)
+    signal.alarm({SECONDS})
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:
         exec(script, globals())
-    except BaseException:
-        traceback.print_exc(file=sys.stdout)
+    except OSError as error:
+        print(word(error.errno), file=sys.stderr)
     sys.stdout.flush()
     os._exit(0)
 
@@ -38,28 +40,28 @@ class Forks:
     process: Process
 
     @classmethod
-    async def start(cls, box: Sandbox) -> "Forks":
-        """Start it, and see that it does what it is told."""
-        script = f"{PRELUDE}\n{FORKING}"
+    async def start(cls, box: Sandbox, prelude: str = "", *, merge_stderr: bool = True) -> "Forks":
+        """Start it, with more of a prelude, and see that it does what it is told."""
+        script = f"{PRELUDE}\n{prelude}\n{FORKING}"
         request = ExecRequest(
             argv=("python3", "-I", "-S", "-c", script),
             cwd="/",
             timeout_seconds=None,
             output_limit_bytes=0,
-            merge_stderr=True,
+            merge_stderr=merge_stderr,
         )
         forks = cls(await box.start(request, stdin=True))
         said = await forks.run("print(word(errno.EPERM))")
-        assert said == "EPERM", said
+        assert said == b"EPERM\n", said
         return forks
 
-    async def run(self, script: str) -> str | None:
-        """Return what the script said; None when the Python ended with it."""
+    async def run(self, script: str) -> bytes | None:
+        """Return what the script said on standard output; None when the Python ended with it."""
         data = script.encode()
         await self.process.write(b"%d\n%s" % (len(data), data))
         said = b""
-        async for _, chunk in self.process.output():
-            said += chunk
+        async for stream, chunk in self.process.output():
+            said += chunk if stream == "stdout" else b""
             if said.endswith(ENDED):
-                return said.removesuffix(ENDED).decode(errors="replace").strip()
+                return said.removesuffix(ENDED)
         return None

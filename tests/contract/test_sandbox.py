@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 import microvm_world
+from handiwork.cli.tier_report import TierReport
 from handiwork.model.sandbox import SandboxExit, SandboxSpec
 from handiwork.sandboxes import namespace, selfcheck
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
@@ -112,12 +113,36 @@ def test_a_machine_comes_up(machine_dir):
     assert made_by_machines(machine_dir, only=QUICK) == list(QUICK)
 
 
+@pytest.mark.root
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @microvm_world.needs_kernel
-def test_machines(machine_dir):
-    """In one run, so that the checks share a machine as they do in `handiwork doctor`."""
-    assert made_by_machines(machine_dir, only=None) == selfcheck.names()
+def test_every_tier_by_the_command(tmp_path):
+    """As an operator checks a host; without KVM its machines are emulated, which is told."""
+    (tmp_path / "temporary").mkdir()
+    gvisor = NEW_RUNSC if NEW_RUNSC.exists() else find_runsc("")
+    (tmp_path / "handiwork.toml").write_text(
+        f'[gvisor]\nrunsc = "{gvisor}"\n'
+        f'[sandbox.microvm]\nkernel_dir = "{microvm_world.kernel_dir()}"\n'
+    )
+    argv = [sys.executable, "-m", "handiwork", "--config", tmp_path / "handiwork.toml"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": f"{tmp_path}/temporary"}
+    done = subprocess.run(
+        [*argv, "selfcheck", "--tier", "all", "--json"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=850,
+        check=False,
+    )
+    reports = msgspec.json.decode(done.stdout, type=list[TierReport])
+    assert [report.tier for report in reports] == ["namespace", "gvisor", "microvm"], done
+    for report in reports:
+        assert [made.name for made in report.checks] == selfcheck.names(), report.missing
+        assert [made for made in report.checks if not held(made, report.tier)] == []
+        assert lacking(report.checks) == lacked(report.tier, root=True)
+    assert done.returncode == (0 if all(report.passed for report in reports) else 1)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.timeout(180)
@@ -185,7 +210,7 @@ def held(made: selfcheck.Check, tier: str) -> bool:
 
 @pytest.fixture(scope="module")
 def machine_dir(tmp_path_factory):
-    """One directory for both, so that kernel and image are made once."""
+    """Where its kernel and image are made."""
     return tmp_path_factory.mktemp("machines")
 
 

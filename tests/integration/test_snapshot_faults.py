@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from generation_taking import make
 from handiwork.model.errors import HandiworkError
-from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.packs import PACK_BYTES
 from handiwork.store.object_blobs import ObjectBlobs
 from seaweed import seaweed_server
@@ -25,14 +25,7 @@ PACE = 6_000_000
 
 
 def made(generations, number: int, target: Path) -> Path:
-    target.mkdir()
-    place = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        manifest = generations.load(ID, number)
-        generations.make(manifest, Range(0, os.geteuid()), place, "u", threading.Event())
-    finally:
-        os.close(place)
-    return target / "u"
+    return make(generations, generations.load(ID, number), target)
 
 
 def assert_whole(tree: Path, number: int) -> None:

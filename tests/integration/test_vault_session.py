@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anthropic
@@ -11,8 +13,12 @@ import pytest
 import control_plane_process
 from brain_process import TOOLSET, call
 from egress_world import HOST, TestAuthority, TestUpstream
+from generation_taking import make
 from handiwork.client.handiwork import Handiwork
+from handiwork.client.sandboxes import Sandbox
 from handiwork.model.policy import Match, Policy, ServiceRule, ServiceTarget
+from handiwork.sandboxes.snapshots import archive
+from handiwork.sandboxes.snapshots.generations import Generations
 from session_user import User
 from uppers import kept_bytes
 
@@ -54,6 +60,40 @@ async def begin(
     return User(client, session.id)
 
 
+async def snapshot_of(box: Sandbox, directory: Path) -> bytes:
+    """Return all that a snapshot holds: what it says of itself, names, what links lead to, contents."""
+    taken = await box.snapshot()
+    await box.snapshots.export(taken.number, directory / "exported")
+    with (directory / "exported").open("rb") as file:
+        found = archive.opened(file.fileno(), os.fstat(file.fileno()).st_size)
+        generations = Generations(
+            found.blobs, found.keys, archive.TENANT, lambda: datetime.now(UTC), os.urandom
+        )
+        manifest = generations.load(found.sandbox_id, found.number)
+        made = make(generations, manifest, directory / "kept")
+    pieces = [repr(manifest.head).encode()]
+    for one in made.rglob("*"):
+        pieces.append(os.fsencode(one))
+        if one.is_symlink():
+            pieces.append(os.fsencode(one.readlink()))
+        elif one.is_file():
+            pieces.append(one.read_bytes())
+    return b"\0".join(pieces)
+
+
+async def assert_kept_apart(hands: Handiwork, placeholder: str, directory: Path) -> None:
+    """No snapshot has what it was given for today: placeholder, value, authority, policy, way out."""
+    boxes = [one for one in await hands.sandboxes.list() if one.record.session_id]
+    (box,) = boxes
+    done = await box.exec("echo of the guest >note; cat /etc/ssl/certs/ca-certificates.crt")
+    authority = done.stdout.rstrip().splitlines()[-4]
+    assert len(authority) == 64
+    found = await snapshot_of(box, directory)
+    assert b"of the guest" in found  # the control: what is kept is seen
+    for secret in (placeholder.encode(), VALUE.encode(), authority, HOST.encode(), b"hwph_"):
+        assert secret not in found
+
+
 async def test_a_vaults_credential_from_the_sdk_to_the_upstream(
     tmp_path: Path, upstream: tuple[TestUpstream, str]
 ) -> None:
@@ -91,6 +131,7 @@ async def test_a_vaults_credential_from_the_sdk_to_the_upstream(
             at_host, elsewhere = served.seen
             assert (at_host.values("host"), at_host.values("x-key")) == ([HOST], [VALUE])
             assert (elsewhere.values("host"), elsewhere.values("x-key")) == ([OTHER], [placeholder])
+            await assert_kept_apart(hands, placeholder, tmp_path)
 
             stranger = await begin(
                 client,
