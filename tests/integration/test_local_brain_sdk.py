@@ -308,6 +308,18 @@ def test_wrong_requests_are_refused_clearly(client, brain):
     custom = {"type": "custom", "name": "bash", "description": "d", "input_schema": {}}
     with pytest.raises(anthropic.BadRequestError, match="reserved"):
         create(name="x", model="scripted", system=script({"say": "a"}), tools=[custom])
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}}
+    custom = {"type": "custom", "name": "mine", "description": "d", "input_schema": schema}
+    with pytest.raises(anthropic.BadRequestError, match=r"input_schema of 'mine': no \$ref"):
+        create(name="x", model="scripted", system=script({"say": "a"}), tools=[custom])
+    server = {"type": "url", "name": "m", "url": "https://m.example.org"}
+    for unserved, told in (
+        ({"mcp_servers": [server]}, "mcp_servers: this brain serves no MCP servers"),
+        ({"tools": [{"type": "mcp_toolset", "mcp_server_name": "m"}]}, "serves no MCP servers"),
+        ({"extra_body": {"multiagent": {"type": "coordinator"}}}, "has one thread"),
+    ):
+        with pytest.raises(anthropic.BadRequestError, match=told):
+            create(name="x", model="scripted", system=script({"say": "a"}), **unserved)
     agent = create(name="x", model="scripted", system=script({"say": "a"}))
     sessions = client.beta.sessions
     with pytest.raises(anthropic.NotFoundError, match="agent"):

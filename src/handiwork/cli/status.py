@@ -17,11 +17,16 @@ from handiwork.model.sandbox import DIED, SandboxRecord, SandboxState
 from handiwork.model.session import Session, SessionState
 
 MAX_SESSIONS = 1000
-"""The newest; a status is read by a person."""
+"""The newest, and the newest of each state that may be stuck; a status is read by a person."""
 MAX_SANDBOXES = 1000
 CLAIMING = ("polling", "starting", "full")
 """States of an environment whose work is or will be claimed."""
 STUCK_STATES = (SessionState.REFUSED, SessionState.LOST)
+WAITING_STATES = (
+    *(SessionState.CLAIMED, SessionState.STARTING, SessionState.ACTIVE, SessionState.STOPPED),
+    SessionState.REFUSED,
+)
+"""Those in which a session may wait for something."""
 
 
 class Stuck(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +90,7 @@ def status(
 
 async def _look(client: Handiwork) -> Status:
     parts = await client.parts()
-    sessions = await client.sessions.list(limit=MAX_SESSIONS)
+    sessions = await _sessions(client)
     states = Counter(session.state.value for session in sessions)
     return Status(
         parts=parts,
@@ -94,6 +99,16 @@ async def _look(client: Handiwork) -> Status:
         stuck=tuple(stuck(sessions)),
         died=tuple(died([box.record for box in await client.sandboxes.list(limit=MAX_SANDBOXES)])),
     )
+
+
+async def _sessions(client: Handiwork) -> list[Session]:
+    """Return the newest, and older ones that may be stuck: these are who must not drop out."""
+    found = {one.id: one for one in await client.sessions.list(limit=MAX_SESSIONS)}
+    if len(found) == MAX_SESSIONS:
+        for state in {*STUCK_STATES, *WAITING_STATES}:
+            older = await client.sessions.list(state=state.value, limit=MAX_SESSIONS)
+            found |= {one.id: one for one in older}
+    return list(found.values())
 
 
 def environment_line(one: EnvironmentStatus) -> str:

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 from api_stand_in import NOW
+from handiwork.cli import status
 from handiwork.cli.status import environment_line, stuck
 from handiwork.model.environment import EnvironmentStatus, QueueStats
 from handiwork.model.sandbox import SandboxRecord, SandboxState
@@ -85,6 +86,15 @@ def test_status(api, handiwork) -> None:
     assert told["parts"] == {"egress": "no proxy runs"}
     assert told["sessions"] == {"active": 1, "lost": 1}
     assert [one["session_id"] for one in told["stuck"]] == ["sesn_2"]
+
+
+def test_an_old_one_that_is_stuck_does_not_drop_out(api, handiwork, monkeypatch) -> None:
+    monkeypatch.setattr(status, "MAX_SESSIONS", 3)
+    old = session(1, SessionState.ACTIVE, waiting=(WAITS,), created_at=NOW - timedelta(days=1))
+    for one in (old, *(session(number, SessionState.ENDED) for number in range(2, 6))):
+        api(api.served.store.sessions.save(one))
+    told = json.loads(handiwork("status", "--json").out)
+    assert [one["session_id"] for one in told["stuck"]] == ["sesn_1"]
 
 
 def test_a_sandbox_that_died(api, handiwork) -> None:

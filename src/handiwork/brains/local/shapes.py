@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from handiwork.brains.local.errors import invalid
 from handiwork.brains.local.models import ToolResult
+from handiwork.brains.local.tool_schemas import check_schema
 from handiwork.brains.local.turn import TOOLSET, Event
 
 T = TypeVar("T")
@@ -27,6 +28,20 @@ BUILT_IN = frozenset({"bash", "read", "write", "edit", "glob", "grep", "web_fetc
 
 class Body(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A part of a request; an unknown field is refused."""
+
+
+NO_MCP = "this brain serves no MCP servers: give the agent custom tools"
+
+
+class AgentPart(Body, frozen=True):
+    """What is told of an agent; what this brain does not serve is refused in words."""
+
+    def __post_init__(self) -> None:
+        """ValueError becomes the 400 of whoever decodes, with the place in the body."""
+        if getattr(self, "mcp_servers", None):
+            raise ValueError(f"mcp_servers: {NO_MCP}")
+        if getattr(self, "multiagent", None):
+            raise ValueError("multiagent: a session of this brain has one thread: leave it out")
 
 
 class Policy(Body, frozen=True):
@@ -65,6 +80,14 @@ class CustomTool(Body, frozen=True, tag="custom", tag_field="type"):
     input_schema: dict[str, Any]
 
 
+class McpToolset(msgspec.Struct, frozen=True, tag="mcp_toolset", tag_field="type"):
+    """The tools of an MCP server: always refused."""
+
+    def __post_init__(self) -> None:
+        """ValueError becomes the 400 of whoever decodes."""
+        raise ValueError(NO_MCP)
+
+
 class Skill(Body, frozen=True):
     """A skill by reference."""
 
@@ -82,10 +105,10 @@ class ModelConfig(Body, frozen=True):
     inference_geo: str | None = None
 
 
-Tools = Annotated[list[Toolset | CustomTool], Meta(max_length=128)]
+Tools = Annotated[list[Toolset | CustomTool | McpToolset], Meta(max_length=128)]
 
 
-class AgentCreate(Body, frozen=True):
+class AgentCreate(AgentPart, frozen=True):
     """POST /v1/agents."""
 
     name: Name
@@ -94,13 +117,13 @@ class AgentCreate(Body, frozen=True):
     system: System | None = None
     tools: Tools = []
     skills: list[Skill] = []
-    mcp_servers: Annotated[list[Any], Meta(max_length=0)] = []
+    mcp_servers: list[Any] = []
     metadata: Metadata = {}
-    multiagent: None = None
+    multiagent: Any = None
     execution_identity: dict[str, Any] | None = None
 
 
-class AgentUpdate(Body, frozen=True):
+class AgentUpdate(AgentPart, frozen=True):
     """POST /v1/agents/{id}: lists are replaced, metadata is merged, null clears."""
 
     version: int | None = None
@@ -110,9 +133,9 @@ class AgentUpdate(Body, frozen=True):
     system: System | msgspec.UnsetType | None = msgspec.UNSET
     tools: Tools | msgspec.UnsetType | None = msgspec.UNSET
     skills: list[Skill] | msgspec.UnsetType | None = msgspec.UNSET
-    mcp_servers: Annotated[list[Any], Meta(max_length=0)] | None = None
+    mcp_servers: list[Any] | None = None
     metadata: MetadataPatch | None = None
-    multiagent: None = None
+    multiagent: Any = None
     execution_identity: dict[str, Any] | None = None
 
 
@@ -149,7 +172,7 @@ class AgentReference(Body, frozen=True, tag="agent", tag_field="type"):
     version: int | None = None
 
 
-class AgentWithOverrides(Body, frozen=True, tag="agent_with_overrides", tag_field="type"):
+class AgentWithOverrides(AgentPart, frozen=True, tag="agent_with_overrides", tag_field="type"):
     """An agent with parts replaced for one session."""
 
     id: str
@@ -158,7 +181,7 @@ class AgentWithOverrides(Body, frozen=True, tag="agent_with_overrides", tag_fiel
     system: System | msgspec.UnsetType | None = msgspec.UNSET
     tools: Tools | None = None
     skills: list[Skill] | None = None
-    mcp_servers: Annotated[list[Any], Meta(max_length=0)] | None = None
+    mcp_servers: list[Any] | None = None
 
 
 class Block(msgspec.Struct, kw_only=True, frozen=True):
@@ -296,11 +319,11 @@ class SessionCreate(Body, frozen=True):
     budget: Budget | None = None
 
 
-class SessionAgentPatch(Body, frozen=True):
+class SessionAgentPatch(AgentPart, frozen=True):
     """What may change of a session's agent."""
 
     tools: Tools | None = None
-    mcp_servers: Annotated[list[Any], Meta(max_length=0)] | None = None
+    mcp_servers: list[Any] | None = None
 
 
 class SessionUpdate(Body, frozen=True):
@@ -365,12 +388,15 @@ def merged(metadata: dict[str, str], patch: MetadataPatch | None) -> dict[str, s
     return kept
 
 
-def tools_as_kept(tools: list[Toolset | CustomTool] | None) -> list[dict[str, Any]]:
-    """Return the tools with every default written out. 400 for names that collide."""
+def tools_as_kept(tools: Tools | None) -> list[dict[str, Any]]:
+    """Return the tools with every default written out. 400 for names that collide, bad schemas."""
     names = [tool.name for tool in tools or () if isinstance(tool, CustomTool)]
     for name in names:
         if name in BUILT_IN or name.startswith(("mcp__", "ant__")) or names.count(name) > 1:
             raise invalid(f"tools: the name {name!r} is reserved or used twice")
+    for tool in tools or ():
+        if isinstance(tool, CustomTool):
+            check_schema(tool.name, tool.input_schema)
     return [
         _toolset_as_kept(tool) if isinstance(tool, Toolset) else msgspec.to_builtins(tool)
         for tool in tools or ()
