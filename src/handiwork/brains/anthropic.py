@@ -36,6 +36,7 @@ from handiwork.model.session import (
     BrainSession,
     BrainSessionEnded,
     BrainUnreached,
+    SessionChanged,
     WorkItem,
 )
 from handiwork.model.tool import ToolResult
@@ -298,11 +299,11 @@ class AnthropicBrain:
     async def events(self, work: WorkItem) -> AsyncGenerator[BrainEvent, None]:
         """Follow the session; reconnect with growing pauses when the stream breaks."""
         first, longest = _RECONNECT_SECONDS
-        delay = first
+        delay, changes = first, _Changes()
         while True:
             api, reached = self._access.of(work), False
             try:
-                async with contextlib.aclosing(self._connected(api, work)) as events:
+                async with contextlib.aclosing(self._connected(api, work, changes)) as events:
                     async for event in events:
                         reached = True
                         if not isinstance(event, BrainReached):
@@ -322,7 +323,7 @@ class AnthropicBrain:
             delay = min(delay * 2, longest)
 
     async def _connected(
-        self, api: anthropic.AsyncAnthropic, work: WorkItem
+        self, api: anthropic.AsyncAnthropic, work: WorkItem, changes: "_Changes"
     ) -> AsyncGenerator[BrainEvent, None]:
         """Open the stream, list the whole history, yield what is pending, then what comes."""
         timeout = httpx2.Timeout(REQUEST_SECONDS, read=_STREAM_SILENCE_SECONDS)
@@ -334,6 +335,8 @@ class AnthropicBrain:
                 yield BrainReached()
                 for pending in history.pending():
                     yield pending
+                if changes.missed(history.changed):
+                    yield SessionChanged(id=history.changed)
                 async for frame in anthropic.AsyncStream.raw_events(answer.http_response):
                     if frame.event is None or frame.event == "ping":
                         continue
@@ -343,6 +346,8 @@ class AnthropicBrain:
                     if wire.event_key(event) in known:
                         continue
                     read = wire.read_event(event, work.session_id)
+                    if isinstance(read, SessionChanged):
+                        changes.newest = read.id
                     if read is not None:
                         yield read
 
@@ -394,6 +399,18 @@ class AnthropicBrain:
             self.posts_again()
             await asyncio.sleep(wait)
             pause = min(pause * 2, longest)
+
+
+class _Changes:
+    """The newest change that was told; those before the first connection are in the description."""
+
+    def __init__(self) -> None:
+        self.newest: str | None = None
+
+    def missed(self, newest: str) -> bool:
+        """Take in what the history ends with; True for a change while the stream was broken."""
+        former, self.newest = self.newest, newest
+        return former is not None and former != newest
 
 
 def _object(text: str) -> dict[str, Any]:

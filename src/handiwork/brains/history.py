@@ -6,6 +6,7 @@ from handiwork.model.session import (
     BrainEvent,
     BrainSessionEnded,
     Interrupted,
+    SessionChanged,
     ToolCalled,
     ToolConfirmed,
     ToolSettled,
@@ -44,6 +45,8 @@ class History:
         self._interrupts = Interrupts()
         self._turn: TurnIdle | TurnRunning | None = None
         self._ended: BrainSessionEnded | None = None
+        self.changed = ""
+        """The newest change of tools or resources, by its event's id."""
 
     def add(self, event: BrainEvent) -> None:
         """Take one event in."""
@@ -58,6 +61,8 @@ class History:
                 self._interrupts.add(event)
             case TurnIdle() | TurnRunning():
                 self._turn = event
+            case SessionChanged():
+                self.changed = event.id
             case BrainSessionEnded():
                 self._ended = event
 

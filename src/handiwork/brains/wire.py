@@ -25,6 +25,7 @@ from handiwork.model.session import (
     BrainSession,
     BrainSessionEnded,
     Interrupted,
+    SessionChanged,
     ToolCalled,
     ToolConfirmed,
     ToolSettled,
@@ -340,6 +341,12 @@ def _running(event: Json, session_id: str) -> BrainEvent | None:
     return TurnRunning()
 
 
+def _changed(event: Json, session_id: str) -> BrainEvent | None:
+    """A title or a budget is nothing to the hands; `resources` is told by our own brain alone."""
+    del session_id
+    return SessionChanged(id=_text(event, "id")) if event.keys() & {"agent", "resources"} else None
+
+
 def _ended(event: Json, session_id: str) -> BrainEvent | None:
     del session_id
     return BrainSessionEnded(reason=_text(event, "type").removeprefix("session."))
@@ -356,6 +363,7 @@ _READERS = {
     "session.thread_status_terminated": _thread_ended,
     "session.status_idle": _idle,
     "session.status_running": _running,
+    "session.updated": _changed,
     "session.status_terminated": _ended,
     "session.deleted": _ended,
 }

@@ -162,6 +162,12 @@ class TurnRunning(msgspec.Struct, frozen=True, kw_only=True):
     """A turn is under way."""
 
 
+class SessionChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """Tools or resources are others from the next turn on: what the session was described as is old."""
+
+    id: str
+
+
 class BrainUnreached(msgspec.Struct, frozen=True, kw_only=True):
     """The brain's stream broke and could not be opened again yet; what it says is missed."""
 
@@ -185,6 +191,7 @@ BrainEvent = (
     | Interrupted
     | TurnIdle
     | TurnRunning
+    | SessionChanged
     | BrainUnreached
     | BrainReached
     | BrainSessionEnded

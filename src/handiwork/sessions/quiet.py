@@ -23,6 +23,8 @@ class Quiet:
         self._reached = False
         self._turn_known = False
         self.turn_open = False
+        self.outdated = False
+        """Whether the brain changed what the session has; it is taken up anew from its next turn on."""
         self._clock: asyncio.Timeout | None = None
 
     @property
@@ -51,14 +53,15 @@ class Quiet:
         self.turn_open = isinstance(event, TurnRunning) or event.stop_reason == OPEN_TURN
 
     def rearm(self, *, busy: bool, draining: bool) -> None:
-        """Begin anew, or stand; a session that drains rests as soon as none of its calls runs."""
+        """Begin anew, or stand; one that drains, or is outdated, rests as soon as it can."""
         if self._clock is None or self._clock.expired():
             return
         now = asyncio.get_running_loop().time()
         if busy or (self.turn_open and not draining):
             self._clock.reschedule(None)
         else:
-            self._clock.reschedule(now if draining else now + self._seconds())
+            at_once = draining or self.outdated
+            self._clock.reschedule(now if at_once else now + self._seconds())
 
     def _seconds(self) -> float:
         return self._idle_seconds if self._reached else self._unreached_seconds

@@ -29,6 +29,7 @@ from handiwork.model.session import (
     Interrupted,
     RefusedResult,
     Session,
+    SessionChanged,
     SessionState,
     ToolCalled,
     ToolConfirmed,
@@ -451,6 +452,10 @@ class _Run:
                 self._journal.note("session.interrupted", thread_id=event.thread_id)
             case TurnRunning() | TurnIdle():
                 self._take_turn(event)
+                self._rearm(calls)
+            case SessionChanged():
+                self._journal.note("session.changed")
+                self._quiet.outdated = True
                 self._rearm(calls)
             case BrainUnreached() | BrainReached():
                 self._take_way(event, calls)

@@ -86,6 +86,16 @@ async def test_a_drain_ends_it_as_soon_as_no_call_runs():
         await wait_in(quiet, busy=False, draining=True)
 
 
+async def test_what_is_outdated_rests_as_soon_as_its_turn_is_over():
+    quiet = told(TurnRunning())
+    quiet.outdated = True
+    assert await seconds_left(quiet) is None
+    quiet.take(OVER)
+    assert await seconds_left(quiet, busy=True) is None
+    with pytest.raises(TimeoutError):
+        await wait_in(quiet, busy=False, draining=False)
+
+
 async def test_what_expired_and_what_never_ran_is_left_alone():
     quiet = Quiet(0.0, 0.0)
     quiet.rearm(busy=True, draining=False)

@@ -18,6 +18,7 @@ from handiwork.brains.local.services import (
     session_of,
 )
 from handiwork.brains.local.session import Session
+from handiwork.brains.local.turn import Outcome
 
 PATH = "/v1/sessions/{session_id:str}/resources"
 
@@ -34,7 +35,10 @@ async def _changeable(request: AnyRequest) -> Session:
 
 async def _keep(request: AnyRequest, session: Session, after: list[Document]) -> None:
     session.body.resources = after
-    await services_of(request).journal.keep(session)
+    journal = services_of(request).journal
+    await journal.keep(session)
+    told: Document = {"type": "session.updated", "resources": after}
+    await journal.apply(session, Outcome(session.turn, [told]))
 
 
 @get(PATH)
