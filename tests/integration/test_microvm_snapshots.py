@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from generation_taking import take
 from handiwork.model.errors import ConflictError
 from handiwork.model.sandbox import ExecRequest, SandboxSpec
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.namespace import NamespaceDriver
-from handiwork.sandboxes.snapshots.capture import Wanted
 from handiwork.sandboxes.snapshots.diff import differences
 from handiwork.testing.blobs import FakeBlobs
 from microvm_world import LIMITS, make_driver, needs_kernel, spec
@@ -67,23 +67,6 @@ async def text(box, script, *, program=("sh", "-c"), env=()):
     request = ExecRequest(argv=argv, cwd="/", env=dict(env), timeout_seconds=120)
     ended = await box.exec(request)
     return ended.stdout.decode() or ended.stderr.decode()
-
-
-async def take(driver, generations, sandbox_id):
-    number, former = generations.newest(sandbox_id)
-    async with driver.still(sandbox_id) as tree:
-        origin = driver.origin(sandbox_id)
-        wanted = Wanted(
-            tenant="default",
-            sandbox_id=sandbox_id,
-            number=number,
-            reason="request",
-            image=origin.image,
-            tree=origin.tree,
-            files=tree,
-            ids=origin.ids,
-        )
-        return await asyncio.to_thread(generations.take, wanted, former, threading.Event())
 
 
 async def remake(driver, generations, manifest, sandbox_id):

@@ -75,8 +75,9 @@ class Brain(Protocol):
         ...
 
     async def post(self, work: WorkItem, result: ToolResult) -> None:
-        """Post a result; transient errors are retried within a limit (BrainUnavailableError after it).
+        """Post a result; transient errors, and a key that is refused, are retried within a limit.
 
+        BrainUnavailableError: it was not taken by then, and may be later.
         BrainRefusedError: the brain refused this result for good.
         """
         ...

@@ -276,7 +276,9 @@ class Calls:
     async def _former(self, call: ToolCall) -> tuple[ToolResult | None, bool]:
         """Answer for a call that a former run started: its result, or that it was cut short."""
         entry = await self._path.ledger.get(call.session_id, call.id)
-        if entry is None or entry.state == "refused":
+        if entry is None:
+            return None, True
+        if entry.state == "refused":
             self._unanswered(call, "as a former run of ours was told")
             return None, True
         if entry.result is not None:
