@@ -1,5 +1,6 @@
 """What sandboxes of one data directory have on this host: counted before and after a kill."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -61,6 +62,15 @@ def count(
         sockets=frozenset(_lines(Path("/proc/net/unix"), place)),
         files=frozenset(_temporary(data_dir)),
     )
+
+
+def remove_groups(data_dir: Path) -> None:
+    """Remove what control groups a run on the same path left: paths of tests come again."""
+    name = group_name(data_dir)
+    for where, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
+        if name in Path(where).parts:
+            with contextlib.suppress(OSError):
+                Path(where).rmdir()
 
 
 def _processes() -> Iterator[Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import residue
-from handiwork.model.sandbox import ExecRequest
+from handiwork.model.sandbox import ExecRequest, Limits
+from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.protocol import Wish
 from microvm_world import LIMITS, make_driver, needs_kernel, spec
 
@@ -112,6 +113,7 @@ async def test_after_a_kill_the_next_start_takes_away_what_stood_ready(directory
     assert after.without("groups") == residue.Residue()
     heir = make_driver(directory)
     assert [one.name for one in states.iterdir()] == ["sbx_poolccc1"]
+    assert Cgroups(residue.group_name(directory / "data/microvm")).make("sbx_poolgone", Limits())
     await heir.prepare(())
     woken = await heir.restore(spec("sbx_poolccc1"))
     assert await woken.files.read("/workspace/kept") == b"kept"

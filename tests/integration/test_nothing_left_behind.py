@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import residue
 from busy_sandboxes import BUSY
 from control_plane_process import BRAINLESS, ControlPlane
 from handiwork import Handiwork
-from handiwork.model.sandbox import SandboxSpec, SandboxState
+from handiwork.model.sandbox import Limits, SandboxSpec, SandboxState
+from handiwork.sandboxes.cgroups import Cgroups
 from handiwork.sandboxes.namespace import NamespaceDriver
 
 CHILD = Path(__file__).parents[1] / "busy_sandboxes.py"
@@ -27,6 +29,17 @@ SAMPLE = NAMES[::10]
 WRITTEN_BEFORE_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """Two seconds are promised; a test on a loaded machine waits longer, and asserts no time."""
+
+
+@pytest.fixture(autouse=True)
+def clean_groups(tmp_path: Path) -> Iterator[None]:
+    """A test that failed on this path before, or that fails now, leaves none to another."""
+    places = (tmp_path, tmp_path / "data/sandboxes")
+    for place in places:
+        residue.remove_groups(place)
+    yield
+    for place in places:
+        residue.remove_groups(place)
 
 
 async def killed(data_dir):
@@ -130,6 +143,22 @@ async def test_only_state_outlives_a_kill_of_the_control_plane(tmp_path):
                 await box.close()
     assert residue.count(plane.data, driver_dir=driver_dir) == residue.Residue()
     assert list((plane.data / "sandboxes/sandboxes").iterdir()) == []
+
+
+@pytest.mark.root
+async def test_groups_of_sandboxes_that_are_no_more_go_at_the_next_start(tmp_path):
+    """Their state was deleted while nobody ran who could remove them; those of others stay."""
+    kept, gone, *_ = NAMES
+    heir = NamespaceDriver(tmp_path, clock=lambda: datetime.now(UTC))
+    await heir.create(SandboxSpec(id=kept))
+    await heir.sleep(kept)
+    groups = Cgroups(residue.group_name(tmp_path))
+    for name in (kept, gone, "pool-group-0"):
+        assert groups.make(name, Limits())
+    await heir.prepare(())
+    assert {Path(one).name for one in residue.count(tmp_path).groups} == {kept}
+    await heir.destroy(kept)
+    assert residue.count(tmp_path) == residue.Residue()
 
 
 def planted_process(data_dir):

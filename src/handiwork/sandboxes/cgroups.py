@@ -201,9 +201,9 @@ class Cgroups:
                 _limit(directory / name, value)
         return made
 
-    def leaves(self, prefix: str) -> set[str]:
-        """Return the names of the leaves that are there and begin so."""
-        return {leaf.name for parent, _, _ in self.parents for leaf in parent.glob(f"{prefix}*/")}
+    def leaves(self) -> set[str]:
+        """Return the names of the leaves that are there."""
+        return {leaf.name for parent, _, _ in self.parents for leaf in parent.glob("*/")}
 
     async def remove(self, *leaves: str) -> None:
         """Remove a sandbox's leaves; waits at most 2 s for the last process of each to be gone."""

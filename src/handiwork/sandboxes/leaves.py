@@ -1,7 +1,7 @@
 """Control groups that are made, with their limits, before the sandboxes that they are for.
 
 Making them takes a sandbox longer than most of its other steps. A sandbox that gets such ones has them
-under the names they were made with; a former run's are found by these names and removed.
+under the names they were made with; a former run's are no sandbox's name, and are removed.
 """
 
 import asyncio

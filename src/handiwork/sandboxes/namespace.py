@@ -43,7 +43,7 @@ from handiwork.sandboxes.images.mounted import can_mount_files
 from handiwork.sandboxes.images.store import Images
 from handiwork.sandboxes.launched import BUNDLE, Entry, Launched, Running, write_bundle
 from handiwork.sandboxes.layers import Layers
-from handiwork.sandboxes.leaves import AHEAD, Leaves
+from handiwork.sandboxes.leaves import Leaves
 from handiwork.sandboxes.namespace_sandbox import NamespaceSandbox
 from handiwork.sandboxes.pool import Pool, SandboxKind, kinds_of
 from handiwork.sandboxes.probe import has_own_clocks
@@ -369,11 +369,11 @@ class NamespaceDriver:
         return self._states.ids()
 
     async def _sweep(self) -> None:
-        """Remove a former run's control groups that were made ahead, and flush what it did not."""
+        """Remove a former run's control groups that are no sandbox's, and flush what it did not."""
         if not self._swept:
-            for leaf in self._cgroups.leaves(AHEAD):
-                await self._cgroups.remove(leaf)
-            self._unflushed.flush_later(*self._states.ids())
+            leaves, known = self._cgroups.leaves(), self._states.ids()
+            await self._cgroups.remove(*leaves.difference(known))
+            self._unflushed.flush_later(*known)
         self._swept = True
 
     async def _ahead(self, kind: SandboxKind) -> Entry:

@@ -294,14 +294,14 @@ class MicrovmDriver:
         self._states.own(disk, meta)
 
     async def _sweep(self) -> None:
-        """Remove the control groups of a former run's machines that stood ready, claimed or not.
+        """Remove a former run's control groups that are no machine's, or of one that stood ready.
 
-        They died with it; before their disks are used again the last of them is gone.
+        Those died with it; before their disks are used again the last of them is gone.
         """
         async with self._sweeping:  # a later one would take away what was made since
             if not self._swept:
-                for leaf in self._cgroups.leaves(f"{AHEAD}-"):
-                    await self._cgroups.remove(leaf)
+                leaves = self._cgroups.leaves()
+                await self._cgroups.remove(*leaves.difference(self._states.ids()))
             self._swept = True
 
     async def _ahead(self, kind: SandboxKind) -> Entry:
