@@ -20,6 +20,9 @@ CONNECT_TRIES = 2000
 TO_GUEST_BYTES = 1 << 20
 """From here on nothing more is read for a machine that does not take what it is sent."""
 
+MOST_TO_GUEST_BYTES = 4 << 20
+"""So much waits for no honest machine: answers to what it opens and resets are all that is added then."""
+
 
 class Flow:
     """One connection to the egress socket, by readiness: it needs no task of its own."""
@@ -185,6 +188,14 @@ class Exits(asyncio.Protocol):
         """Send a frame; nothing happens when the machine is gone."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(mux.encode(frame))
+            if self._transport.get_write_buffer_size() > MOST_TO_GUEST_BYTES:
+                self.loop.call_soon(self._give_up)
+
+    def _give_up(self) -> None:
+        """End a machine that goes on asking and does not read the answers."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.close()
+            self._on_broken("the guest does not read what its exit answers")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start."""

@@ -1,10 +1,12 @@
 """The host's end of the exit bridge against guests that keep the rules, and guests that do not."""
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
 
+from handiwork.sandboxes.microvm import exits as module
 from handiwork.sandboxes.microvm import mux
 from handiwork.sandboxes.microvm.exits import Exits
 from handiwork.sandboxes.microvm.mux import Kind, MuxFrame, encode
@@ -162,6 +164,18 @@ async def test_more_than_a_window_ends_the_machine(tmp_path):
         guest.exits.flows[1].update = lambda: None  # the egress socket takes nothing more
         await guest.send(piece, piece, piece)
         assert "credit" in await guest.is_ended()
+
+
+async def test_a_guest_that_asks_and_never_reads_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST_TO_GUEST_BYTES", 1 << 16)
+    async with Guest(tmp_path) as guest:
+        guest.exits.lead(str(tmp_path / "nobody"))  # each flow is answered by a reset
+        with contextlib.suppress(ConnectionError):
+            for number in range(1, 200_000):
+                await guest.send(MuxFrame(number, Kind.OPEN))
+        await eventually(lambda: guest.broken)
+        assert guest.broken == ["the guest does not read what its exit answers"]
+        assert not guest.exits.flows
 
 
 async def test_a_hush_ends_all_flows_and_a_wake_opens_the_way(tmp_path):
