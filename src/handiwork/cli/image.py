@@ -113,7 +113,7 @@ def list_(context: typer.Context, as_json: Json = False) -> None:
             "digest": one.digest[:16],
             "size": f"{one.size_bytes / MIB:.1f} MiB",
             "entries": one.entries,
-            "source": one.source,
+            "source": "damaged" if one.damaged else one.source,
             "created_at": one.created_at.isoformat(timespec="seconds") if one.created_at else "",
         }
         for one in found

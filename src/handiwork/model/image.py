@@ -18,6 +18,7 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     `size_bytes` is of the contents, `entries` counts names. `env` is set for every command in a
     sandbox that stands on it, under the sandbox's own. `has_file` says that it is one file as well.
+    `damaged` says why nothing can stand on it; then the rest is not known.
     """
 
     digest: str
@@ -31,6 +32,7 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     has_file: bool = False
     host_usr: bool = False
+    damaged: str = ""
 
 
 class ImageProgress(msgspec.Struct, frozen=True, kw_only=True):

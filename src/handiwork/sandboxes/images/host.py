@@ -16,7 +16,7 @@ import msgspec
 from handiwork.model.errors import UnsupportedError
 from handiwork.model.image import HOST_IMAGE
 from handiwork.sandboxes.images.image import Image
-from handiwork.sandboxes.images.place import RECORD, ROOTS, TREE, Record, image_at
+from handiwork.sandboxes.images.place import BUILDING, RECORD, ROOTS, TREE, Record, image_at
 from handiwork.sandboxes.trees import remove_tree
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -70,19 +70,25 @@ def host_image(images_dir: Path, host: Path = Path("/")) -> Image:
     """
     items = list(plan(host))
     digest = _digest(items)
-    if found := image_at(images_dir, digest):
-        return found
     images_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place = images_dir / digest
+    if _is_whole(place, items) and (found := image_at(images_dir, digest)):
+        return found
+    if place.exists():  # a power cut left it so: it is made again, and is the same then
+        gone = images_dir / f"{BUILDING}gone-{digest}"
+        remove_tree(gone)
+        place.rename(gone)
+        remove_tree(gone)
     beside = images_dir / f".building-{digest}-{os.getpid()}"
     remove_tree(beside)
     _build(beside, items)
     try:
-        beside.rename(images_dir / digest)
+        beside.rename(place)
     except OSError:
         remove_tree(beside)
     if found := image_at(images_dir, digest):
         return found
-    raise UnsupportedError(f"the host image could not be moved to {images_dir / digest}")
+    raise UnsupportedError(f"the host image could not be moved to {place}")
 
 
 def plan(host: Path) -> Iterator[Item]:
@@ -159,6 +165,29 @@ def _build(target: Path, items: list[Item]) -> None:
 def _record(items: list[Item]) -> Record:
     size = sum(len(item.content) for item in items if item.kind == "file")
     return Record(source=HOST_IMAGE, size_bytes=size, entries=len(items), host_usr=True)
+
+
+def _is_whole(place: Path, items: list[Item]) -> bool:
+    """Whether all is there as it was written; nothing waits for the disk when it is."""
+    try:
+        record = msgspec.json.decode((place / RECORD).read_bytes(), type=Record)
+        roots = next(item.content for item in items if item.path == CA_BUNDLE)
+        return (
+            record == _record(items)
+            and (place / ROOTS).read_bytes() == roots
+            and all(_is_as_written(place / TREE / item.path, item) for item in items)
+        )
+    except (OSError, msgspec.DecodeError):
+        return False
+
+
+def _is_as_written(path: Path, item: Item) -> bool:
+    if item.kind == "link":
+        return str(path.readlink()).encode() == item.content
+    mode = path.lstat().st_mode
+    if item.kind == "directory":
+        return stat.S_ISDIR(mode)
+    return stat.S_ISREG(mode) and path.read_bytes() == item.content
 
 
 def _build_tree(target: Path, items: list[Item]) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.images.image import Image
-from handiwork.sandboxes.trees import remove_tree
+from handiwork.sandboxes.trees import flush_one, remove_tree
 
 TREE, RECORD, ROOTS, EROFS, NAMES = "root", "image.json", "roots.pem", "image.erofs", "names.json"
 BUILDING = ".building-"
@@ -84,6 +84,7 @@ def write_names(directory: Path, names: Mapping[str, str]) -> None:
     """Write the names whole or not at all."""
     beside = directory / f".{NAMES}"
     beside.write_bytes(msgspec.json.format(msgspec.json.encode(dict(sorted(names.items())))))
+    flush_one(beside)
     beside.rename(directory / NAMES)
 
 

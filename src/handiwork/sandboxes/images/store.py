@@ -115,10 +115,7 @@ class Images:
         names = read_names(self._directory)
         if name == HOST_IMAGE and self._host_image is not None:
             return self._info(self._host_image.digest, names)
-        digest = names.get(name, name)
-        if image_at(self._directory, digest) is None:
-            raise NotFoundError(f"there is no image {name[:80]!r}")
-        return self._info(digest, names)
+        return self._info(names.get(name, name), names)
 
     async def remove(self, name: str) -> None:
         """Forget a name or a digest; the image goes with its last name.
@@ -154,10 +151,13 @@ class Images:
             return self._host_image
 
     def _info(self, digest: str, names: Mapping[str, str]) -> ImageInfo:
-        record = record_at(self._directory, digest)
+        own = [name for name, of in names.items() if of == digest]
+        try:
+            record = record_at(self._directory, digest)
+        except SandboxUnavailableError as damaged:
+            return ImageInfo(digest=digest, names=tuple(own), source="", damaged=str(damaged))
         if record is None:
             raise NotFoundError(f"there is no image {digest[:80]!r}")
-        own = [name for name, of in names.items() if of == digest]
         if self._host_image is not None and digest == self._host_image.digest:
             own.append(HOST_IMAGE)
         return ImageInfo(

@@ -220,8 +220,10 @@ class States:
 
 
 def _write(state: Path, meta: Meta) -> None:
+    """Whole or not at all, after a power cut too: without it a disk is nobody's."""
     beside = state / f".{META}"
     beside.write_bytes(msgspec.json.encode(meta))
+    flush_one(beside)
     beside.rename(state / META)
 
 

@@ -77,6 +77,20 @@ def test_what_an_interrupted_build_left_is_replaced(host, tmp_path):
     assert not beside.exists()
 
 
+@pytest.mark.parametrize("lost", ["image.json", "roots.pem", "root/etc/hosts"])
+@pytest.mark.parametrize("how", ["emptied", "gone"])
+def test_one_that_a_power_cut_left_half_is_made_again(host, tmp_path, lost, how):
+    image = host_image(tmp_path / "images", host)
+    whole = contents(image)
+    path = tmp_path / "images" / image.digest / lost
+    path.unlink()
+    if how == "emptied":
+        path.touch()
+    again = host_image(tmp_path / "images", host)
+    assert (again, contents(again)) == (image, whole)
+    assert [one.name for one in (tmp_path / "images").iterdir()] == [image.digest]
+
+
 def test_a_split_usr_is_refused(tmp_path):
     (tmp_path / "host/bin").mkdir(parents=True)
     with pytest.raises(UnsupportedError, match="merged-usr"):

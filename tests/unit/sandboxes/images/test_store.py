@@ -143,6 +143,13 @@ async def test_a_damaged_record_is_told(images, tmp_path):
     (tmp_path / "images" / made.digest / "image.json").write_text("{")
     with pytest.raises(SandboxUnavailableError, match="damaged"):
         await images.resolve("mine")
+    whole = await put(images, "other", TWO)
+    assert [(one.names, bool(one.damaged)) for one in images.list()] == [
+        (("mine",), True),
+        (("other",), False),
+    ]
+    await images.remove("mine")
+    assert images.list() == [whole]
     (tmp_path / "images/names.json").write_text("{")
     with pytest.raises(SandboxUnavailableError, match="cannot be read"):
         await images.resolve("mine")
