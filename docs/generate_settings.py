@@ -47,6 +47,7 @@ MEANING = {
     "sandbox.min_free_memory_mib": "with less memory free than this no work is taken up; 0: it is not looked at",
     "sandbox.freeze_seconds": "so long the processes of a resting session's sandbox stand still before they end, and go on with its next message; 0: they end at once",
     "sandbox.freeze_min_free_memory_mib": "with less memory free than this those that stand still are put to sleep",
+    "sandbox.woken_seconds": "a session's sandbox that somebody woke while its session rests does so again when nothing was done in it for so long; 0: it stays awake",
     "sandbox.microvm.acceleration": "what runs machines: `kvm`, or `tcg`, an emulated processor, some twenty times slower; never chosen by itself",
     "sandbox.microvm.kernel_dir": "where `boot/vmlinuz-V` and `lib/modules/V` of their kernel are",
     "sandbox.microvm.first_id": "as root: first of the host ids of QEMU, one for each machine",

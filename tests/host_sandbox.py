@@ -168,6 +168,7 @@ class HostSandbox:
         self.started: list[HostProcess] = []
         self.is_frozen = False
         self.rests = False
+        self.calls = 0
         self._processes: list[asyncio.subprocess.Process] = []
         self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 

@@ -113,6 +113,7 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
 
     `first_id` starts the host ids of root mode, 65,536 for each sandbox. `freeze_seconds`: so long the
     processes of one whose session rests stand still before they end, while that much memory is free.
+    `woken_seconds`: one that was woken while its session rests does so again after so long without use.
     """
 
     tier: str = "namespace"
@@ -124,6 +125,7 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     min_free_memory_mib: int = 256
     freeze_seconds: float = 0.0
     freeze_min_free_memory_mib: int = 2048
+    woken_seconds: float = 600.0
     limits: Limits = msgspec.field(default_factory=Limits)
     microvm: MicrovmSettings = msgspec.field(default_factory=MicrovmSettings)
     pool: PoolSettings = msgspec.field(default_factory=PoolSettings)

@@ -185,6 +185,7 @@ def _building(
                     info = await control.images.put(
                         name, make, source=source, now=control.now(), progress=progress
                     )
+            control.sandboxes.to_prepare.set()  # some may have waited for this image
             await emit(_line(ImageFrame(image=info)))
         except TimeoutError:
             late = UnsupportedError("the build took longer than images.build_seconds")

@@ -227,6 +227,11 @@ class GuestSandbox:
         """Its files."""
         return self._files
 
+    @property
+    def calls(self) -> int:
+        """How many are under way."""
+        return len(self._channel.requests)
+
     def check(self, request: ExecRequest) -> None:
         """Refuse what this tier lacks: UnsupportedError. Nothing is refused here."""
 

@@ -55,7 +55,7 @@ from handiwork.sandboxes.snapshots.protocol import Entries, Make, Origin
 from handiwork.sandboxes.snapshots.stoppable import in_thread
 from handiwork.sandboxes.snapshots.walk import DIRECTORY, Uppers
 from handiwork.sandboxes.stacks import Stack, Stacks, closed_on_error
-from handiwork.sandboxes.states import Meta, Staged, States
+from handiwork.sandboxes.states import ATTEMPT, Meta, Staged, States
 from handiwork.sandboxes.trees import remove_tree
 from handiwork.sandboxes.unflushed import FIRST_START_SECONDS, Unflushed
 
@@ -431,7 +431,7 @@ class NamespaceDriver:
 
     async def _attempt(self) -> None:
         """Make a sandbox that runs one command, and end it; SandboxUnavailableError if that fails."""
-        spec = SandboxSpec(id=f"attempt_{os.getpid():010}")
+        spec = SandboxSpec(id=f"{ATTEMPT}{os.getpid():010}")
         await self.destroy(spec.id)
         async with self._lock(spec.id):
             image = await self._images.resolve(spec.image)

@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from handiwork.config import PooledSettings, SandboxSettings
+from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import Limits, limits_of
+from handiwork.observe import log
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.protocol import Wish
 
+_LOG = log.get("sandboxes")
 Key = TypeVar("Key", bound=Hashable)
 
 SandboxKind = tuple[str, Limits]
@@ -61,15 +64,27 @@ class Pool(Generic[Key, Entry]):
         return None
 
     async def fill(self, wanted: Mapping[Key, int]) -> None:
-        """Make entries, one by one, until as many stand as are wanted; end all others."""
+        """Make entries, one by one, until as many stand as are wanted; end all others.
+
+        What fails of one kind is raised when all others were tried.
+        """
         await self._end()
         for key in list(self._ready):
             await self._trim(key, wanted.get(key, 0))
+        failed: HandiworkError | None = None
         for key, count in wanted.items():
-            entries = self._ready.setdefault(key, [])
-            while len(entries) < count:
-                entries.append(await self._make(key))
-                self._told(len(self))
+            try:
+                await self._raise_to(key, count)
+            except HandiworkError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    async def _raise_to(self, key: Key, count: int) -> None:
+        entries = self._ready.setdefault(key, [])
+        while len(entries) < count:
+            entries.append(await self._make(key))
+            self._told(len(self))
 
     async def _trim(self, key: Key, most: int) -> None:
         standing = [entry for entry in self._ready[key] if entry.stands]
@@ -92,11 +107,16 @@ class Pool(Generic[Key, Entry]):
 async def kinds_of(
     wishes: Sequence[Wish], resolve: Callable[[str], Awaitable[Image]]
 ) -> dict[SandboxKind, int]:
-    """Return how many are wished for of each kind; what `resolve` raises of an image's name."""
+    """Return how many are wished for of each kind; an image that is not there is told, and left out."""
     wanted: dict[SandboxKind, int] = {}
     for wish in wishes:
-        if wish.sandboxes:
+        if not wish.sandboxes:
+            continue
+        try:
             kind = (await resolve(wish.image)).digest, wish.limits
+        except HandiworkError as error:
+            _LOG.warning("none of this image stands ready", image=wish.image, reason=str(error))
+        else:
             wanted[kind] = wanted.get(kind, 0) + wish.sandboxes
     return wanted
 

@@ -164,6 +164,11 @@ class Sandbox(Protocol):
         """Its files."""
         ...
 
+    @property
+    def calls(self) -> int:
+        """How many are under way: commands, transfers, connections, watches."""
+        ...
+
     async def exec(self, request: ExecRequest) -> ExecResult:
         """Run a command to its end; GuestError when it cannot start. Cancelling kills its tree."""
         ...

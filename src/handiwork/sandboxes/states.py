@@ -57,6 +57,10 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
         return self.disk_base or self.id_base
 
 
+ATTEMPT = "attempt_"
+"""What the ids begin with of those that are made to prove a tier, and destroyed at once."""
+
+
 class Staged(msgspec.Struct, frozen=True):
     """A state that is being made beside the others; `install` makes it the sandbox's."""
 
@@ -465,7 +469,7 @@ class States:
         return 0
 
     def _sweep(self) -> None:
-        """Finish the deletions that a crash interrupted: destroy had been asked for them."""
+        """Finish the deletions that a crash interrupted: destroy had been asked for them, or would be."""
         for entry in self._directory.iterdir():
-            if _GONE.fullmatch(entry.name):
+            if _GONE.fullmatch(entry.name) or entry.name.startswith(ATTEMPT):
                 remove_tree(entry)

@@ -25,14 +25,15 @@ from handiwork.model.errors import (
 )
 from handiwork.model.sandbox import DIED, SandboxExit, SandboxRecord, SandboxSpec, SandboxState
 from handiwork.observe import log
-from handiwork.sandboxes.pool import wishes_of
 from handiwork.sandboxes.protocol import Driver, Sandbox
 from handiwork.sessions.credentials import Credentials
 from handiwork.sessions.grants import Grants, binding, check_minimum, variables
 from handiwork.sessions.held import Change, Held, Live
+from handiwork.sessions.idle import Idle
 from handiwork.sessions.keeping import Keeping, NoKeeping
 from handiwork.sessions.notices import notify
 from handiwork.sessions.policies import NOTHING, PolicyResolver
+from handiwork.sessions.readiness import keep_ready
 from handiwork.sessions.resting import Resting
 from handiwork.sessions.sandbox_request import SandboxRequest, recorded
 from handiwork.store.protocol import Store
@@ -42,8 +43,6 @@ _RUNNING = (SandboxState.STARTING, SandboxState.RUNNING)
 _HAS_FILES = (*_RUNNING, SandboxState.SLEEPING)
 
 STANDS = "its processes stand still until it is wanted"
-PREPARE_PAUSE_SECONDS = 0.05
-"""Who has got a sandbox works in it first; then the next ones are made ready."""
 
 
 class LiveSandboxes:
@@ -82,20 +81,22 @@ class LiveSandboxes:
         self._unused: set[str] = set()
         self.renewals: dict[str, Callable[[], Awaitable[None]]] = {}
         """What to do when a sandbox's files were replaced while its session is served."""
-        self._made = asyncio.Event()
-        self._preparing: asyncio.Task[None] | None = None
+        self.to_prepare = asyncio.Event()
+        self._background: list[asyncio.Task[None]] = []
         self._group = asyncio.TaskGroup()
         self._resting = Resting(settings, self._group, self.rest_unused)
+        self._idle = Idle(settings.woken_seconds, self._is_used, self._rest_idle)
         self._log = log.get("sandboxes")
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._preparing = self._group.create_task(self._prepare())
+        ready = keep_ready(self._drivers.values(), self._settings, self.to_prepare)
+        self._background = [self._group.create_task(one) for one in (ready, self._idle.watch())]
         return self
 
     async def __aexit__(self, *failure: Any) -> None:
-        if self._preparing is not None:
-            self._preparing.cancel()
+        for task in self._background:
+            task.cancel()
         self._stopping = True
         async with asyncio.TaskGroup() as group:
             for sandbox_id in list(self._live):
@@ -109,18 +110,6 @@ class LiveSandboxes:
             await self.sleep(sandbox_id)
         except HandiworkError as failed:
             self._log.warning("not put to sleep", sandbox=sandbox_id, reason=str(failed))
-
-    async def _prepare(self) -> None:
-        """Have ready what the next sandboxes need, at the start and whenever one was made."""
-        while True:
-            self._made.clear()
-            for driver in self._drivers.values():
-                try:
-                    await driver.prepare(wishes_of(self._settings, driver.tier))
-                except HandiworkError as error:
-                    self._log.warning("nothing made ready", tier=driver.tier, reason=str(error))
-            await self._made.wait()
-            await asyncio.sleep(PREPARE_PAUSE_SECONDS)
 
     @property
     def free(self) -> int:
@@ -160,12 +149,23 @@ class LiveSandboxes:
         if not self._is_awake(sandbox_id):
             await self._wake(sandbox_id)
             self._wants_rest_no_more(sandbox_id)
+        self._idle.used(sandbox_id)
         return self._live[sandbox_id].sandbox
 
     def _wants_rest_no_more(self, sandbox_id: str) -> None:
         for one in (self._owed, self._until):
             one.pop(sandbox_id, None)
         self._unused.discard(sandbox_id)
+
+    def _is_used(self, sandbox_id: str) -> bool:
+        """Whether its session is served, or somebody waits for a call of it, shells that wait apart."""
+        live = self._live.get(sandbox_id)
+        calls = live.sandbox.calls - live.tools.waiting if live else 0
+        return calls > 0 or sandbox_id in self.renewals or sandbox_id in self._loans
+
+    async def _rest_idle(self, sandbox_id: str) -> None:
+        if (await self._store.sandboxes.get(sandbox_id)).session_id:
+            self.rest_unused(sandbox_id)
 
     def tools(self, sandbox_id: str) -> ToolState:
         """Return what a session's tools have in it, for as long as it lives; empty when it does not."""
@@ -486,7 +486,7 @@ class LiveSandboxes:
             except BaseException:
                 await self._boundary.close(record.id)
                 raise
-            self._made.set()
+            self.to_prepare.set()
             live = self._live[record.id] = Live(sandbox, driver, layers, spec.env)
             live.watch = self._group.create_task(self._watch(record.id, live))
             if changes != self._grants.changes:

@@ -217,6 +217,11 @@ class FakeSandbox:
         """Its files."""
         return self._files
 
+    @property
+    def calls(self) -> int:
+        """None: no command outlives its call."""
+        return 0
+
     async def exec(self, request: ExecRequest) -> ExecResult:
         """Run one of its commands."""
         self._refuse_when_gone()

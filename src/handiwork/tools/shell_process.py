@@ -131,6 +131,11 @@ class Shell:
         self.runs = False
         """Whether a command is under way."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether its process lives and no command is under way."""
+        return self._live is not None and not self.runs
+
     async def run(
         self, command: str, output: Sink, *, timeout_seconds: float
     ) -> tuple[CommandEnd, bool]:

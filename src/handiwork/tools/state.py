@@ -19,6 +19,11 @@ class ToolState:
         self._shells: dict[str, Shell] = {}
         self._jobs: Jobs | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many shells stand and run nothing; each is a call of its sandbox all the same."""
+        return sum(shell.waits for shell in self._shells.values())
+
     async def shell(self, thread_id: str, sandbox: Sandbox) -> Shell:
         """Return a thread's shell; a new one where the former was another sandbox's."""
         shell = self._shells.pop(thread_id, None)

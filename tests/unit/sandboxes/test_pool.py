@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.config import PooledSettings, PoolSettings, SandboxSettings
+from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
 from handiwork.model.sandbox import SIZES, Limits
 from handiwork.sandboxes.images.image import Image
 from handiwork.sandboxes.pool import Pool, kinds_of, wishes_of
@@ -120,6 +121,29 @@ async def test_a_failure_leaves_those_that_stand(made):
     with pytest.raises(ConnectionError):
         await pool.fill({"a": 3})
     assert pool.take("a") is made[0]
+
+
+async def test_what_fails_of_one_kind_keeps_no_other_from_being_made(made):
+    async def make(key):
+        if key == "bad":
+            raise SandboxUnavailableError("no room for this one")
+        made.append(Made(key))
+        return made[-1]
+
+    pool = Pool(make)
+    with pytest.raises(SandboxUnavailableError, match="no room"):
+        await pool.fill({"bad": 1, "good": 2})
+    assert pool.take("good") is made[0]
+
+
+async def test_an_image_that_is_not_there_yet_keeps_no_other_from_standing_ready():
+    async def resolve(name):
+        if name == "none":
+            raise UnsupportedError("there is no image 'none'")
+        return Image(digest="1", tree=Path("/t"), roots=Path("/r"))
+
+    wishes = [Wish(image=name, limits=Limits(), sandboxes=2) for name in ("none", "one")]
+    assert await kinds_of(wishes, resolve) == {("1", Limits()): 2}
 
 
 async def test_one_can_be_taken_while_others_are_made(made):

@@ -40,6 +40,13 @@ def test_it_tells_what_states_stand_on(tmp_path):
     assert states.standing() == {"one": ["sbx_aaaaaaaa", "sbx_cccccccc"], "two": ["sbx_bbbbbbbb"]}
 
 
+def test_what_was_made_to_prove_a_tier_goes_at_the_next_start(tmp_path):
+    states = open_states(tmp_path)
+    for name in ("attempt_0000000007", "sbx_aaaaaaaa"):
+        states.save(states.make(name, "digest", NOW))
+    assert open_states(tmp_path).ids() == ["sbx_aaaaaaaa"]
+
+
 @pytest.mark.root
 def test_ranges_are_unique_among_all_states(tmp_path):
     states = open_states(tmp_path)

@@ -11,12 +11,20 @@ from handiwork.config import SandboxSettings
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.model.policy import AllowRule, Match, Policy
 from handiwork.model.sandbox import SandboxRecord, SandboxState
+from handiwork.model.session import Session, SessionState
 from handiwork.sessions import resting as resting_module
 from handiwork.sessions.sandbox_request import SandboxRequest
 from session_world import World, until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPEN = Policy(name="open", rules=(AllowRule(id="all", match=Match(hosts=("*",))),))
+SESSION = Session(
+    id="sesn_1",
+    environment_id="env_1",
+    state=SessionState.SLEEPING,
+    created_at=NOW,
+    updated_at=NOW,
+)
 STANDS = "its processes stand still until it is wanted"
 
 
@@ -399,3 +407,34 @@ async def test_a_policy_that_changes_while_one_is_made_holds_for_it(
 
 async def _state(world: World, sandbox_id: str, state: SandboxState) -> bool:
     return (await world.store.sandboxes.get(sandbox_id)).state is state
+
+
+@pytest.mark.parametrize("session", ["sesn_1", ""])
+async def test_one_that_somebody_woke_rests_again_when_it_is_a_sessions(
+    world: World, session: str
+) -> None:
+    world.settings = msgspec.structs.replace(
+        world.settings, sandbox=SandboxSettings(woken_seconds=0.05, max_sandboxes=4)
+    )
+    await world.store.sessions.save(SESSION)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest(session_id=session))
+        await world.sandboxes.sleep(record.id)
+        await world.sandboxes.use(record.id)
+        world.sandboxes.renewals[record.id] = no_renewal  # its session is served
+        await asyncio.sleep(0.15)
+        assert await _state(world, record.id, SandboxState.RUNNING)
+        world.driver.live[record.id].calls = 1  # somebody's command is under way
+        del world.sandboxes.renewals[record.id]
+        await asyncio.sleep(0.15)
+        assert await _state(world, record.id, SandboxState.RUNNING)
+        world.driver.live[record.id].calls = 0
+        if session:
+            await asleep(world, record.id)
+        else:
+            await asyncio.sleep(0.15)
+            assert await _state(world, record.id, SandboxState.RUNNING)
+
+
+async def no_renewal() -> None:
+    """Nothing was replaced."""

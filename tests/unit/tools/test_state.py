@@ -33,6 +33,16 @@ async def test_of_too_many_the_one_that_was_idle_longest_goes(monkeypatch: pytes
     assert await state.shell("old", ONE) is not old
 
 
+async def test_shells_that_run_nothing_wait():
+    state = ToolState()
+    shell = await state.shell("", ONE)
+    assert state.waiting == 0  # it has no process yet
+    shell._live = cast("Any", object())
+    assert state.waiting == 1
+    shell.runs = True
+    assert state.waiting == 0
+
+
 def test_the_jobs_are_those_of_the_sandbox():
     state = ToolState()
     first = state.jobs(ONE, **LIMITS)
