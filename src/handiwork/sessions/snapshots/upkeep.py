@@ -5,7 +5,7 @@ taken or made. Whatever cannot be read keeps everything.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from handiwork.config import SnapshotSettings
@@ -52,15 +52,22 @@ class Upkeep:
 
     async def look(self) -> None:
         """Let go of what nobody keeps. What fails is told, and tried again the next time."""
-        for sandbox_id in await self._shelf.store.snapshots.sandboxes():
-            try:
-                await self.expire(sandbox_id)
-            except HandiworkError as error:
-                self._log.warning("not expired", sandbox=sandbox_id, reason=str(error))
+        await self._tried("snapshots are not expired", self.expire_all())
+        await self._tried("unused packs are not deleted", self.collect())
+
+    async def _tried(self, failure: str, step: Awaitable[None]) -> None:
+        """Wait for one step: whatever comes of it, the next ones and all that we serve go on."""
         try:
-            await self.collect()
+            await step
         except HandiworkError as error:
-            self._log.error("unused packs are not deleted", reason=str(error))
+            self._log.error(failure, reason=str(error))
+        except Exception:  # noqa: BLE001 - a fault with the store must not end the control plane
+            self._log.exception(failure)
+
+    async def expire_all(self) -> None:
+        """Let go of the generations of all sandboxes that nobody keeps."""
+        for sandbox_id in await self._shelf.store.snapshots.sandboxes():
+            await self._tried(f"snapshots of {sandbox_id} are not expired", self.expire(sandbox_id))
 
     async def expire(self, sandbox_id: str) -> None:
         """Let go of a sandbox's generations that are too many, or whose sandbox is long closed."""
