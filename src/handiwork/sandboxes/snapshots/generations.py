@@ -42,6 +42,15 @@ class Generations:
         names = (key.rpartition("/")[2] for key in self.blobs.list(prefix))
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
+    def all_numbers(self) -> dict[str, list[int]]:
+        """Return the numbers that are taken of each sandbox, in no order; one may be damaged."""
+        found: dict[str, list[int]] = {}
+        for key in self.blobs.list(f"{self.tenant}/manifests"):
+            sandbox_id, name = key.split("/")[-2:]
+            if name.isdecimal() and key == manifest_key(self.tenant, sandbox_id, int(name)):
+                found.setdefault(sandbox_id, []).append(int(name))
+        return found
+
     def head(self, sandbox_id: str, number: int) -> Head:
         """Tell of one generation; NotFoundError, or DamagedError that names it."""
         key = manifest_key(self.tenant, sandbox_id, number)

@@ -110,7 +110,7 @@ class Moves:
 
     async def pin(self, sandbox_id: str, number: int, name: str) -> None:
         """Keep one under a name until that is removed."""
-        await self._shelf.store.snapshots.pin(sandbox_id, check_pin(name), number)
+        await self._shelf.pin(sandbox_id, check_pin(name), number)
 
     async def unpin(self, sandbox_id: str, name: str) -> None:
         """Remove a name."""
