@@ -53,9 +53,9 @@ class Moves:
             return await self._take(held, reason)
 
     def written(self, sandbox_id: str) -> None:
-        """Take one soon, where one is to be taken after calls."""
+        """Take one soon, where one is to be taken after calls; one for all that end meanwhile."""
         if self._background.settings.after_calls:
-            self._background.begin(sandbox_id, lambda: self._after_call(sandbox_id))
+            self._background.begin_once(sandbox_id, lambda: self._after_call(sandbox_id))
 
     async def rollback(
         self, sandbox_id: str, number: int, *, keep_present: bool = True

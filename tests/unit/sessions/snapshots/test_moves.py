@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -285,6 +286,36 @@ async def test_after_a_call_that_may_have_written_where_that_is_wanted(
             return [one.reason for one in await keeping.shelf.all(record.id)] == ["call"]
 
         await until(taken)
+
+
+async def test_calls_that_end_while_one_is_taken_are_in_one_more(keeping: KeepingWorld) -> None:
+    """Sabotaged by leaving out who comes meanwhile, this fails: the last call is in no snapshot."""
+    asked, hangs = threading.Event(), threading.Event()
+
+    def hang(verb: str, _key: str) -> None:
+        if verb == "put_if_absent":
+            asked.set()
+            hangs.wait(30)
+
+    keeping.snapshots = msgspec.structs.replace(keeping.snapshots, after_calls=True)
+    async with keeping:
+        record = await box(keeping)
+        keeping.blobs.fault = hang
+        keeping.moves.written(record.id)
+        await asyncio.to_thread(asked.wait, 20)
+        for data in (b"two", b"three", b"four"):
+            await put(keeping, record, data)
+            keeping.moves.written(record.id)
+        keeping.blobs.fault = None
+        hangs.set()
+
+        async def taken() -> bool:
+            return [one.number for one in await keeping.shelf.all(record.id)] == [2, 1]
+
+        await until(taken)
+    assert [one.reason for one in await keeping.shelf.all(record.id)] == ["call", "call"]
+    manifest = await asyncio.to_thread(keeping.newest, record.id)
+    assert manifest.head.content_bytes == len(b"four")
 
 
 async def test_out_as_a_file_and_in_as_a_sandbox_of_its_own(
