@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -247,6 +248,30 @@ async def test_what_differs_below_a_path_and_so_much(keeping: KeepingWorld) -> N
         assert (len(short.changes), short.truncated) == (1, True)
         with pytest.raises(NotFoundError):
             await keeping.moves.diff(record.id, 1, 3, prefix="", limit=1)
+
+
+async def test_a_content_that_hides_behind_its_old_size_and_time_is_told(
+    keeping: KeepingWorld,
+) -> None:
+    """Whoever has a file sets its time. Sabotaged by comparing sizes and times alone, this fails."""
+    async with keeping:
+        record = await box(keeping)
+        root = keeping.driver.root / record.id / "workspace"
+        for name in ("a", "b"):
+            (root / name).write_bytes(b"old" * 1000)
+            os.utime(root / name, ns=(0, 0))
+        await keeping.moves.take(record.id)
+        (root / "a").write_bytes(b"new" * 1000)
+        (root / "b").write_bytes(b"old" * 1000)
+        for name in ("a", "b"):
+            os.utime(root / name, ns=(0, 0))
+        await keeping.moves.take(record.id)
+        found = await keeping.moves.diff(record.id, 1, 2, prefix="/workspace/", limit=10)
+        assert [(one.path, one.change) for one in found.changes] == [("/workspace/a", "changed")]
+        keeping.damage(keeping.packs()[0])
+        keeping.damage(keeping.packs()[1])
+        with pytest.raises(SandboxUnavailableError, match="/workspace/a of snapshot 1 of"):
+            await keeping.moves.diff(record.id, 1, 2, prefix="/workspace", limit=10)
 
 
 async def test_pins(keeping: KeepingWorld) -> None:
