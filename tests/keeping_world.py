@@ -3,11 +3,13 @@
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from handiwork.config import SnapshotSettings
 from handiwork.model.errors import ConflictError, NotFoundError
+from handiwork.sandboxes.snapshots.manifest import Manifest
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.sandboxes.snapshots.protocol import Make, Origin
 from handiwork.sandboxes.snapshots.sealing import Keys
@@ -117,6 +119,12 @@ class KeepingWorld(World):
     def lose(self, sandbox_id: str) -> None:
         """Lose what this host has of a sandbox."""
         shutil.rmtree(self.driver.root / sandbox_id)
+
+    def newest(self, sandbox_id: str) -> Manifest:
+        """Return its newest generation; blocks."""
+        _, manifest = self.shelf.generations(threading.Event()).newest(sandbox_id)
+        assert manifest is not None
+        return manifest
 
     def packs(self) -> list[str]:
         return sorted(key for key in self.blobs.kept if "/packs/" in key)

@@ -3,7 +3,9 @@
 import concurrent.futures
 import os
 
+import obstore
 import pytest
+import structlog
 
 from handiwork.model.errors import NotFoundError
 from handiwork.store.object_blobs import ObjectBlobs
@@ -70,6 +72,33 @@ def test_list_takes_whole_parts(blobs, prefix):
         blobs.put(f"{prefix}/{key}", b"x")
     assert sorted(blobs.list(f"{prefix}/a")) == [f"{prefix}/a/{n}" for n in ("1", "2", "b/3")]
     assert list(blobs.list(f"{prefix}/none")) == []
+
+
+def test_what_has_no_key_is_passed_over_and_told_once(blobs, prefix):
+    """Such as file systems, desktops and broken-off copies leave: none of it ends a listing."""
+    blobs.put(f"{prefix}/a/0000000001", b"x")
+    others = (".nfs0001", ".DS_Store", ".0000000001.Ab3", "a b", "Dir/file")
+    for name in others:
+        leave(blobs, f"{prefix}/a/{name}")
+    with structlog.testing.capture_logs() as logs:
+        assert list(blobs.list(f"{prefix}/a")) == [f"{prefix}/a/0000000001"]
+    if isinstance(blobs, FakeBlobs):
+        return
+    (told,) = logs
+    assert (told["log_level"], told["below"]) == ("warning", f"{prefix}/a")
+    assert told["count"] == len(others)
+    assert len(told["first"]) == 3
+
+
+def leave(blobs, path):
+    """Leave a file in a store, beside it."""
+    if isinstance(blobs, FakeBlobs):
+        blobs.kept[path] = b"x"
+    elif (directory := blobs._directory) is not None:
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(b"x")
+    else:
+        obstore.put(blobs._store, path, b"x")
 
 
 def test_delete_forgets_and_may_be_repeated(blobs, prefix):

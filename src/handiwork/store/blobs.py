@@ -27,7 +27,10 @@ class Blobs(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield every key below a prefix, which is a whole part of the path, in no order."""
+        """Yield every key below a prefix, which is a whole part of the path, in no order.
+
+        What lies there under a name that is no key is nobody's blob: it is passed over and logged.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -35,8 +38,13 @@ class Blobs(Protocol):
         ...
 
 
+def is_key(key: str) -> bool:
+    """Say whether a path is one that a blob can have."""
+    return _KEY.fullmatch(key) is not None
+
+
 def check_key(key: str) -> str:
     """Return the key unchanged; ValueError for one that is no plain path."""
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ValueError(f"{key[:80]!r} is no key of a blob")
     return key

@@ -14,10 +14,13 @@ from obstore.store import LocalStore, S3Store
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.model.redacted import shown_as_repr
-from handiwork.store.blobs import check_key
+from handiwork.observe import log
+from handiwork.store.blobs import check_key, is_key
 
 MAX_NAMED = 4096
 """Directories that are known to be named durably; no blob's directory is ever removed."""
+MAX_TOLD = 3
+"""Of the names that are no keys, in one line of the log."""
 
 
 class S3Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +52,7 @@ class ObjectBlobs:
         self._where = where
         self._directory = directory
         self._named: set[Path] = set()
+        self._log = log.get("blobs")
 
     @classmethod
     def in_directory(cls, directory: Path) -> "ObjectBlobs":
@@ -103,11 +107,29 @@ class ObjectBlobs:
             return bytes(obstore.get(self._store, check_key(key), options=options).bytes())
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield every key below a prefix."""
+        """Yield every key below a prefix.
+
+        A directory may hold what a file system, a desktop or a broken-off copy left in it.
+        """
+        first: list[str] = []
+        others = 0
         with self._told("list", prefix):
             for batch in obstore.list(self._store, prefix=check_key(prefix)):
                 for found in batch:
-                    yield found["path"]
+                    if is_key(path := found["path"]):
+                        yield path
+                        continue
+                    others += 1
+                    if others <= MAX_TOLD:
+                        first.append(path[:200])
+        if others:
+            self._log.warning(
+                "files that are no blobs are passed over; move them elsewhere",
+                where=self._where,
+                below=prefix,
+                count=others,
+                first=first,
+            )
 
     def delete(self, key: str) -> None:
         """Forget a key."""

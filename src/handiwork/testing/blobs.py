@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
-from handiwork.store.blobs import check_key
+from handiwork.store.blobs import check_key, is_key
 
 Fault = Callable[[str, str], None]
 """Is told the verb and the key before anything happens; what it raises is what the caller sees."""
@@ -52,7 +52,7 @@ class FakeBlobs:
     def list(self, prefix: str) -> Iterator[str]:
         """Yield every key below a prefix."""
         self._ask("list", prefix)
-        yield from [key for key in self.kept if key.startswith(f"{prefix}/")]
+        yield from [key for key in self.kept if key.startswith(f"{prefix}/") and is_key(key)]
 
     def delete(self, key: str) -> None:
         """Forget a key."""

@@ -4,12 +4,14 @@ The blobs are the truth: what they hold can be told without any database. Every 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from handiwork.model.errors import NotFoundError
 from handiwork.sandboxes.snapshots.capture import Capture, Wanted
+from handiwork.sandboxes.snapshots.comparing import Comparison
+from handiwork.sandboxes.snapshots.diff import Difference, differences
 from handiwork.sandboxes.snapshots.manifest import (
     HEAD_BYTES,
     Entry,
@@ -42,6 +44,15 @@ class Generations:
         names = (key.rpartition("/")[2] for key in self.blobs.list(prefix))
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
+    def all_numbers(self) -> dict[str, list[int]]:
+        """Return the numbers that are taken of each sandbox, in no order; one may be damaged."""
+        found: dict[str, list[int]] = {}
+        for key in self.blobs.list(f"{self.tenant}/manifests"):
+            sandbox_id, name = key.split("/")[-2:]
+            if name.isdecimal() and key == manifest_key(self.tenant, sandbox_id, int(name)):
+                found.setdefault(sandbox_id, []).append(int(name))
+        return found
+
     def head(self, sandbox_id: str, number: int) -> Head:
         """Tell of one generation; NotFoundError, or DamagedError that names it."""
         key = manifest_key(self.tenant, sandbox_id, number)
@@ -51,6 +62,14 @@ class Generations:
         """Return one generation's manifest; NotFoundError, or DamagedError that names it."""
         key = manifest_key(self.tenant, sandbox_id, number)
         return decode(self.blobs.get(key), key, self.keys)
+
+    def differences(
+        self, sandbox_id: str, before: int, after: int, *, below: bytes = b""
+    ) -> Iterator[Difference]:
+        """Yield what differs between two generations, below a path; NotFoundError, or DamagedError."""
+        old, new = self.load(sandbox_id, before), self.load(sandbox_id, after)
+        compared = Comparison(PackReader(self.blobs, self.keys, self.tenant), old, new)
+        return differences(old.body, new.body, compared.is_same, below=below)
 
     def take(
         self,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.snapshots.manifest import (
+    MAX_DEPTH,
     MAX_ENTRIES,
     MAX_NAME_BYTES,
     MAX_XATTR_BYTES,
@@ -152,6 +153,18 @@ class Listing:
         """Return what ends the walk."""
         return SandboxUnavailableError(f"no snapshot: {shown(here)} {why}")
 
+    def too_many_names(self, here: bytes) -> SandboxUnavailableError:
+        """Return what ends the walk at a directory with more names than one may have."""
+        why = f"holds more than {MAX_NAMES} names; move some elsewhere to have a snapshot"
+        return self.refusal(here or b"/", why)
+
+    def too_deep(self, here: bytes) -> SandboxUnavailableError:
+        """Return what ends the walk at a directory that lies below too many."""
+        why = (
+            f"is deeper than {MAX_DEPTH} directories; move it up, or remove it, to have a snapshot"
+        )
+        return self.refusal(here, why)
+
     def _count_text(self, size: int) -> None:
         self._text_bytes += size
         if self._text_bytes > MAX_TEXT_BYTES:
@@ -163,7 +176,8 @@ class Listing:
     def _check_room(self) -> None:
         if len(self.entries) >= MAX_ENTRIES:
             raise SandboxUnavailableError(
-                f"the sandbox's files are more than {MAX_ENTRIES}; remove some to have a snapshot"
+                f"the sandbox has more than {MAX_ENTRIES} files, directories and links of its own;"
+                " remove some to have a snapshot"
             )
         if self._rules.stopped():
             raise SandboxUnavailableError("the snapshot was stopped")

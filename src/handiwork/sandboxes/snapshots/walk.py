@@ -17,9 +17,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from handiwork.model.errors import SandboxUnavailableError
+from handiwork.sandboxes.snapshots import listing
 from handiwork.sandboxes.snapshots.contents import OpenFile
 from handiwork.sandboxes.snapshots.listing import (
-    MAX_NAMES,
     Attributes,
     Listing,
     Rules,
@@ -87,7 +87,7 @@ class Walk(Listing):
                 elif (child := self._enter(frame, name)) is not None:
                     frames.append(child)
                 if len(frames) > MAX_DEPTH:
-                    raise self.refusal(frames[-1].path, f"is deeper than {MAX_DEPTH} directories")
+                    raise self.too_deep(frames[-1].path)
         finally:
             for frame in frames:
                 frame.close()
@@ -315,8 +315,8 @@ def _names(
                 name = entry.name.encode(_ENCODING, _ERRORS)
                 if name not in above:
                     names.append((name, entry, directory))
-                if len(names) > MAX_NAMES:
-                    raise walk.refusal(path or b"/", f"holds more than {MAX_NAMES} names")
+                if len(names) > listing.MAX_NAMES:
+                    raise walk.too_many_names(path)
         if directory != directories[-1]:
             above.update(name for name, _, _ in names)
     return sorted(names, key=_first)

@@ -1,10 +1,11 @@
 """Snapshots in the background: of sandboxes that have gone to sleep, and the wake of those that lost their files.
 
-One job for each sandbox at a time. Waking a sandbox ends its job: nobody waits for a snapshot that
-nobody asked for, and it is taken at the next sleep.
+One job for each sandbox at a time, and one that waits for its end. Waking a sandbox ends both: nobody
+waits for a snapshot that nobody asked for, and it is taken at the next sleep.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,7 @@ class Background:
         self.settings = settings
         self._group = asyncio.TaskGroup()
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._next: dict[str, Work] = {}
         self.closed = asyncio.Event()
         self._log = log.get("snapshots")
 
@@ -44,9 +46,12 @@ class Background:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give what is under way its time; what is not done then is taken at the next sleep."""
-        if self._jobs:
-            await asyncio.wait([*self._jobs.values()], timeout=self.settings.stop_seconds)
+        """Give what is under way, or waits, its time; what is not done then is taken at the next sleep."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.stop_seconds):
+                while self._jobs:
+                    await asyncio.wait([*self._jobs.values()])
+        self._next.clear()
         for job in self._jobs.values():
             job.cancel()
         await self._group.__aexit__(kind, error, trace)
@@ -55,19 +60,33 @@ class Background:
         """Return who lets go of what nobody keeps; `now` is a steady clock."""
         return Upkeep(self.shelf, self.settings, now=now, closed=self.closed)
 
-    def begin(self, sandbox_id: str, work: Work) -> bool:
-        """Do something with a sandbox's files in the background, unless something is under way."""
+    def begin(self, sandbox_id: str, work: Work) -> None:
+        """Do something with a sandbox's files in the background.
+
+        Where something is under way it is done after that, in place of what waited.
+        """
         if sandbox_id in self._jobs:
-            return False
+            self._next[sandbox_id] = work
+            return
         job = self._group.create_task(self._done(sandbox_id, work))
         self._jobs[sandbox_id] = job
-        job.add_done_callback(lambda _: self._jobs.pop(sandbox_id, None))
-        return True
+        job.add_done_callback(lambda _: self._ended(sandbox_id))
+
+    def begin_once(self, sandbox_id: str, work: Work) -> None:
+        """Do something as `begin` does, unless something waits: that sees the files as they are then."""
+        if sandbox_id not in self._next:
+            self.begin(sandbox_id, work)
+
+    def _ended(self, sandbox_id: str) -> None:
+        self._jobs.pop(sandbox_id, None)
+        if work := self._next.pop(sandbox_id, None):
+            self.begin(sandbox_id, work)
 
     async def interrupt(self, sandbox_id: str) -> None:
-        """End what is under way; returns when it has ended."""
+        """End what is under way, and what waits for it; returns when it has ended."""
         job = self._jobs.get(sandbox_id)
         if job is not None and job is not asyncio.current_task():
+            self._next.pop(sandbox_id, None)
             job.cancel()
             await asyncio.wait([job])
 

@@ -20,7 +20,6 @@ from handiwork.model.snapshot import (
 )
 from handiwork.sandboxes.protocol import Driver
 from handiwork.sandboxes.snapshots.archive import TENANT, check_size, exported, opened
-from handiwork.sandboxes.snapshots.diff import differences
 from handiwork.sandboxes.snapshots.generations import Generations
 from handiwork.sandboxes.snapshots.stoppable import StoppableBlobs
 from handiwork.sessions.held import Change, Held
@@ -38,6 +37,8 @@ class Moves:
         self._shelf = background.shelf
         self._live = live
         self._background = background
+        # One at a time: contents may have to be read, and takings need the threads too.
+        self._comparing = asyncio.Lock()
 
     async def state(self, sandbox_id: str) -> SnapshotState:
         """Return what is known of a sandbox's snapshots; NotFoundError."""
@@ -53,9 +54,9 @@ class Moves:
             return await self._take(held, reason)
 
     def written(self, sandbox_id: str) -> None:
-        """Take one soon, where one is to be taken after calls."""
+        """Take one soon, where one is to be taken after calls; one for all that end meanwhile."""
         if self._background.settings.after_calls:
-            self._background.begin(sandbox_id, lambda: self._after_call(sandbox_id))
+            self._background.begin_once(sandbox_id, lambda: self._after_call(sandbox_id))
 
     async def rollback(
         self, sandbox_id: str, number: int, *, keep_present: bool = True
@@ -88,17 +89,15 @@ class Moves:
         wanted = prefix.rstrip("/").encode("utf-8", "surrogateescape")
 
         def compare(generations: Generations) -> list[SnapshotChange]:
-            old = generations.load(sandbox_id, before).body
-            new = generations.load(sandbox_id, after).body
-            found = (
+            found = generations.differences(sandbox_id, before, after, below=wanted)
+            return [
                 SnapshotChange(path=_text(one.path), change=one.change)
-                for one in differences(old, new)
-                if not wanted or one.path == wanted or one.path.startswith(wanted + b"/")
-            )
-            return list(islice(found, limit + 1))
+                for one in islice(found, limit + 1)
+            ]
 
         try:
-            changes = await self._shelf.work(compare)
+            async with self._comparing:
+                changes = await self._shelf.work(compare)
         except HandiworkError as error:
             raise unavailable(str(error), error) from error
         return SnapshotDiff(
@@ -110,7 +109,7 @@ class Moves:
 
     async def pin(self, sandbox_id: str, number: int, name: str) -> None:
         """Keep one under a name until that is removed."""
-        await self._shelf.store.snapshots.pin(sandbox_id, check_pin(name), number)
+        await self._shelf.pin(sandbox_id, check_pin(name), number)
 
     async def unpin(self, sandbox_id: str, name: str) -> None:
         """Remove a name."""

@@ -17,12 +17,13 @@ import msgspec
 
 from handiwork.config import SandboxSettings
 from handiwork.model.errors import (
+    ConflictError,
     HandiworkError,
     NotFoundError,
     SandboxUnavailableError,
     UnsupportedError,
 )
-from handiwork.model.sandbox import SandboxRecord
+from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.snapshot import Reason, Snapshot, SnapshotStatus
 from handiwork.observe import log
 from handiwork.observe.metrics import Metrics
@@ -70,6 +71,8 @@ class Shelf:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots")
         self._places = asyncio.Semaphore(PARALLEL)
         self._images: dict[str, dict[int, str]] = {}
+        self._pinning = asyncio.Lock()
+        self._going: set[tuple[str, int]] = set()
         self._log = log.get("snapshots")
 
     def close(self) -> None:
@@ -120,6 +123,7 @@ class Shelf:
         try:
             async with self._places:
                 manifest = await self._captured(record, files, reason)
+                taken = await self._listed(manifest.head)
         except asyncio.CancelledError:
             await self._failed(record, reason, "it was interrupted")
             raise
@@ -128,7 +132,8 @@ class Shelf:
             raise unavailable(f"no snapshot of {record.id} was taken: {error}", error) from error
         seconds = time.monotonic() - started
         self.metrics.snapshot(reason, "taken", seconds, manifest.head.new_bytes)
-        return await self._taken(record, manifest.head)
+        await self._tell_taken(record, taken)
+        return taken
 
     async def _captured(self, record: SandboxRecord, files: KeepsFiles, reason: Reason) -> Manifest:
         stop, hold = threading.Event(), _Hold(asyncio.get_running_loop())
@@ -169,10 +174,14 @@ class Shelf:
             await _ended(task, stop)
             raise
 
-    async def _taken(self, record: SandboxRecord, head: Head) -> Snapshot:
+    async def _listed(self, head: Head) -> Snapshot:
+        """Let the database tell of what is kept."""
         taken = told(head)
         await self.store.snapshots.put(taken)
-        self._images.setdefault(record.id, {})[taken.number] = taken.image
+        self._images.setdefault(taken.sandbox_id, {})[taken.number] = taken.image
+        return taken
+
+    async def _tell_taken(self, record: SandboxRecord, taken: Snapshot) -> None:
         await self.store.snapshots.tell(
             SnapshotStatus(sandbox_id=record.id, number=taken.number, taken_at=taken.created_at)
         )
@@ -184,7 +193,15 @@ class Shelf:
             new_bytes=taken.new_bytes,
             skipped=taken.skipped_count,
         )
-        return taken
+
+    async def adopt(self, head: Head) -> None:
+        """Tell of a generation that is kept and that nobody told of; how the last try went stays told."""
+        taken = await self._listed(head)
+        status = await self.store.snapshots.status(taken.sandbox_id)
+        if status.number < taken.number:
+            await self.store.snapshots.tell(
+                msgspec.structs.replace(status, number=taken.number, taken_at=taken.created_at)
+            )
 
     async def _failed(self, record: SandboxRecord, reason: Reason, failure: str) -> None:
         self._log.warning("no snapshot", sandbox=record.id, why=reason, reason=failure)
@@ -282,11 +299,45 @@ class Shelf:
         except HandiworkError as error:
             raise unavailable(str(error), error) from error
 
+    async def closed_at(self, sandbox_id: str) -> datetime | None:
+        """Return when a sandbox was closed; None while it may come back, or where it is not known."""
+        try:
+            record = await self.store.sandboxes.get(sandbox_id)
+        except NotFoundError:
+            return None
+        return record.updated_at if record.state is SandboxState.GONE else None
+
+    async def pin(self, sandbox_id: str, name: str, number: int) -> None:
+        """Keep one under a name; NotFoundError, or ConflictError: too many, or it is being deleted."""
+        async with self._pinning:
+            if (sandbox_id, number) in self._going:
+                raise ConflictError(
+                    f"snapshot {number} of {sandbox_id} is being deleted; pin another one"
+                )
+            await self.store.snapshots.pin(sandbox_id, name, number)
+
     async def forget(self, sandbox_id: str, number: int) -> None:
-        """Delete one that nobody pinned; what it alone used goes with a later sweep."""
-        await self.store.snapshots.remove(sandbox_id, number)
-        await self.work(lambda generations: generations.forget(sandbox_id, number))
-        self._images.get(sandbox_id, {}).pop(number, None)
+        """Delete one that nobody pinned; what it alone used goes with a later sweep.
+
+        Its row goes last: what fails, or ends with us, leaves it, so that this is tried again.
+        """
+        async with self._going_away(sandbox_id, number):
+            await self.work(lambda generations: generations.forget(sandbox_id, number))
+            await self.store.snapshots.remove(sandbox_id, number)
+            self._images.get(sandbox_id, {}).pop(number, None)
+
+    @contextlib.asynccontextmanager
+    async def _going_away(self, sandbox_id: str, number: int) -> AsyncIterator[None]:
+        """Run the body while nobody can pin one; ConflictError where somebody did."""
+        async with self._pinning:
+            for name, pinned in (await self.store.snapshots.pins(sandbox_id)).items():
+                if pinned == number:
+                    raise ConflictError(f"snapshot {number} of {sandbox_id} is pinned as {name!r}")
+            self._going.add((sandbox_id, number))
+        try:
+            yield
+        finally:
+            self._going.discard((sandbox_id, number))
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:

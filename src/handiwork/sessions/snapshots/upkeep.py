@@ -1,20 +1,20 @@
-"""What goes by itself: generations that nobody keeps, and packs that no generation uses.
+"""What goes by itself: generations that nobody keeps or told of, and packs that no generation uses.
 
 A pack goes when it was found unused, and still is after the grace, at a moment when nothing is
 taken or made. Whatever cannot be read keeps everything.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from handiwork.config import SnapshotSettings
-from handiwork.model.errors import HandiworkError, NotFoundError
-from handiwork.model.sandbox import SandboxState
+from handiwork.model.errors import HandiworkError
 from handiwork.model.snapshot import Snapshot
 from handiwork.observe import log
 from handiwork.sandboxes.snapshots.garbage import delete_packs, unused_packs
-from handiwork.sandboxes.snapshots.retention import expired
+from handiwork.sandboxes.snapshots.retention import expired, outlived
+from handiwork.sessions.snapshots.orphans import Orphans
 from handiwork.sessions.snapshots.shelf import Shelf
 
 MOST_PACKS = 256
@@ -36,6 +36,7 @@ class Upkeep:
         self._settings = settings
         self._now = now
         self._closed = closed
+        self._orphans = Orphans(shelf, settings, now=now)
         self._unused: dict[str, float] = {}
         self._log = log.get("snapshots")
 
@@ -52,20 +53,28 @@ class Upkeep:
 
     async def look(self) -> None:
         """Let go of what nobody keeps. What fails is told, and tried again the next time."""
-        for sandbox_id in await self._shelf.store.snapshots.sandboxes():
-            try:
-                await self.expire(sandbox_id)
-            except HandiworkError as error:
-                self._log.warning("not expired", sandbox=sandbox_id, reason=str(error))
+        await self._tried("snapshots that nobody told of stay", self._orphans.look())
+        await self._tried("snapshots are not expired", self.expire_all())
+        await self._tried("unused packs are not deleted", self.collect())
+
+    async def _tried(self, failure: str, step: Awaitable[None]) -> None:
+        """Wait for one step: whatever comes of it, the next ones and all that we serve go on."""
         try:
-            await self.collect()
+            await step
         except HandiworkError as error:
-            self._log.error("unused packs are not deleted", reason=str(error))
+            self._log.error(failure, reason=str(error))
+        except Exception:  # noqa: BLE001 - a fault with the store must not end the control plane
+            self._log.exception(failure)
+
+    async def expire_all(self) -> None:
+        """Let go of the generations of all sandboxes that nobody keeps."""
+        for sandbox_id in await self._shelf.store.snapshots.sandboxes():
+            await self._tried(f"snapshots of {sandbox_id} are not expired", self.expire(sandbox_id))
 
     async def expire(self, sandbox_id: str) -> None:
         """Let go of a sandbox's generations that are too many, or whose sandbox is long closed."""
         found = await self._shelf.all(sandbox_id)
-        for number in self._expired(found, await self._closed_at(sandbox_id)):
+        for number in self._expired(found, await self._shelf.closed_at(sandbox_id)):
             await self._shelf.forget(sandbox_id, number)
 
     def _expired(self, found: list[Snapshot], closed_at: datetime | None) -> list[int]:
@@ -73,17 +82,11 @@ class Upkeep:
         numbers = [one.number for one in found]
         if closed_at is None:
             return expired(numbers, pinned, keep=self._settings.keep)
-        age = (self._shelf.clock() - closed_at).total_seconds()
-        over = age >= self._settings.closed_seconds
-        return [number for number in numbers if number not in pinned] if over else []
-
-    async def _closed_at(self, sandbox_id: str) -> datetime | None:
-        """Return when a sandbox was closed; None while it may come back."""
-        try:
-            record = await self._shelf.store.sandboxes.get(sandbox_id)
-        except NotFoundError:
-            return None
-        return record.updated_at if record.state is SandboxState.GONE else None
+        if not outlived(
+            closed_at, self._shelf.clock(), closed_seconds=self._settings.closed_seconds
+        ):
+            return []
+        return [number for number in numbers if number not in pinned]
 
     async def collect(self) -> None:
         """Delete packs that were unused all through the grace."""

@@ -39,6 +39,16 @@ def test_each_generation_has_the_next_number(place, generations):
         generations.head(ID, 9)
 
 
+def test_the_numbers_of_all_sandboxes_and_of_nothing_else(place, generations):
+    assert generations.all_numbers() == {}
+    for sandbox_id, number in ((ID, 1), (ID, 12), ("sbx_bbbbbbbb", 3)):
+        place.blobs.kept[manifest_key("default", sandbox_id, number)] = b"x"
+    for other in ("1", "0000000004.tmp", "notes.txt", "deeper/0000000005"):
+        place.blobs.kept[f"default/manifests/{ID}/{other}"] = b"x"
+    place.blobs.kept["default/manifests/0000000006"] = b"x"
+    assert generations.all_numbers() == {ID: [1, 12], "sbx_bbbbbbbb": [3]}
+
+
 def test_a_damaged_newest_is_told_and_does_not_stop_the_next(place, generations):
     place.file("a", b"x")
     take(place, generations)

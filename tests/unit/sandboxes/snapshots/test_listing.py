@@ -84,9 +84,25 @@ def test_what_is_skipped_is_named_and_counted(monkeypatch):
 def test_it_has_an_end(monkeypatch):
     with pytest.raises(SandboxUnavailableError, match="stopped"):
         empty(stopped=lambda: True)
-    monkeypatch.setattr(module, "MAX_ENTRIES", 1)
-    with pytest.raises(SandboxUnavailableError, match="more than 1;"):
-        empty().add(0, b"a", Kind.FILE, facts())
+    monkeypatch.setattr(module, "MAX_ENTRIES", 2)
+    former = empty().add(0, b"a", Kind.FILE, facts())
+    found = empty()
+    found.take_over(0, former, facts())
+    for add in (
+        lambda: found.add(0, b"b", Kind.FILE, facts()),
+        lambda: found.add_symlink(0, b"b", facts(stat.S_IFLNK), b"a"),
+        lambda: found.take_over(0, former, facts()),
+    ):
+        with pytest.raises(SandboxUnavailableError, match=r"more than 2 files, .*; remove some to"):
+            add()
+
+
+def test_what_is_too_much_of_a_directory_is_told_with_its_path(monkeypatch):
+    monkeypatch.setattr(module, "MAX_NAMES", 7)
+    monkeypatch.setattr(module, "MAX_DEPTH", 3)
+    assert str(empty().too_many_names(b"")).startswith("no snapshot: / holds more than 7 names;")
+    assert str(empty().too_many_names(b"/a")).startswith("no snapshot: /a holds more than 7 names;")
+    assert str(empty().too_deep(b"/a/b")).startswith("no snapshot: /a/b is deeper than 3 dir")
 
 
 def test_a_file_is_the_same_by_its_inode_its_times_and_its_size():

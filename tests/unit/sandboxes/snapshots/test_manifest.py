@@ -137,6 +137,15 @@ def test_a_chunk_without_a_place_is_refused(place):
         m.decode(m.encode(bad, KEYS), PLACE, KEYS)
 
 
+def test_a_tree_of_too_many_names_is_refused(monkeypatch):
+    blob = m.encode(tree(), KEYS)
+    monkeypatch.setattr(m, "MAX_ENTRIES", len(tree().body.entries))
+    assert m.decode(blob, PLACE, KEYS) == tree()
+    monkeypatch.setattr(m, "MAX_ENTRIES", len(tree().body.entries) - 1)
+    with pytest.raises(DamagedError, match=r"sbx_aaaaaaaa.* has 4 entries; 1 to 3 are a tree"):
+        m.decode(blob, PLACE, KEYS)
+
+
 @pytest.mark.parametrize("last", [m.Kind.DIRECTORY, m.Kind.FIFO])
 def test_a_tree_too_deep_is_refused(last):
     bad = tree()

@@ -1,7 +1,9 @@
+from datetime import UTC, datetime, timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handiwork.sandboxes.snapshots.retention import expired
+from handiwork.sandboxes.snapshots.retention import expired, outlived
 
 NUMBERS = st.sets(st.integers(1, 50))
 
@@ -18,3 +20,11 @@ def test_the_newest_and_the_pinned_always_stay(numbers, pinned, keep):
     assert not set(gone) & pinned
     assert not numbers or max(numbers) in left
     assert len(left - pinned) >= min(max(keep, 1), len(numbers - pinned))
+
+
+def test_those_of_a_closed_sandbox_stay_so_long():
+    closed = datetime(2026, 1, 1, tzinfo=UTC)
+    assert not outlived(None, closed, closed_seconds=0)
+    assert outlived(closed, closed, closed_seconds=0)
+    assert not outlived(closed, closed + timedelta(seconds=59), closed_seconds=60)
+    assert outlived(closed, closed + timedelta(seconds=60), closed_seconds=60)

@@ -124,6 +124,90 @@ async def test_who_is_used_again_waits_for_no_snapshot_of_it_standing(
         assert await reasons(keeping, record) == []
 
 
+async def test_what_comes_meanwhile_is_done_once_when_that_has_ended(keeping: KeepingWorld) -> None:
+    done: list[str] = []
+    goes_on = asyncio.Event()
+
+    async def first() -> None:
+        done.append("first")
+        await goes_on.wait()
+
+    def then(name: str):
+        async def work() -> None:
+            done.append(name)
+
+        return work
+
+    async with keeping:
+        background = keeping.background
+        background.begin("sbx_1", first)
+        background.begin_once("sbx_1", then("call"))
+        background.begin("sbx_1", then("sleep"))
+        background.begin_once("sbx_1", then("late call"))
+        background.begin("sbx_2", then("other"))
+        await until(lambda: done == ["first", "other"])
+        goes_on.set()
+        await until(lambda: done == ["first", "other", "sleep"])
+        background.begin("sbx_1", then("anew"))
+        await until(lambda: done[-1] == "anew")
+    assert done == ["first", "other", "sleep", "anew"]
+
+
+async def test_who_interrupts_ends_what_waits_too(keeping: KeepingWorld) -> None:
+    """Such as bringing files together of a sandbox that runs by then."""
+    done: list[str] = []
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def late() -> None:
+        done.append("late")
+
+    async with keeping:
+        keeping.background.begin("sbx_1", hang)
+        keeping.background.begin("sbx_1", late)
+        await keeping.background.interrupt("sbx_1")
+        await keeping.background.interrupt("sbx_1")
+    assert done == []
+
+
+@pytest.mark.parametrize(("stop_seconds", "expected"), [(20, ["first", "next"]), (0.05, ["first"])])
+async def test_the_end_gives_what_waits_its_time_too(
+    keeping: KeepingWorld, stop_seconds: float, expected: list[str]
+) -> None:
+    done: list[str] = []
+
+    async def first() -> None:
+        done.append("first")
+        await asyncio.sleep(0.1 if stop_seconds > 1 else 30)
+
+    async def last() -> None:
+        done.append("next")
+
+    keeping.snapshots = msgspec.structs.replace(keeping.snapshots, stop_seconds=stop_seconds)
+    async with asyncio.timeout(15):
+        async with keeping:
+            keeping.background.begin("sbx_1", first)
+            keeping.background.begin("sbx_1", last)
+    assert done == expected
+
+
+async def test_a_sleep_that_finds_a_call_s_snapshot_waiting_is_taken(keeping: KeepingWorld) -> None:
+    idle(keeping, after_calls=True)
+    async with keeping:
+        record = await box(keeping)
+        async with keeping.sandboxes.held(record.id):
+            keeping.sandboxes.rest_unused(record.id)
+            await asyncio.sleep(0.01)
+            keeping.moves.written(record.id)  # it waits behind the rest, which ends in a sleep
+
+        async def taken() -> bool:
+            return "idle" in await reasons(keeping, record)
+
+        await until(taken)
+    assert await reasons(keeping, record) == ["idle"]
+
+
 async def test_the_end_gives_snapshots_their_time_and_no_more(keeping: KeepingWorld) -> None:
     idle(keeping, stop_seconds=0.1)
     hangs = threading.Event()

@@ -8,7 +8,12 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from handiwork.model.errors import NotFoundError, SandboxUnavailableError, UnsupportedError
+from handiwork.model.errors import (
+    ConflictError,
+    NotFoundError,
+    SandboxUnavailableError,
+    UnsupportedError,
+)
 from handiwork.model.sandbox import Limits, SandboxRecord, SandboxState
 from handiwork.observe.metrics import Census
 from handiwork.sessions.sandbox_request import SandboxRequest
@@ -187,3 +192,64 @@ async def test_forgetting_one_forgets_its_manifest(keeping: KeepingWorld) -> Non
         assert keeping.shelf.standing() == {}
         with pytest.raises(NotFoundError):
             await keeping.shelf.work(lambda generations: generations.load(record.id, 1))
+
+
+async def test_one_that_cannot_be_deleted_stays_told_and_goes_the_next_time(
+    keeping: KeepingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store fails, then the database: what is kept is told all the time, and nothing stays behind."""
+
+    def away(verb: str, key: str) -> None:
+        if verb == "delete":
+            raise SandboxUnavailableError(f"refuses to {verb} {key}")
+
+    async def refuse(_sandbox_id: str, _number: int) -> None:
+        raise SandboxUnavailableError("the database is full")
+
+    async with keeping:
+        record = await box(keeping)
+        taken = await keeping.shelf.take(record, keeping.driver, "request")
+        keeping.blobs.fault = away
+        with pytest.raises(SandboxUnavailableError, match="refuses to delete"):
+            await keeping.shelf.forget(record.id, 1)
+        keeping.blobs.fault = None
+        assert await keeping.shelf.all(record.id) == [taken]
+        assert await keeping.shelf.numbers(record.id) == [1]
+        assert keeping.shelf.standing() == {"img": [f"the snapshots of {record.id}"]}
+        with monkeypatch.context() as broken:
+            broken.setattr(keeping.store.snapshots, "remove", refuse)
+            with pytest.raises(SandboxUnavailableError, match="the database is full"):
+                await keeping.shelf.forget(record.id, 1)
+        assert await keeping.shelf.all(record.id) == [taken]
+        assert await keeping.shelf.numbers(record.id) == []
+        await keeping.shelf.forget(record.id, 1)
+        assert await keeping.shelf.all(record.id) == []
+
+
+async def test_what_is_pinned_is_not_deleted_and_what_is_deleted_not_pinned(
+    keeping: KeepingWorld,
+) -> None:
+    asked, hangs = threading.Event(), threading.Event()
+
+    def hang(verb: str, _key: str) -> None:
+        if verb == "delete":
+            asked.set()
+            hangs.wait(30)
+
+    async with keeping:
+        record = await box(keeping)
+        for _ in range(2):
+            await keeping.shelf.take(record, keeping.driver, "request")
+        await keeping.shelf.pin(record.id, "good", 2)
+        with pytest.raises(ConflictError, match="is pinned as 'good'"):
+            await keeping.shelf.forget(record.id, 2)
+        keeping.blobs.fault = hang
+        going = asyncio.ensure_future(keeping.shelf.forget(record.id, 1))
+        await asyncio.to_thread(asked.wait, 20)
+        with pytest.raises(ConflictError, match="is being deleted"):
+            await keeping.shelf.pin(record.id, "late", 1)
+        await keeping.shelf.pin(record.id, "also", 2)
+        hangs.set()
+        await going
+        assert [one.number for one in await keeping.shelf.all(record.id)] == [2]
+        assert await keeping.shelf.numbers(record.id) == [2]

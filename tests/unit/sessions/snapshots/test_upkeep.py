@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
+import structlog
 
 from handiwork.model.errors import NotFoundError, SandboxUnavailableError
 from handiwork.model.sandbox import SandboxRecord
@@ -121,6 +122,43 @@ async def test_where_one_manifest_cannot_be_read_every_pack_stays(keeping: Keepi
         assert keeping.packs() == before
         with pytest.raises(NotFoundError):
             await keeping.moves.remove(record.id, 7)
+
+
+async def test_a_sweep_that_ends_in_a_fault_is_told_and_the_next_one_is_made(
+    keeping: KeepingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs it runs the whole control plane beside it."""
+    keeping.snapshots = msgspec.structs.replace(keeping.snapshots, sweep_seconds=0.01)
+    sweeps = 0
+
+    async def fault() -> None:
+        nonlocal sweeps
+        sweeps += 1
+        raise ValueError("'.nfs0001' is no key of a blob")
+
+    async with keeping:
+        upkeep = keeping.background.upkeep(lambda: 0.0)
+        for step in ("expire_all", "collect"):
+            monkeypatch.setattr(upkeep, step, fault)
+        with structlog.testing.capture_logs() as logs:
+            looking = asyncio.ensure_future(upkeep.run())
+            await until(lambda: sweeps >= 4)
+            assert not looking.done()
+            looking.cancel()
+        told = {one["event"] for one in logs if one["log_level"] == "error"}
+        assert told == {"snapshots are not expired", "unused packs are not deleted"}
+
+
+async def test_a_stray_file_among_the_blobs_stops_nothing(keeping: KeepingWorld) -> None:
+    keeping.snapshots = msgspec.structs.replace(keeping.snapshots, keep=1, grace_seconds=0)
+    async with keeping:
+        record = await box(keeping, 2)
+        before = keeping.packs()
+        for folder in ("manifests", "manifests/" + record.id, "packs"):
+            keeping.blobs.kept[f"default/{folder}/.nfs0001"] = b"x"
+        await keeping.background.upkeep(lambda: 0.0).look()
+        assert await numbers(keeping, record) == [2]
+        assert set(before) - set(keeping.packs())
 
 
 async def test_it_looks_when_a_sandbox_was_closed(keeping: KeepingWorld) -> None:
