@@ -243,8 +243,9 @@ class PretendProcess:
     async def wait(self) -> ExecResult:
         if self._killed.is_set():
             return ExecResult(exit_code=128 + signal.SIGKILL, stdout=b"", stderr=b"")
-        code = {"false": 1, "tar": self._sandbox.tar_code}.get(self._request.argv[0], 0)
-        return ExecResult(exit_code=code, stdout=b"", stderr=b"")
+        program = self._request.argv[0]
+        code = {"false": 1, "make": 2, "tar": self._sandbox.tar_code}.get(program, 0)
+        return ExecResult(exit_code=code, stdout=b"", stderr=b"", out_of_memory=program == "make")
 
 
 class PretendConnection:

@@ -119,6 +119,14 @@ async def test_the_memory_limit_bites(driver):
     greedy = "data = bytearray(200 << 20)\nfor i in range(0, len(data), 4096): data[i] = 1"
     result = await box.exec(ExecRequest(argv=("python3", "-c", greedy)))
     assert (result.exit_code, result.out_of_memory) == (137, True)
+    kills = await box.memory_kills()
+    assert not await kills.rose()
+    for code, told in ((2, True), (0, False)):
+        within = shell(f"python3 -c '{greedy}'; exit {code}")
+        result = await box.exec(within)
+        assert (result.exit_code, result.out_of_memory) == (code, told)
+    assert await kills.rose()
+    assert not (await box.exec(shell("kill -9 $$"))).out_of_memory
     assert (await box.exec(shell("echo alive"))).stdout == b"alive\n"
 
 

@@ -9,11 +9,11 @@ import typer
 
 from handiwork.cli import sandbox_tree
 from handiwork.cli.invocation import Invocation
-from handiwork.cli.output import say, show, show_one
+from handiwork.cli.output import say, show, show_one, warn
 from handiwork.cli.terminal import run_here
 from handiwork.client.handiwork import Handiwork
 from handiwork.model.errors import HandiworkError
-from handiwork.model.sandbox import ExecResult, ProcessTable
+from handiwork.model.sandbox import OUT_OF_MEMORY, ExecResult, ProcessTable
 
 app = typer.Typer(help="Sandboxes of your own, beside those of sessions.", no_args_is_help=True)
 
@@ -79,6 +79,8 @@ def exec(
     sys.stderr.buffer.write(result.stderr)
     if result.timed_out:
         typer.echo(f"handiwork: stopped after {timeout_seconds} s", err=True)
+    if result.out_of_memory:
+        warn(OUT_OF_MEMORY)
     raise typer.Exit(result.exit_code)
 
 
@@ -97,7 +99,10 @@ def shell(
         return await run_here(box, command or ["/bin/sh", "-l"], cwd=cwd, user=user)
 
     invocation: Invocation = context.obj
-    raise typer.Exit(invocation.call(verb).exit_code)
+    result = invocation.call(verb)
+    if result.out_of_memory:
+        warn(OUT_OF_MEMORY)
+    raise typer.Exit(result.exit_code)
 
 
 PS_COLUMNS = ("pid", "parent", "uid", "state", "cpu_seconds", "memory_kib", "listens", "command")

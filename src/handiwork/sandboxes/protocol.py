@@ -151,6 +151,14 @@ class Connection(Protocol):
         ...
 
 
+class Kills(Protocol):
+    """What the memory limit does to processes of a sandbox, from the moment it was made."""
+
+    async def rose(self) -> bool:
+        """Say whether it killed one since; False where the tier cannot tell."""
+        ...
+
+
 class Sandbox(Protocol):
     """One running sandbox."""
 
@@ -185,6 +193,10 @@ class Sandbox(Protocol):
 
     async def ps(self, *, limit: int = 4096) -> ProcessTable:
         """Tell what runs inside, at most so many processes, and where it listens."""
+        ...
+
+    async def memory_kills(self) -> Kills:
+        """Return what tells whether the memory limit kills a process of the sandbox from now on."""
         ...
 
     def frozen(self) -> AbstractAsyncContextManager[None]:

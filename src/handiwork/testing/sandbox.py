@@ -192,6 +192,14 @@ class FakeProcess:
         """Do nothing: it is over."""
 
 
+class FakeKills:
+    """No process is ever killed."""
+
+    async def rose(self) -> bool:
+        """Say so."""
+        return False
+
+
 class FakeSandbox:
     """One sandbox in memory; `requests` keeps what it was asked to run, `is_frozen` tells of `frozen`."""
 
@@ -243,6 +251,11 @@ class FakeSandbox:
         """Tell of nothing: no command outlives its call."""
         self._refuse_when_gone()
         return ProcessTable(processes=(), listeners=())
+
+    async def memory_kills(self) -> FakeKills:
+        """Tell of none."""
+        self._refuse_when_gone()
+        return FakeKills()
 
     @contextlib.asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:

@@ -2,6 +2,8 @@
 
 import json
 
+from handiwork.model.sandbox import OUT_OF_MEMORY
+
 
 def test_its_life(api, handiwork) -> None:
     made = handiwork("sandbox", "create")
@@ -27,6 +29,17 @@ def test_exec(api, handiwork) -> None:
     )
     request = api.served.sandboxes.live[sandbox_id].requests[-1]
     assert (request.cwd, request.argv) == ("/tmp", ("echo", "--cwd"))
+
+
+def test_a_kill_for_memory_is_told(api, handiwork, typed) -> None:
+    sandbox_id = handiwork("sandbox", "create").out.strip()
+    done = handiwork("sandbox", "exec", sandbox_id, "make")
+    assert done.code == 2
+    assert done.err.endswith(f"handiwork: {OUT_OF_MEMORY}\n")
+    typed(b"")
+    shown = handiwork("sandbox", "shell", sandbox_id, "make")
+    assert shown.code == 2
+    assert shown.err.endswith(f"handiwork: {OUT_OF_MEMORY}\n")
 
 
 def test_ps(api, handiwork) -> None:
