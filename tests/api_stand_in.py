@@ -245,7 +245,14 @@ class PretendProcess:
             return ExecResult(exit_code=128 + signal.SIGKILL, stdout=b"", stderr=b"")
         program = self._request.argv[0]
         code = {"false": 1, "make": 2, "tar": self._sandbox.tar_code}.get(program, 0)
-        return ExecResult(exit_code=code, stdout=b"", stderr=b"", out_of_memory=program == "make")
+        return ExecResult(
+            exit_code=code,
+            stdout=b"",
+            stderr=b"",
+            timed_out=program == "late",
+            truncated=program == "talk",
+            out_of_memory=program == "make",
+        )
 
 
 class PretendConnection:

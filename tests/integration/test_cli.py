@@ -1,6 +1,7 @@
 """Every verb against a control plane that runs; how that one stops, dies and starts again."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -95,6 +96,24 @@ def test_a_sandbox_from_its_making_to_its_end(verb: Verb, shared_plane: ControlP
     assert box not in ok(verb("sandbox", "list"))
     assert not sleepers(shared_plane)
     assert not list((shared_plane.data / "sandboxes").rglob(f"*{box}*"))
+
+
+def test_all_that_a_command_writes_is_passed_on(verb: Verb, shared_plane: ControlPlane) -> None:
+    box, count = make(verb), 20 << 20
+    script = f"head -c {count} /dev/zero; head -c {count} /dev/zero >&2; exit 3"
+    done = verb("sandbox", "exec", box, "--", "sh", "-c", script)
+    assert (done.returncode, len(done.stdout), len(done.stderr)) == (3, count, count)
+    kept = verb("sandbox", "exec", "--json", box, "sh", "-c", script)
+    result = json.loads(kept.stdout)
+    assert (kept.returncode, result["exit_code"], result["truncated"]) == (3, 3, True)
+    assert len(base64.b64decode(result["stdout"])) == 8 << 20
+    assert kept.stderr.startswith("handiwork: truncated:")
+    options = ("--stdin", "--user", "nobody", "--env", "A=b c")
+    told = verb(
+        "sandbox", "exec", *options, box, "sh", "-c", 'cat; id -un; echo "$A"', given="in\n"
+    )
+    assert ok(told) == "in\nnobody\nb c\n"
+    ok(verb("sandbox", "delete", box))
 
 
 def test_a_kill_for_memory_is_told(verb: Verb, shared_plane: ControlPlane, tmp_path: Path) -> None:

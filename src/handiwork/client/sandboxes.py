@@ -52,7 +52,7 @@ class ExecOptions(TypedDict, total=False):
     """How a command is run; the defaults are those of `ExecRequest`.
 
     `env` is added to the sandbox's, `user` is one of the sandbox. `output_limit_bytes` is kept of
-    each stream when the command is run to its end.
+    each stream: 8 MiB unless told by `exec`, all by `exec_stream`.
     """
 
     cwd: str

@@ -58,7 +58,11 @@ class SandboxBody(_Body, frozen=True, kw_only=True):
 
 
 class ExecBody(_Body, frozen=True, kw_only=True):
-    """One command; the names are those of `ExecRequest`. `stdin` is base64 in JSON."""
+    """One command; the names are those of `ExecRequest`. `stdin` is base64 in JSON.
+
+    `output_limit_bytes` absent: 8 MiB of each stream for one that is run to its end, all of what is
+    read as it comes.
+    """
 
     argv: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4096)]
     cwd: Path = "/workspace"
@@ -66,7 +70,7 @@ class ExecBody(_Body, frozen=True, kw_only=True):
     stdin: Annotated[bytes, Meta(max_length=MAX_STDIN_BYTES)] | None = None
     user: Annotated[str, Meta(min_length=1, max_length=64)] = "root"
     timeout_seconds: Annotated[float, Meta(gt=0, le=MAX_EXEC_SECONDS)] = 120.0
-    output_limit_bytes: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES)] = 8 * 1024 * 1024
+    output_limit_bytes: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES)] | None = None
     merge_stderr: bool = False
 
 
