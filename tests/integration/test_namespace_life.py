@@ -144,6 +144,8 @@ async def test_tmp_and_files_have_limits(driver):
     full = await box.exec(shell("head -c 6000000 /dev/zero >/tmp/large"))
     assert full.exit_code != 0
     assert b"No space" in full.stderr
+    sizes = await box.exec(shell("df -m --output=size /tmp /dev/shm"))
+    assert sizes.stdout.split()[1:] == [b"4", b"64"]
     large = await box.exec(shell("f=/workspace/large; head -c 9000000 /dev/zero >$f; wc -c <$f"))
     assert large.stdout == b"8388608\n"
     count = await box.exec(shell("ulimit -n"))
