@@ -27,6 +27,9 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDIN_BYTES = 8 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
+"""Of a file that a client holds in memory."""
+MAX_STREAM_BYTES = 64 << 30
+"""Of a file that is sent as it is read."""
 MAX_LIST = 10_000
 MAX_TREE_BYTES = 64 << 30
 MAX_TREE_ENTRIES = 1_000_000
