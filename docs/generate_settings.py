@@ -60,7 +60,7 @@ MEANING = {
     "sandbox.limits.disk_mib": "what a sandbox writes to disk: a limit where `doctor` tells `disk_limit`, softly where it tells `disk_watch`",
     "sandbox.limits.pids": "processes and threads of a sandbox",
     "sandbox.limits.cpu_percent": "processor time; 100 is one core",
-    "sandbox.limits.tmp_mib": "size of /tmp and of /dev/shm",
+    "sandbox.limits.tmp_mib": "size of /tmp; /dev/shm has 64 MiB always",
     "sandbox.limits.open_files": "open files of a process",
     "sandbox.limits.file_size_mib": "size of one file",
     "sandbox.limits.disk_read_mib_per_second": "read of a sandbox's disk, where `doctor` tells `disk_read_rate`, else no sandbox is made; none: as much as the host's disk gives",

@@ -122,6 +122,7 @@ static void begin(const struct message *message)
     case KIND_CONNECT: connect_begin(id, values); break;
     case KIND_PROCESSES: processes_begin(id, values); break;
     case KIND_WATCH: notify_begin(id, values); break;
+    case KIND_KILLS: kills_tell(id); break;
     default: break;
     }
 }

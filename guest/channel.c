@@ -40,6 +40,7 @@ static const struct layout layouts[] = {
     {KIND_CONNECT, true, false, "CONNECT", FIELDS(U32("family"), U32("port"))},
     {KIND_PROCESSES, true, false, "PROCESSES", FIELDS(U32("limit"))},
     {KIND_WATCH, true, false, "WATCH", FIELDS(U32("flags"), STR("path"))},
+    {KIND_KILLS, true, false, "KILLS", NO_FIELDS},
 
     {KIND_HELLO, false, false, "HELLO", FIELDS(U32("version"), U32("pid"))},
     {KIND_STARTED, false, false, "STARTED", FIELDS(U32("pid"))},

@@ -41,6 +41,7 @@ enum kind {
     KIND_CONNECT = 19,
     KIND_PROCESSES = 20,
     KIND_WATCH = 21,
+    KIND_KILLS = 22,
 
     KIND_HELLO = 64,
     KIND_STARTED = 65,

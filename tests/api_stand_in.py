@@ -30,10 +30,6 @@ from handiwork.model.errors import ConflictError, GuestError, NotFoundError
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
-    FileChange,
-    FileEvent,
-    FileInfo,
-    FileKind,
     ListenerInfo,
     ProcessInfo,
     ProcessTable,
@@ -49,105 +45,11 @@ from handiwork.sessions.processes import Processes
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandbox_request import SandboxRequest
 from handiwork.testing.store import MemoryStore
+from pretend_files import PretendFiles
 
 ADMIN_KEY = "hwk_admin-key-of-the-tests"
 SEAL_PRIVATE = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-class PretendFiles:
-    """Files in a dict; a name that ends in `@` is a link."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, bytes | None] = {"/workspace": None}
-        self.modes: dict[str, int] = {}
-        self.watches = 0
-
-    def _check(self, path: str) -> None:
-        if path not in self.content:
-            raise GuestError(f"{path}: no such file or directory", errno=errno.ENOENT)
-
-    async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
-        self._check(path)
-        data = self.content[path]
-        if data is None:
-            raise GuestError(f"{path}: is a directory", errno=errno.EISDIR)
-        return data[offset:][:limit_bytes]
-
-    async def write(
-        self, path: str, data: bytes, *, mode: int = 0o644, parents: bool = True
-    ) -> None:
-        if parents:
-            await self.mkdir(posixpath.dirname(path))
-        self._check(posixpath.dirname(path))
-        self.content[path] = data
-        self.modes[path] = mode
-
-    async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
-        self._check(path)
-        names = [p for p in sorted(self.content) if p != path and posixpath.dirname(p) == path]
-        return [self._info(p) for p in names][:limit]
-
-    async def stat(self, path: str, *, follow: bool = True) -> FileInfo:
-        self._check(path)
-        return self._info(path)
-
-    async def mkdir(self, path: str, *, mode: int = 0o755, parents: bool = True) -> None:
-        while parents and path not in ("/", ""):
-            self.content.setdefault(path, None)
-            path = posixpath.dirname(path)
-
-    async def remove(self, path: str, *, recursive: bool = False) -> None:
-        self._check(path)
-        for name in [p for p in self.content if p == path or p.startswith(path + "/")]:
-            del self.content[name]
-
-    async def move(self, source: str, target: str) -> None:
-        self._check(source)
-        self.content[target] = self.content.pop(source)
-
-    async def realpath(self, path: str) -> str:
-        return path
-
-    async def watch(self, path: str, *, recursive: bool = True) -> "PretendWatch":
-        self._check(path)
-        self.watches += 1
-        return PretendWatch(self, recursive)
-
-    def _info(self, path: str) -> FileInfo:
-        data = self.content[path]
-        kind = FileKind.DIRECTORY if data is None else FileKind.FILE
-        if path.endswith("@"):
-            kind = FileKind.LINK
-        name = path.rpartition("/")[2].replace("%2F", "/")
-        return FileInfo(
-            name=name,
-            kind=kind,
-            mode=self.modes.get(path, 0o644),
-            size=len(data or b""),
-            mtime_ns=0,
-            uid=0,
-            gid=0,
-        )
-
-
-class PretendWatch:
-    """Two changes, then the end; without `recursive` it waits after them instead."""
-
-    directories = 3
-
-    def __init__(self, files: PretendFiles, recursive: bool) -> None:
-        self._files = files
-        self._recursive = recursive
-
-    async def events(self) -> AsyncIterator[FileEvent]:
-        yield FileEvent(change=FileChange.CREATED, path="a\udcff", directory=True)
-        yield FileEvent(change=FileChange.OVERFLOW, path="")
-        if not self._recursive:
-            await asyncio.Event().wait()
-
-    def close(self) -> None:
-        self._files.watches -= 1
 
 
 class PretendTar:
@@ -243,8 +145,16 @@ class PretendProcess:
     async def wait(self) -> ExecResult:
         if self._killed.is_set():
             return ExecResult(exit_code=128 + signal.SIGKILL, stdout=b"", stderr=b"")
-        code = {"false": 1, "tar": self._sandbox.tar_code}.get(self._request.argv[0], 0)
-        return ExecResult(exit_code=code, stdout=b"", stderr=b"")
+        program = self._request.argv[0]
+        code = {"false": 1, "make": 2, "tar": self._sandbox.tar_code}.get(program, 0)
+        return ExecResult(
+            exit_code=code,
+            stdout=b"",
+            stderr=b"",
+            timed_out=program == "late",
+            truncated=program == "talk",
+            out_of_memory=program == "make",
+        )
 
 
 class PretendConnection:

@@ -157,8 +157,21 @@ class HostProcess:
         return ExecResult(exit_code=code if code >= 0 else 128 - code, stdout=b"", stderr=b"")
 
 
+class HostKills:
+    def __init__(self, sandbox: "HostSandbox") -> None:
+        self._sandbox = sandbox
+        self._before = sandbox.kills
+
+    async def rose(self) -> bool:
+        return self._sandbox.kills > self._before
+
+
 class HostSandbox:
-    """`root` holds a `workspace`; `alive` set means that it is gone."""
+    """`root` holds a `workspace`; `alive` set means that it is gone.
+
+    `kills` stands for those of a memory limit, which it has not: each command that starts adds
+    `kills_each`.
+    """
 
     def __init__(self, sandbox_id: str, root: Path) -> None:
         self.id = sandbox_id
@@ -169,6 +182,7 @@ class HostSandbox:
         self.is_frozen = False
         self.rests = False
         self.calls = 0
+        self.kills = self.kills_each = 0
         self._processes: list[asyncio.subprocess.Process] = []
         self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -199,6 +213,11 @@ class HostSandbox:
         process = HostProcess(await self._spawn(argv, request), outside, workspace)
         self.started.append(process)
         return process
+
+    async def memory_kills(self) -> HostKills:
+        found = HostKills(self)
+        self.kills += self.kills_each
+        return found
 
     @contextlib.asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from handiwork.config import ToolSettings
-from handiwork.model.sandbox import SandboxSpec
+from handiwork.model.sandbox import Limits, SandboxSpec
 from handiwork.model.session import BrainSession
 from handiwork.model.tool import TextBlock, ToolCall, ToolResult
 from handiwork.sandboxes.guest_client import GuestSandbox
@@ -62,9 +64,15 @@ def text(result: ToolResult) -> str:
 
 
 @contextlib.asynccontextmanager
-async def sandbox_of(data_dir: Path, name: str = "sbx_tools000") -> AsyncIterator[GuestSandbox]:
+async def sandbox_of(
+    data_dir: Path, name: str = "sbx_tools000", *, memory_mib: int = 0
+) -> AsyncIterator[GuestSandbox]:
+    """Make one that ends; with a limit on memory of its own, or the test is skipped."""
     driver = NamespaceDriver(data_dir, clock=lambda: datetime.now(UTC))
-    sandbox = await driver.create(SandboxSpec(id=name))
+    limits = Limits(memory_mib=memory_mib, tmp_mib=16) if memory_mib else Limits()
+    if memory_mib and not driver.protections()["memory_limit"]:
+        pytest.skip("this host gives no memory control group")
+    sandbox = await driver.create(SandboxSpec(id=name, limits=limits))
     try:
         yield sandbox
     finally:

@@ -1,6 +1,7 @@
 """The Python client against a control plane as a user runs it: real sandboxes, store and proxy."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -103,6 +104,46 @@ async def test_files_there_and_back(box: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(GuestError) as told:
         await box.files.list("/workspace/in")
     assert told.value.errno == 2
+
+
+def peak_mib(plane: ControlPlane) -> int:
+    status = Path(f"/proc/{plane.process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) >> 10
+
+
+async def test_a_file_of_any_size_costs_the_control_plane_little(
+    driven_plane: ControlPlane, box: Sandbox
+) -> None:
+    size, sent = 320 << 20, hashlib.sha256()
+    before = peak_mib(driven_plane)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(size >> 20):
+            piece = number.to_bytes(4, "big") * (1 << 18)
+            sent.update(piece)
+            yield piece
+
+    await box.files.write_stream("/workspace/large", pieces())
+    told = await box.exec(["sha256sum", "/workspace/large"])
+    assert told.stdout.split()[0].decode() == sent.hexdigest()
+    got = hashlib.sha256()
+    async with box.files.read_stream("/workspace/large") as received:
+        async for piece in received:
+            got.update(piece)
+    assert got.digest() == sent.digest()
+    assert peak_mib(driven_plane) - before < 64
+    with pytest.raises(GuestError, match="read_stream"):
+        await box.files.read("/workspace/large")
+
+    async def torn() -> AsyncIterator[bytes]:
+        yield bytes(1 << 20)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await box.files.write_stream("/workspace/torn/file", torn())
+    async with asyncio.timeout(10):
+        while await box.files.list("/workspace/torn"):  # noqa: ASYNC110  a fact inside the sandbox
+            await asyncio.sleep(0.05)
 
 
 async def test_sleep_keeps_files_and_ends_processes(box: Sandbox) -> None:

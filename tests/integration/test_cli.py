@@ -1,6 +1,7 @@
 """Every verb against a control plane that runs; how that one stops, dies and starts again."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import urlsplit
@@ -21,6 +23,9 @@ from brain_process import call, script
 from command_line import handiwork
 from control_plane_process import ControlPlane, running, start
 from handiwork.brains.conversation import conversation
+from handiwork.client.handiwork import Handiwork
+from handiwork.model.sandbox import OUT_OF_MEMORY, Limits
+from handiwork.sandboxes.namespace import NamespaceDriver
 from process_tree import all_gone, descendants
 from uppers import kept_bytes
 
@@ -91,6 +96,45 @@ def test_a_sandbox_from_its_making_to_its_end(verb: Verb, shared_plane: ControlP
     assert box not in ok(verb("sandbox", "list"))
     assert not sleepers(shared_plane)
     assert not list((shared_plane.data / "sandboxes").rglob(f"*{box}*"))
+
+
+def test_all_that_a_command_writes_is_passed_on(verb: Verb, shared_plane: ControlPlane) -> None:
+    box, count = make(verb), 20 << 20
+    script = f"head -c {count} /dev/zero; head -c {count} /dev/zero >&2; exit 3"
+    done = verb("sandbox", "exec", box, "--", "sh", "-c", script)
+    assert (done.returncode, len(done.stdout), len(done.stderr)) == (3, count, count)
+    kept = verb("sandbox", "exec", "--json", box, "sh", "-c", script)
+    result = json.loads(kept.stdout)
+    assert (kept.returncode, result["exit_code"], result["truncated"]) == (3, 3, True)
+    assert len(base64.b64decode(result["stdout"])) == 8 << 20
+    assert kept.stderr.startswith("handiwork: truncated:")
+    options = ("--stdin", "--user", "nobody", "--env", "A=b c")
+    told = verb(
+        "sandbox", "exec", *options, box, "sh", "-c", 'cat; id -un; echo "$A"', given="in\n"
+    )
+    assert ok(told) == "in\nnobody\nb c\n"
+    ok(verb("sandbox", "delete", box))
+
+
+def test_a_kill_for_memory_is_told(verb: Verb, shared_plane: ControlPlane, tmp_path: Path) -> None:
+    driver = NamespaceDriver(tmp_path, clock=lambda: datetime.now(UTC))
+    if not driver.protections()["memory_limit"]:
+        pytest.skip("this host gives no memory control group")
+
+    async def hungry() -> str:
+        async with Handiwork(socket=shared_plane.socket) as client:
+            limits = Limits(memory_mib=64, tmp_mib=16)
+            return (await client.sandboxes.create(limits=limits)).id
+
+    box = asyncio.run(hungry())
+    within = "python3 -c 'x = bytearray(200 << 20)' || exit 2"
+    done = verb("sandbox", "exec", box, "--", "sh", "-c", within)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"handiwork: {OUT_OF_MEMORY}\n")
+    process = ok(verb("process", "start", box, "--", "sh", "-c", within)).strip()
+    followed = verb("process", "logs", "--follow", box, process)
+    assert followed.stderr.endswith(f"{process} exited: exit code 2 ({OUT_OF_MEMORY})\n")
+    ok(verb("sandbox", "delete", box))
 
 
 def _interruptible() -> None:

@@ -119,6 +119,14 @@ async def test_the_memory_limit_bites(driver):
     greedy = "data = bytearray(200 << 20)\nfor i in range(0, len(data), 4096): data[i] = 1"
     result = await box.exec(ExecRequest(argv=("python3", "-c", greedy)))
     assert (result.exit_code, result.out_of_memory) == (137, True)
+    kills = await box.memory_kills()
+    assert not await kills.rose()
+    for code, told in ((2, True), (0, False)):
+        within = shell(f"python3 -c '{greedy}'; exit {code}")
+        result = await box.exec(within)
+        assert (result.exit_code, result.out_of_memory) == (code, told)
+    assert await kills.rose()
+    assert not (await box.exec(shell("kill -9 $$"))).out_of_memory
     assert (await box.exec(shell("echo alive"))).stdout == b"alive\n"
 
 
@@ -136,6 +144,8 @@ async def test_tmp_and_files_have_limits(driver):
     full = await box.exec(shell("head -c 6000000 /dev/zero >/tmp/large"))
     assert full.exit_code != 0
     assert b"No space" in full.stderr
+    sizes = await box.exec(shell("df -m --output=size /tmp /dev/shm"))
+    assert sizes.stdout.split()[1:] == [b"4", b"64"]
     large = await box.exec(shell("f=/workspace/large; head -c 9000000 /dev/zero >$f; wc -c <$f"))
     assert large.stdout == b"8388608\n"
     count = await box.exec(shell("ulimit -n"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from handiwork.config import ToolSettings
+from handiwork.model.sandbox import OUT_OF_MEMORY
 from handiwork.model.tool import DocumentBlock, ImageBlock
 from handiwork.sandboxes.guest_client import GuestSandbox
 from tool_world import ToolWorld, sandbox_of, text
@@ -29,6 +30,27 @@ async def sandbox(data_dir: Path):
 @pytest.fixture
 def world(sandbox: GuestSandbox) -> ToolWorld:
     return ToolWorld(sandbox, ToolSettings(default_timeout_seconds=20))
+
+
+HUNGRY = "python3 -c 'x = bytearray(200 << 20)'"
+
+
+async def test_a_command_that_fails_for_memory_is_told_so(data_dir: Path) -> None:
+    async with sandbox_of(data_dir, "sbx_hungry000", memory_mib=64) as sandbox:
+        world = ToolWorld(sandbox, ToolSettings(default_timeout_seconds=20))
+        told, failed = await world.bash(f"X=kept; sh -c {HUNGRY!r}' || exit 2'")
+        assert failed
+        assert told.endswith(f"\nexit code 2\n[{OUT_OF_MEMORY}]")
+        assert await world.bash("false") == ("exit code 1", True)
+        told, failed = await world.bash(f"{HUNGRY}; echo $X")
+        assert (OUT_OF_MEMORY in told, told.endswith("kept"), failed) == (False, True, False)
+        told, _ = await world.bash(f"# background after 20s\n{HUNGRY}")
+        assert told.endswith(f"\nexit code 137\n[{OUT_OF_MEMORY}]")
+        await world.bash(f"# background\n{HUNGRY}")
+        news = ""
+        for _ in range(200):
+            news = news if OUT_OF_MEMORY in news else (await world.bash("sleep 0.1"))[0]
+        assert f" ended with exit code 137 ({OUT_OF_MEMORY});" in news
 
 
 @pytest.mark.parametrize(

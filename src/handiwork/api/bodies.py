@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from litestar import Request
+from litestar.exceptions import InternalServerException
 
+from handiwork.api.streams import CallerLeft
 from handiwork.model.errors import ConfigError
 
 STALL_SECONDS = 120.0
@@ -13,7 +15,10 @@ STALL_SECONDS = 120.0
 
 
 async def body_of(request: Request[Any, Any, Any]) -> AsyncGenerator[bytes, None]:
-    """Yield what a request's body brings; ConfigError when nothing of it comes for too long."""
+    """Yield what a request's body brings; ConfigError when nothing of it comes for too long.
+
+    CallerLeft where the connection ends before it does.
+    """
     pieces = request.stream()
     while True:
         try:
@@ -23,6 +28,8 @@ async def body_of(request: Request[Any, Any, Any]) -> AsyncGenerator[bytes, None
             raise ConfigError(
                 f"nothing of the request's body came for {STALL_SECONDS:g} s; send it anew, whole"
             ) from None
+        except InternalServerException:  # litestar's word for it, which would be a fault of ours
+            raise CallerLeft from None
         if piece is None:
             return
         yield piece

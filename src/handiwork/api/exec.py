@@ -23,6 +23,9 @@ from handiwork.model.wire import ExecBody, ExecFrame
 from handiwork.sandboxes.protocol import Process, Sandbox
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+COLLECTED_BYTES = 8 * 1024 * 1024
+"""Of each stream, unless told, of a command that is run to its end."""
+NO_LIMIT = 0
 NDJSON = "application/x-ndjson"
 
 
@@ -34,7 +37,7 @@ async def run_command(
     data: JSONBody[ExecBody],
 ) -> ExecResult:
     """Run a command to its end; bytes are base64. Failing and timing out are results."""
-    command = _checked(data)
+    command = _checked(data, COLLECTED_BYTES)
     sandbox = await control.sandboxes.use(sandbox_id)
     return await while_called(request, sandbox.exec(command))
 
@@ -47,7 +50,7 @@ async def stream_command(
     data: JSONBody[ExecBody],
 ) -> ASGIApp:
     """Run a command; a line of JSON for each piece of output, the last one with the result."""
-    command = _checked(data)
+    command = _checked(data, NO_LIMIT)
     sandbox = await control.sandboxes.use(sandbox_id)
 
     async def body(emit: Emit) -> None:
@@ -59,10 +62,13 @@ async def stream_command(
     return LiveResponse(body, media_type=NDJSON, stopping=request.app.state.stopping)
 
 
-def _checked(body: ExecBody) -> ExecRequest:
+def _checked(body: ExecBody, output_limit_bytes: int) -> ExecRequest:
     check_texts(body.argv, body.cwd, body.user)
     check_entries("env", body.env)
-    return ExecRequest(**{name: getattr(body, name) for name in body.__struct_fields__})
+    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    if body.output_limit_bytes is None:
+        given["output_limit_bytes"] = output_limit_bytes
+    return ExecRequest(**given)
 
 
 def check_texts(argv: Sequence[str], cwd: str, user: str) -> None:

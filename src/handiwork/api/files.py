@@ -1,18 +1,31 @@
-"""`/api/sandboxes/{id}/files`: a sandbox's files, raw.
+"""`/api/sandboxes/{id}/files`: a sandbox's files, raw and of any size.
 
-What is read is sent as a download that no browser opens: it is a guest's.
+What is read is sent as it is taken, as a download that no browser opens: it is a guest's. What is
+sent is written as it comes, beside the file whose place it takes when it is whole.
 """
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response, Router, delete, get, post, put
+from litestar import Request, Router, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.types import ASGIApp
 
-from handiwork.api.bodies import whole_body
+from handiwork.api.bodies import body_of
 from handiwork.api.control import Injected
+from handiwork.api.streams import Emit, LiveResponse, Unfinished, while_called
+from handiwork.model.errors import HandiworkError
 from handiwork.model.sandbox import FileInfo
-from handiwork.model.wire import MAX_FILE_BYTES, MAX_LIST, DirectoryBody, Listing, MoveBody
+from handiwork.model.wire import MAX_LIST, MAX_STREAM_BYTES, DirectoryBody, Listing, MoveBody
+from handiwork.observe import log
+
+UNTAKEN_SECONDS = 120.0
+"""So long a reader may take nothing; it holds one of the sandbox's streams meanwhile."""
+
+MAX_OFFSET = (1 << 63) - 1
 
 FilePath = Annotated[str, QueryParameter(min_length=1, max_length=4096)]
 
@@ -22,21 +35,50 @@ DOWNLOAD = {
 }
 
 
-@get("/", media_type="application/octet-stream")
+@get("/")
 async def read_file(
     control: Injected,
+    request: Request[Any, Any, Any],
     sandbox_id: FromPath[str],
     path: FilePath,
-    offset: Annotated[int, QueryParameter(ge=0)] = 0,
-    limit_bytes: Annotated[int | None, QueryParameter(ge=0, le=MAX_FILE_BYTES)] = None,
-) -> Response[bytes]:
-    """Read a file, or the part of it from `offset` of at most `limit_bytes`."""
+    offset: Annotated[int, QueryParameter(ge=0, le=MAX_OFFSET)] = 0,
+    limit_bytes: Annotated[int | None, QueryParameter(ge=0, le=MAX_OFFSET)] = None,
+) -> ASGIApp:
+    """Read a file, or the part of it from `offset` of at most `limit_bytes`.
+
+    A response that fails on its way is cut off.
+    """
     sandbox = await control.sandboxes.use(sandbox_id)
-    content = await sandbox.files.read(path, offset=offset, limit_bytes=limit_bytes)
-    return Response(content, media_type="application/octet-stream", headers=DOWNLOAD)
+    pieces = sandbox.files.read_stream(path, offset=offset, limit_bytes=limit_bytes)
+    first = await while_called(request, anext(pieces, b""))  # what is not there is told as such
+
+    async def body(emit: Emit) -> None:
+        async with aclosing(pieces):
+            await _send(first, pieces, emit)
+
+    return LiveResponse(
+        body,
+        media_type="application/octet-stream",
+        stopping=request.app.state.stopping,
+        whole=True,
+        headers=DOWNLOAD,
+    )
 
 
-@put("/", status_code=204, request_max_body_size=MAX_FILE_BYTES)
+async def _send(first: bytes, rest: AsyncGenerator[bytes, None], emit: Emit) -> None:
+    try:
+        piece = first
+        while piece:
+            async with asyncio.timeout(UNTAKEN_SECONDS):
+                await emit(piece)
+            piece = await anext(rest, b"")
+    except (HandiworkError, TimeoutError) as error:
+        reason = str(error) or f"its reader took nothing for {UNTAKEN_SECONDS:g} s"
+        log.get("api").warning("a file was cut short", reason=reason)
+        raise Unfinished from error
+
+
+@put("/", status_code=204, request_max_body_size=MAX_STREAM_BYTES)
 async def write_file(
     control: Injected,
     request: Request[Any, Any, Any],
@@ -45,10 +87,9 @@ async def write_file(
     mode: Annotated[int, QueryParameter(ge=0, le=0o7777)] = 0o644,
     parents: FromQuery[bool] = True,
 ) -> None:
-    """Write a file whole; the body is its content. `mode` is a decimal number."""
-    content = await whole_body(request)
+    """Write a file, whole or not at all; the body is its content. `mode` is a decimal number."""
     sandbox = await control.sandboxes.use(sandbox_id)
-    await sandbox.files.write(path, content, mode=mode, parents=parents)
+    await sandbox.files.write_stream(path, body_of(request), mode=mode, parents=parents)
 
 
 @delete("/", status_code=204)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from litestar import Request
@@ -40,10 +40,12 @@ class LiveResponse:
         media_type: str,
         stopping: asyncio.Event,
         whole: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """`whole`: what is sent is worth nothing without its end, so that a response whose body is
         stopped, or says Unfinished, is cut off."""
         self._whole = whole
+        self._headers = [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
         self._body = body
         self._media_type = media_type
         self._stopping = stopping
@@ -54,7 +56,8 @@ class LiveResponse:
         async def emit(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        headers = [(b"content-type", self._media_type.encode()), *_HEADERS]
+        content = (b"content-type", self._media_type.encode())
+        headers = [content, *_HEADERS, *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         ended = not self._whole
         with contextlib.suppress(CallerLeft, Stopped, Unfinished):

@@ -12,6 +12,7 @@ from handiwork.cli.output import say, show, show_one, warn
 from handiwork.client.handiwork import Handiwork
 from handiwork.client.processes import Processes
 from handiwork.model.process import ProcessDetail, ProcessRecord, ProcessState
+from handiwork.model.sandbox import OUT_OF_MEMORY
 from handiwork.model.wire import LogFrame
 
 app = typer.Typer(
@@ -139,4 +140,5 @@ async def _print(frames: AsyncIterator[LogFrame], position: int) -> None:
 def _tell_end(process: ProcessRecord) -> None:
     if process.state is not ProcessState.RUNNING:
         why = process.reason or f"exit code {process.exit_code}"
+        why += f" ({OUT_OF_MEMORY})" if process.out_of_memory else ""
         warn(f"{process.id} {process.state.value}: {why}")

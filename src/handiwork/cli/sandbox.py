@@ -1,13 +1,12 @@
 """`handiwork sandbox …`: sandboxes of your own, beside those of sessions."""
 
 import asyncio
-import sys
 from typing import Annotated
 
 import msgspec
 import typer
 
-from handiwork.cli import sandbox_tree
+from handiwork.cli import sandbox_exec, sandbox_tree
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say, show, show_one
 from handiwork.cli.terminal import run_here
@@ -59,30 +58,6 @@ def show_(
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
-def exec(
-    context: typer.Context,
-    sandbox_id: str,
-    command: Annotated[list[str], typer.Argument(help="Program and arguments.")],
-    cwd: Annotated[str, typer.Option()] = "/workspace",
-    timeout_seconds: Annotated[float, typer.Option()] = 120.0,
-) -> None:
-    """Run a command; its output and exit code become ours."""
-
-    async def verb(client: Handiwork) -> ExecResult:
-        box = await client.sandboxes.get(sandbox_id)
-        return await box.exec(command, cwd=cwd, timeout_seconds=timeout_seconds)
-
-    invocation: Invocation = context.obj
-    result = invocation.call(verb)
-    sys.stdout.buffer.write(result.stdout)
-    sys.stdout.flush()
-    sys.stderr.buffer.write(result.stderr)
-    if result.timed_out:
-        typer.echo(f"handiwork: stopped after {timeout_seconds} s", err=True)
-    raise typer.Exit(result.exit_code)
-
-
-@app.command(context_settings={"ignore_unknown_options": True})
 def shell(
     context: typer.Context,
     sandbox_id: str,
@@ -97,7 +72,9 @@ def shell(
         return await run_here(box, command or ["/bin/sh", "-l"], cwd=cwd, user=user)
 
     invocation: Invocation = context.obj
-    raise typer.Exit(invocation.call(verb).exit_code)
+    result = invocation.call(verb)
+    sandbox_exec.tell(result)
+    raise typer.Exit(result.exit_code)
 
 
 PS_COLUMNS = ("pid", "parent", "uid", "state", "cpu_seconds", "memory_kib", "listens", "command")
@@ -175,6 +152,7 @@ def _complain(error: HandiworkError) -> None:
     typer.echo(f"handiwork: {error}", err=True)
 
 
+app.command("exec", context_settings=sandbox_exec.SETTINGS)(sandbox_exec.execute)
 app.command("get-tree")(sandbox_tree.get)
 app.command("put-tree")(sandbox_tree.put)
 

@@ -1,8 +1,9 @@
 """Sandboxes as their user sees them."""
 
 import asyncio
+import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,12 @@ from handiwork.client.snapshots import TAKE_SECONDS, Snapshots, pieces_of
 from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
 from handiwork.client.watching import Watch
-from handiwork.model.errors import ConfigError, HandiworkError, SandboxUnavailableError
+from handiwork.model.errors import (
+    ConfigError,
+    GuestError,
+    HandiworkError,
+    SandboxUnavailableError,
+)
 from handiwork.model.sandbox import (
     ExecResult,
     FileInfo,
@@ -30,6 +36,7 @@ from handiwork.model.sandbox import (
 )
 from handiwork.model.snapshot import Snapshot
 from handiwork.model.wire import (
+    MAX_FILE_BYTES,
     MAX_LIST,
     DirectoryBody,
     ExecBody,
@@ -52,7 +59,7 @@ class ExecOptions(TypedDict, total=False):
     """How a command is run; the defaults are those of `ExecRequest`.
 
     `env` is added to the sandbox's, `user` is one of the sandbox. `output_limit_bytes` is kept of
-    each stream when the command is run to its end.
+    each stream: 8 MiB unless told by `exec`, all by `exec_stream`.
     """
 
     cwd: str
@@ -303,9 +310,49 @@ class Files:
         self._path = path
 
     async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
-        """Return a file's bytes from `offset` on, at most `limit_bytes`."""
+        """Return a file's bytes from `offset` on, at most `limit_bytes`; more than 256 MiB is GuestError."""
+        kept = bytearray()
+        async with self.read_stream(path, offset=offset, limit_bytes=limit_bytes) as pieces:
+            async for piece in pieces:
+                kept += piece
+                if len(kept) > MAX_FILE_BYTES:
+                    raise GuestError(
+                        f"{path[:200]} has more than {MAX_FILE_BYTES} bytes: take it as it comes"
+                        " (read_stream), or in parts",
+                        errno=errno.EFBIG,
+                    )
+        return bytes(kept)
+
+    @asynccontextmanager
+    async def read_stream(
+        self, path: str, *, offset: int = 0, limit_bytes: int | None = None
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """Yield the pieces of a file of any size, as they come; what is cut off raises HandiworkError."""
         query: Query = {"path": path, "offset": offset, "limit_bytes": limit_bytes}
-        return await self._link.raw("GET", self._path, query=query, seconds=FILE_SECONDS)
+        async with self._link.stream(
+            "GET", self._path, query=query, seconds=FILE_SECONDS
+        ) as pieces:
+            yield pieces
+
+    async def write_stream(
+        self,
+        path: str,
+        pieces: AsyncIterable[bytes],
+        *,
+        mode: int = 0o644,
+        parents: bool = True,
+    ) -> None:
+        """Write a file of any size as its pieces come; whole, or not at all where they break off."""
+        async with self._link.stream(
+            "PUT",
+            self._path,
+            query={"path": path, "mode": mode, "parents": parents},
+            content=pieces,
+            media_type="application/octet-stream",
+            seconds=FILE_SECONDS,
+        ) as answer:
+            async for _ in answer:
+                pass
 
     async def write(
         self, path: str, data: bytes | str, *, mode: int = 0o644, parents: bool = True

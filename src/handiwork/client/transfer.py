@@ -8,17 +8,18 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 
+from handiwork.client.snapshots import pieces_of
 from handiwork.model.errors import ConfigError, HandiworkError
 from handiwork.model.sandbox import FileInfo, FileKind
-from handiwork.model.wire import MAX_FILE_BYTES, MAX_LIST
+from handiwork.model.wire import MAX_LIST
 
-CHUNK_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_ENTRIES = 100_000
 MAX_BYTES = 4 * 1024 * 1024 * 1024
@@ -39,11 +40,13 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 class Remote(Protocol):
     """The files of a sandbox, as far as copying needs them."""
 
-    async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
-        """Return bytes of a file."""
+    def read_stream(self, path: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Yield the pieces of a file."""
         ...
 
-    async def write(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+    async def write_stream(
+        self, path: str, pieces: AsyncIterable[bytes], *, mode: int = 0o644
+    ) -> None:
         """Write a file and the directories above it."""
         ...
 
@@ -120,15 +123,12 @@ class Download:
     async def _file(self, source: str, entry: FileInfo, target: int) -> None:
         mode = 0o755 if entry.mode & 0o100 else 0o644
         with os.fdopen(_new_file(entry.name, target, mode), "wb") as file:
-            offset = 0
-            while data := await self._remote.read(source, offset=offset, limit_bytes=CHUNK_BYTES):
-                offset += len(data)
-                self._bytes += len(data)
-                if self._bytes > MAX_BYTES:
-                    raise HandiworkError(f"{source}: more than {MAX_BYTES} bytes to download")
-                await asyncio.to_thread(file.write, data)
-                if len(data) < CHUNK_BYTES:
-                    break
+            async with self._remote.read_stream(source) as pieces:
+                async for data in pieces:
+                    self._bytes += len(data)
+                    if self._bytes > MAX_BYTES:
+                        raise HandiworkError(f"{source}: more than {MAX_BYTES} bytes to download")
+                    await asyncio.to_thread(file.write, data)
         self._files += 1
 
 
@@ -165,9 +165,9 @@ async def upload(remote: Remote, source: Path, target: str) -> Transfer:
         if stat.S_ISDIR(facts.st_mode):
             await remote.mkdir(inside)
         elif stat.S_ISREG(facts.st_mode):
-            data = await asyncio.to_thread(_content, path)
-            await remote.write(inside, data, mode=facts.st_mode & 0o777)
-            files, sent = files + 1, sent + len(data)
+            with await asyncio.to_thread(_opened, path) as file:
+                await remote.write_stream(inside, pieces_of(file), mode=facts.st_mode & 0o777)
+                files, sent = files + 1, sent + file.tell()
         else:
             skipped.append(str(path))
     return Transfer(files=files, bytes=sent, skipped=tuple(skipped))
@@ -181,9 +181,5 @@ def _walk(top: Path) -> Iterator[tuple[Path, os.stat_result]]:
             yield from _walk(path)
 
 
-def _content(path: Path) -> bytes:
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
-    return data
+def _opened(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")

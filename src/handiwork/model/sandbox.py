@@ -131,8 +131,16 @@ class TerminalSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_TERMINAL_CELLS)] = 24
 
 
+OUT_OF_MEMORY = "out of memory: the sandbox's memory limit killed a process of it meanwhile"
+"""What is said of a command whose result has `out_of_memory`."""
+
+
 class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a command ended; `exit_code` is 128+n after signal n."""
+    """How a command ended; `exit_code` is 128+n after signal n.
+
+    `out_of_memory`: it failed, and meanwhile the memory limit killed a process of its sandbox, which
+    need not be its own.
+    """
 
     exit_code: int
     stdout: bytes

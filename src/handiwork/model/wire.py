@@ -27,6 +27,9 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDIN_BYTES = 8 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
+"""Of a file that a client holds in memory."""
+MAX_STREAM_BYTES = 64 << 30
+"""Of a file that is sent as it is read."""
 MAX_LIST = 10_000
 MAX_TREE_BYTES = 64 << 30
 MAX_TREE_ENTRIES = 1_000_000
@@ -58,7 +61,11 @@ class SandboxBody(_Body, frozen=True, kw_only=True):
 
 
 class ExecBody(_Body, frozen=True, kw_only=True):
-    """One command; the names are those of `ExecRequest`. `stdin` is base64 in JSON."""
+    """One command; the names are those of `ExecRequest`. `stdin` is base64 in JSON.
+
+    `output_limit_bytes` absent: 8 MiB of each stream for one that is run to its end, all of what is
+    read as it comes.
+    """
 
     argv: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4096)]
     cwd: Path = "/workspace"
@@ -66,7 +73,7 @@ class ExecBody(_Body, frozen=True, kw_only=True):
     stdin: Annotated[bytes, Meta(max_length=MAX_STDIN_BYTES)] | None = None
     user: Annotated[str, Meta(min_length=1, max_length=64)] = "root"
     timeout_seconds: Annotated[float, Meta(gt=0, le=MAX_EXEC_SECONDS)] = 120.0
-    output_limit_bytes: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES)] = 8 * 1024 * 1024
+    output_limit_bytes: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES)] | None = None
     merge_stderr: bool = False
 
 

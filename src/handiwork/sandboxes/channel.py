@@ -179,7 +179,7 @@ class Channel(asyncio.Protocol):
         await self._slots.acquire()
         try:
             if not held:
-                await self._open_for_all.wait()
+                await self.unheld()
             request = Request(self, self._new_id(), accepts, closes, sink)
             message = _encoded(request.id, frame)
             if outbox is not None:
@@ -226,6 +226,10 @@ class Channel(asyncio.Protocol):
     def release(self) -> None:
         """Let requests through again."""
         self._open_for_all.set()
+
+    async def unheld(self) -> None:
+        """Wait while new requests do."""
+        await self._open_for_all.wait()
 
     def end(self, reason: str = "") -> None:
         """End the channel; every waiter learns the reason. No-op when it is gone."""

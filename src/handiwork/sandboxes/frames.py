@@ -17,17 +17,13 @@ WINDOW_BYTES = 262_144
 """What each side may send of a request's streams before it needs credit."""
 MAX_REQUESTS = 256
 
-EXEC_STDIN = 1
-EXEC_MERGE_STDERR = 2
+EXEC_STDIN, EXEC_MERGE_STDERR = 1, 2
 WRITE_PARENTS = 1
 STAT_FOLLOW = 1
 MKDIR_PARENTS = 1
 REMOVE_RECURSIVE = 1
 WATCH_RECURSIVE = 1
-EXIT_TIMED_OUT = 1
-EXIT_STDOUT_CUT = 2
-EXIT_STDERR_CUT = 4
-EXIT_OUT_OF_MEMORY = 8
+EXIT_TIMED_OUT, EXIT_STDOUT_CUT, EXIT_STDERR_CUT, EXIT_OUT_OF_MEMORY = 1, 2, 4, 8
 
 _HEAD = struct.Struct("<IIB3s")
 _LENGTH = struct.Struct("<I")
@@ -232,6 +228,12 @@ class Watch(Frame, frozen=True):
     path: bytes
 
 
+class Kills(Frame, frozen=True):
+    """Ask how many processes the memory limit has killed."""
+
+    KIND = 22
+
+
 class Hello(Frame, frozen=True):
     """The agent serves; its first frame."""
 
@@ -429,7 +431,7 @@ class Finished(Frame, frozen=True):
 TO_AGENT: tuple[type[Frame], ...] = (
     *(Exec, Stdin, Signal, Credit, Read, Write, Data, Stat, List),
     *(Mkdir, Remove, Move, Realpath, Ping, Cancel, Freeze, Terminal, Resize),
-    *(Connect, Processes, Watch),
+    *(Connect, Processes, Watch, Kills),
 )
 TO_HOST: tuple[type[Frame], ...] = (
     *(Hello, Started, Stdout, Stderr, Exit, Grant, Body, End),

@@ -18,6 +18,7 @@ from handiwork.sandboxes.commands import exec_frame, terminal_frame
 from handiwork.sandboxes.frames import Frame
 from handiwork.sandboxes.guest_connection import GuestConnection
 from handiwork.sandboxes.guest_files import GuestFiles
+from handiwork.sandboxes.guest_kills import GuestKills
 from handiwork.sandboxes.guest_processes import survey
 from handiwork.sandboxes.protocol import Stream
 
@@ -305,6 +306,12 @@ class GuestSandbox:
     async def ps(self, *, limit: int = 4096) -> ProcessTable:
         """Tell what runs inside, at most so many processes, and where it listens."""
         return await survey(self._channel, limit)
+
+    async def memory_kills(self) -> GuestKills:
+        """Return what tells whether the memory limit kills a process of the sandbox from now on."""
+        kills = GuestKills(self._channel)
+        await kills.open()
+        return kills
 
     def _disconnected(self) -> None:
         self._connections -= 1

@@ -4,7 +4,10 @@ The host never opens a guest's tree by path: each call is a request to the agent
 inside root, within the sandbox's own root.
 """
 
+import asyncio
 import errno
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from typing import cast
 
 from handiwork.model.errors import GuestError
@@ -13,11 +16,15 @@ from handiwork.sandboxes import frames
 from handiwork.sandboxes.channel import Channel, Request, finish
 from handiwork.sandboxes.commands import file_info, guest_text, path_bytes
 from handiwork.sandboxes.frames import Frame, FrameError
+from handiwork.sandboxes.guest_transfers import read_pieces, write_pieces
 from handiwork.sandboxes.guest_watch import GuestWatch
 
 READ_LIMIT_BYTES = 256 * 1024 * 1024
 CALL_SECONDS = 300.0
 """How long one call may take before its sandbox is taken for broken."""
+
+MAX_TRANSFERS = 32
+"""Streams of one sandbox at once: the rest of its channel's requests are for all else."""
 
 CANCEL = frames.Cancel()
 
@@ -27,6 +34,7 @@ class GuestFiles:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._transfers = asyncio.Semaphore(MAX_TRANSFERS)
 
     async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
         """Return bytes of a regular file; `limit_bytes` None reads at most 256 MiB, else GuestError."""
@@ -65,6 +73,34 @@ class GuestFiles:
             asked, frames.Ok, (frames.Grant,), seconds=CALL_SECONDS, outbox=data
         )
         await finish(request, CANCEL)
+
+    async def read_stream(
+        self, path: str, *, offset: int = 0, limit_bytes: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield bytes of a regular file of any size; of a sandbox 32 streams go on, one more waits."""
+        name = path_bytes(path)
+        async with (
+            self._transfers,
+            aclosing(
+                read_pieces(self._channel, name, offset=offset, limit_bytes=limit_bytes)
+            ) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+
+    async def write_stream(
+        self,
+        path: str,
+        pieces: AsyncIterable[bytes],
+        *,
+        mode: int = 0o644,
+        parents: bool = True,
+    ) -> None:
+        """Write a file of any size, whole or not at all, as its pieces come."""
+        flags = frames.WRITE_PARENTS if parents else 0
+        asked = frames.Write(mode, flags, 0, 0, path_bytes(path))
+        async with self._transfers:
+            await write_pieces(self._channel, asked, pieces)
 
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
         """Return the entries of a directory, sorted by name."""

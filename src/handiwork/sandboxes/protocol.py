@@ -4,7 +4,15 @@
 raises UnsupportedError by name.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
@@ -53,6 +61,26 @@ class Files(Protocol):
         self, path: str, data: bytes, *, mode: int = 0o644, parents: bool = True
     ) -> None:
         """Write a file whole or not at all (written beside, then renamed into place)."""
+        ...
+
+    def read_stream(
+        self, path: str, *, offset: int = 0, limit_bytes: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield bytes of a regular file of any size as they are taken; close it when it is left early.
+
+        Of a sandbox 32 streams go on at once, in both directions together; one more waits.
+        """
+        ...
+
+    async def write_stream(
+        self,
+        path: str,
+        pieces: AsyncIterable[bytes],
+        *,
+        mode: int = 0o644,
+        parents: bool = True,
+    ) -> None:
+        """Write a file of any size as its pieces come; whole or not at all, as `write`."""
         ...
 
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
@@ -151,6 +179,14 @@ class Connection(Protocol):
         ...
 
 
+class Kills(Protocol):
+    """What the memory limit does to processes of a sandbox, from the moment it was made."""
+
+    async def rose(self) -> bool:
+        """Say whether it killed one since; False where the tier cannot tell."""
+        ...
+
+
 class Sandbox(Protocol):
     """One running sandbox."""
 
@@ -190,6 +226,10 @@ class Sandbox(Protocol):
 
     async def ps(self, *, limit: int = 4096) -> ProcessTable:
         """Tell what runs inside, at most so many processes, and where it listens."""
+        ...
+
+    async def memory_kills(self) -> Kills:
+        """Return what tells whether the memory limit kills a process of the sandbox from now on."""
         ...
 
     def frozen(self) -> AbstractAsyncContextManager[None]:

@@ -7,7 +7,14 @@ shell and no isolation, and it streams a command only when the command is over.
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+)
 
 import msgspec
 
@@ -29,6 +36,7 @@ from handiwork.model.sandbox import (
 )
 from handiwork.sandboxes.protocol import Connection, Stream, Watch, Wish
 
+PIECE_BYTES = 65_536
 Command = Callable[[ExecRequest], ExecResult]
 ENV = {
     "HOME": "/root",
@@ -83,7 +91,29 @@ class FakeFiles:
     ) -> None:
         """Write a file whole."""
         key = self._below(path, parents=parents)
+        if key in self.tree and self.tree[key].data is None:
+            raise _error(path, errno.EISDIR)
         self.tree[key] = Node(mode, bytes(data))
+
+    async def read_stream(
+        self, path: str, *, offset: int = 0, limit_bytes: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield bytes of a file."""
+        data = await self.read(path, offset=offset, limit_bytes=limit_bytes)
+        for at in range(0, len(data), PIECE_BYTES):
+            yield data[at : at + PIECE_BYTES]
+
+    async def write_stream(
+        self,
+        path: str,
+        pieces: AsyncIterable[bytes],
+        *,
+        mode: int = 0o644,
+        parents: bool = True,
+    ) -> None:
+        """Write a file whole, when all of its pieces came."""
+        data = b"".join([piece async for piece in pieces])
+        await self.write(path, data, mode=mode, parents=parents)
 
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
         """Return the entries of a directory, sorted by name."""
@@ -192,6 +222,14 @@ class FakeProcess:
         """Do nothing: it is over."""
 
 
+class FakeKills:
+    """No process is ever killed."""
+
+    async def rose(self) -> bool:
+        """Say so."""
+        return False
+
+
 class FakeSandbox:
     """One sandbox in memory; `requests` keeps what it was asked to run, `is_frozen` tells of `frozen`."""
 
@@ -248,6 +286,11 @@ class FakeSandbox:
         """Tell of nothing: no command outlives its call."""
         self._refuse_when_gone()
         return ProcessTable(processes=(), listeners=())
+
+    async def memory_kills(self) -> FakeKills:
+        """Tell of none."""
+        self._refuse_when_gone()
+        return FakeKills()
 
     @contextlib.asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:

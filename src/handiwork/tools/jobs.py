@@ -13,7 +13,7 @@ import secrets
 from dataclasses import dataclass
 
 from handiwork.model.errors import GuestError, HandiworkError, ToolFailedError
-from handiwork.model.sandbox import ExecRequest
+from handiwork.model.sandbox import OUT_OF_MEMORY, ExecRequest
 from handiwork.sandboxes.protocol import Process
 from handiwork.tools.excerpt import HEAD_CHARACTERS, TAIL_CHARACTERS, TEXT_LIMIT, plain, shortened
 from handiwork.tools.spool import DIRECTORY, Spool
@@ -55,6 +55,7 @@ class Job:
     path: str
     process: Process
     code: int | None = None
+    out_of_memory: bool = False
     lost: str = ""
     told: bool = False
 
@@ -63,7 +64,8 @@ class Job:
         """Say how it stands."""
         if self.lost:
             return f"ended with its sandbox: {self.lost}"
-        return "running" if self.code is None else f"ended with exit code {self.code}"
+        why = f" ({OUT_OF_MEMORY})" if self.out_of_memory else ""
+        return "running" if self.code is None else f"ended with exit code {self.code}{why}"
 
     @property
     def running(self) -> bool:
@@ -143,11 +145,13 @@ class Jobs:
             return
         try:
             async with asyncio.timeout(seconds):
-                job.code = (await job.process.wait()).exit_code
+                ended = await job.process.wait()
         except TimeoutError:
             return
         except HandiworkError as error:
             job.lost = str(error)
+        else:
+            job.code, job.out_of_memory = ended.exit_code, ended.out_of_memory
         self.spool.pinned.discard(posixpath.basename(job.path))
 
     async def kill(self, job: Job) -> None:

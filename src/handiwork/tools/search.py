@@ -6,7 +6,7 @@ import time
 from typing import NamedTuple
 
 from handiwork.model.errors import GuestError, ToolFailedError
-from handiwork.model.sandbox import ExecRequest, ExecResult
+from handiwork.model.sandbox import OUT_OF_MEMORY, ExecRequest, ExecResult
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import ROOT, confined
 from handiwork.tools.registry import tool
@@ -87,7 +87,7 @@ async def grep(context: ToolContext, pattern: str, path: str | None = None) -> s
         late = f"grep: timed out after {context.timeout_seconds:g}s, its limit here"
         raise ToolFailedError(f"{late}\n{text}" if text else late)
     if result.exit_code > 1 and not text:
-        raise ToolFailedError(f"grep: {complaint or f'exit code {result.exit_code}'}")
+        raise ToolFailedError(f"grep: {complaint or _ended(result)}")
     return text or "no matches"
 
 
@@ -221,7 +221,12 @@ def _class_expression(chosen: str) -> str:
 
 
 def _complaint(result: ExecResult) -> str:
-    return _text(result.stderr[:_COMPLAINT_BYTES]) or f"exit code {result.exit_code}"
+    return _text(result.stderr[:_COMPLAINT_BYTES]) or _ended(result)
+
+
+def _ended(result: ExecResult) -> str:
+    why = f" ({OUT_OF_MEMORY})" if result.out_of_memory else ""
+    return f"exit code {result.exit_code}{why}"
 
 
 def _text(data: bytes) -> str:

@@ -3,6 +3,7 @@
 import re
 
 from handiwork.model.errors import ToolFailedError
+from handiwork.model.sandbox import OUT_OF_MEMORY
 from handiwork.tools.context import ToolContext
 from handiwork.tools.registry import tool
 from handiwork.tools.shell_process import CommandEnd
@@ -73,7 +74,8 @@ async def _background(
         return "\n".join(filter(None, (output, note)))
     job.told = True
     ended = "" if job.code == 0 else job.lost or f"exit code {job.code}"
-    text = "\n".join(filter(None, (output, ended)))
+    memory = f"[{OUT_OF_MEMORY}]" if job.out_of_memory else ""
+    text = "\n".join(filter(None, (output, ended, memory)))
     if ended:
         raise ToolFailedError(text)
     return text
@@ -81,10 +83,11 @@ async def _background(
 
 def _told(end: CommandEnd, seconds: float, news: list[str]) -> str:
     """Return what the model reads: the output, then how it ended where that is not a plain 0."""
+    memory = f"[{OUT_OF_MEMORY}]" if end.out_of_memory else ""
     if end.timed_out:
-        parts = [f"bash: bash command timed out after {seconds}s", end.output, _OUT_OF_TIME]
+        late = f"bash: bash command timed out after {seconds}s"
+        parts = [late, end.output, memory, _OUT_OF_TIME]
     else:
-        parts = [end.output]
-        parts += [f"exit code {end.exit_code}"] if end.exit_code else []
-        parts += [_ENDED] if end.shell_ended else []
+        code = f"exit code {end.exit_code}" if end.exit_code else ""
+        parts = [end.output, code, memory, _ENDED if end.shell_ended else ""]
     return "\n".join(part for part in (*parts, *news) if part)

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from handiwork.model.errors import GuestError, ToolFailedError
+from handiwork.model.errors import GuestError, SandboxUnavailableError, ToolFailedError
 from handiwork.model.sandbox import ExecRequest
-from handiwork.sandboxes.protocol import Process, Sandbox, Stream
+from handiwork.sandboxes.protocol import Kills, Process, Sandbox, Stream
 
 COMMAND_LIMIT_BYTES = 1 << 20
 
@@ -41,6 +41,9 @@ builtin declare -f
 builtin alias -p
 builtin printf 'umask %s\ncd -- %q\n%s\n# all of it\n' "$(builtin umask)" "$PWD" "$__options"
 ) 2>/dev/null"""
+
+KILLS_SECONDS = 5.0
+"""How long is waited for why a command failed; a sandbox that stands still does not answer."""
 
 _KILL = 9
 _NONCE_BYTES = 16
@@ -75,12 +78,16 @@ _MAY_OPEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class CommandEnd:
-    """What a command wrote and how it ended. `shell_ended`: it took the shell with it."""
+    """What a command wrote and how it ended. `shell_ended`: it took the shell with it.
+
+    `out_of_memory`: it failed, and the memory limit killed a process of the sandbox meanwhile.
+    """
 
     output: str
     exit_code: int
     shell_ended: bool = False
     timed_out: bool = False
+    out_of_memory: bool = False
 
 
 class Sink(Protocol):
@@ -155,18 +162,24 @@ class Shell:
     ) -> tuple[CommandEnd, bool]:
         nonce = secrets.token_hex(_NONCE_BYTES).encode()
         script = _script(command, nonce)
-        replaces = self._lost
+        replaces, kills = self._lost, None
         try:
             async with asyncio.timeout(timeout_seconds):
+                kills = await self.sandbox.memory_kills()
                 live = await self._send(script)
                 replaces = replaces or self._lost
                 code = await self._exchange(live, nonce, output)
-            end = CommandEnd(await output.text(), code, shell_ended=self._live is None)
+            killed = code != 0 and await _rose(kills)
+            ended = self._live is None
+            end = CommandEnd(await output.text(), code, shell_ended=ended, out_of_memory=killed)
         except TimeoutError:
             held = self._held
             await self.kill()
             await output.take(held)
-            end = CommandEnd(await output.text(), 137, shell_ended=True, timed_out=True)
+            killed = await _rose(kills)
+            end = CommandEnd(
+                await output.text(), 137, shell_ended=True, timed_out=True, out_of_memory=killed
+            )
         except BaseException:
             await self.kill()
             await output.abandon()
@@ -255,6 +268,17 @@ class Shell:
         self._held = data[-_LONGEST_MARKER:]
         await output.take(data[:-_LONGEST_MARKER])
         return None
+
+
+async def _rose(kills: Kills | None) -> bool:
+    """Say whether the memory limit killed a process; what the sandbox does not answer is not said."""
+    if kills is None:
+        return False
+    try:
+        async with asyncio.timeout(KILLS_SECONDS):
+            return await kills.rose()
+    except (TimeoutError, SandboxUnavailableError):
+        return False
 
 
 def _marked(data: bytes, marker: bytes) -> re.Match[bytes] | None:

@@ -257,7 +257,24 @@ def test_a_kill_for_memory_is_told(open_box, memory_cgroup):
     assert (result.code, result.flags) == (137, 8)
     result = box.run("kill -9 $$")
     assert (result.code, result.flags) == (137, 0)
+    assert killed_for_memory(box) == 1
+    within = f"{PYTHON} -c 'x = bytearray(200 << 20)'; exit "
+    result = box.run(f"{within} 2")
+    assert (result.code, result.flags) == (2, 8)
+    result = box.run(f"{within} 0")
+    assert (result.code, result.flags) == (0, 0)
+    assert killed_for_memory(box) == 3
     box.close()
+
+
+def killed_for_memory(box):
+    kind, payload = box.ask(22)
+    assert kind == 71
+    return struct.unpack("<Q", payload)[0]
+
+
+def test_without_a_group_no_kill_is_counted(box):
+    assert killed_for_memory(box) == 0
 
 
 def test_many_at_once_and_one_too_many(box):

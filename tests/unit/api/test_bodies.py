@@ -5,9 +5,12 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+from litestar import Request
 
 from api_stand_in import Served
 from handiwork.api import bodies
+from handiwork.api.files import write_file
+from handiwork.api.streams import CallerLeft
 from image_archives import entry, tar
 
 ARCHIVE = tar(entry("a", b"x" * 5000), entry("b", b"y"))
@@ -54,6 +57,19 @@ async def test_one_that_stands_still_is_told(
         assert b"what could be of the" in rest
         (sandbox,) = served.sandboxes.live.values()
         assert sandbox.signals == [signal.SIGKILL]
+
+
+async def test_one_that_leaves_is_no_fault_of_ours() -> None:
+    left = [{"type": "http.request", "body": b"half", "more_body": True}]
+
+    async def receive() -> dict[str, object]:
+        return left.pop() if left else {"type": "http.disconnect"}
+
+    scope = {"type": "http", "headers": [], "route_handler": write_file}
+    body = bodies.body_of(Request(scope, receive=receive))
+    assert await anext(body) == b"half"
+    with pytest.raises(CallerLeft):
+        await anext(body)
 
 
 async def test_a_slow_one_is_taken(

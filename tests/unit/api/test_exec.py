@@ -90,6 +90,17 @@ async def test_a_stream_has_a_frame_for_each_piece(http: httpx2.AsyncClient, box
     assert frames[-1]["result"]["exit_code"] == 0
 
 
+@pytest.mark.parametrize(("given", "whole", "stream"), [({}, 8 << 20, 0), (5, 5, 5)])
+async def test_of_a_stream_all_is_kept_unless_told(
+    served: Served, http: httpx2.AsyncClient, box: str, given: Any, whole: int, stream: int
+) -> None:
+    limit = {"output_limit_bytes": given} if given else {}
+    for verb in ("exec", "exec/stream"):
+        await http.post(f"{box}/{verb}", json={"argv": ["true"], **limit})
+    limits = [request.output_limit_bytes for request in only(served).requests]
+    assert limits == [whole, stream]
+
+
 async def test_a_stream_feeds_its_input(http: httpx2.AsyncClient, box: str) -> None:
     body = {"argv": ["cat"], "stdin": base64.b64encode(b"in").decode()}
     answer = await http.post(f"{box}/exec/stream", json=body)

@@ -2,6 +2,8 @@
 
 import json
 
+from handiwork.model.sandbox import OUT_OF_MEMORY
+
 
 def test_its_life(api, handiwork) -> None:
     box = handiwork("sandbox", "create").out.strip()
@@ -17,6 +19,13 @@ def test_its_life(api, handiwork) -> None:
     assert f"id  {process}\n" in handiwork("process", "show", box, process).out
     assert handiwork("process", "remove", box, process).code == 0
     assert handiwork("process", "list", box, "--json").out == "[]\n"
+
+
+def test_a_kill_for_memory_is_told(api, handiwork) -> None:
+    box = handiwork("sandbox", "create").out.strip()
+    process = handiwork("process", "start", box, "make").out.strip()
+    followed = handiwork("process", "logs", "--follow", box, process)
+    assert followed.err.endswith(f" exited: exit code 2 ({OUT_OF_MEMORY})\n")
 
 
 def test_one_that_runs(api, handiwork) -> None:

@@ -2,6 +2,8 @@
 
 import json
 
+from handiwork.model.sandbox import OUT_OF_MEMORY
+
 
 def test_its_life(api, handiwork) -> None:
     made = handiwork("sandbox", "create")
@@ -17,16 +19,12 @@ def test_its_life(api, handiwork) -> None:
     assert handiwork("sandbox", "list", "--json").out == "[]\n"
 
 
-def test_exec(api, handiwork) -> None:
+def test_a_kill_for_memory_is_told(api, handiwork, typed) -> None:
     sandbox_id = handiwork("sandbox", "create").out.strip()
-    done = handiwork("sandbox", "exec", sandbox_id, "echo", "one", "--two", "-n")
-    assert (done.code, done.out, done.err) == (0, "one--two-n", "done")
-    assert handiwork("sandbox", "exec", sandbox_id, "false").code == 1
-    assert (
-        handiwork("sandbox", "exec", "--cwd", "/tmp", sandbox_id, "--", "echo", "--cwd").code == 0
-    )
-    request = api.served.sandboxes.live[sandbox_id].requests[-1]
-    assert (request.cwd, request.argv) == ("/tmp", ("echo", "--cwd"))
+    typed(b"")
+    shown = handiwork("sandbox", "shell", sandbox_id, "make")
+    assert shown.code == 2
+    assert shown.err.endswith(f"handiwork: {OUT_OF_MEMORY}\n")
 
 
 def test_ps(api, handiwork) -> None:

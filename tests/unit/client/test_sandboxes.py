@@ -1,15 +1,24 @@
 """Sandboxes through the client."""
 
 import asyncio
+import errno
 import signal
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from api_stand_in import PretendSandbox, Served
 from handiwork import Handiwork
-from handiwork.model.errors import ConfigError, ConflictError, GuestError, NotFoundError
+from handiwork.client import sandboxes
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    GuestError,
+    HandiworkError,
+    NotFoundError,
+)
 from handiwork.model.sandbox import FileKind, SandboxState
 
 
@@ -98,6 +107,33 @@ async def test_files(hw: Handiwork) -> None:
     with pytest.raises(GuestError, match="no such file") as told:
         await box.files.read("/workspace/u")
     assert told.value.errno == 2
+
+
+async def test_files_as_streams(
+    served: Served, hw: Handiwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandboxes, "MAX_FILE_BYTES", 1 << 20)
+    box = await hw.sandboxes.create()
+
+    async def pieces(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 1000
+        if count == 3:
+            raise ValueError("no more of it")
+
+    await box.files.write_stream("/workspace/flow", pieces(500), mode=0o700)
+    assert (await box.files.stat("/workspace/flow")).mode == 0o700
+    async with box.files.read_stream("/workspace/flow", offset=10, limit_bytes=99) as part:
+        assert b"".join([piece async for piece in part]) == b"x" * 99
+    with pytest.raises(ValueError, match="no more"):
+        await box.files.write_stream("/workspace/broken", pieces(3))
+    with pytest.raises(HandiworkError):
+        async with box.files.read_stream("/torn") as torn:
+            assert [piece async for piece in torn]
+    with pytest.raises(GuestError, match="read_stream") as told:
+        await box.files.read("/endless")
+    assert told.value.errno == errno.EFBIG
+    assert "/workspace/broken" not in only(served).files.content
 
 
 async def test_directories_there_and_back(hw: Handiwork) -> None:

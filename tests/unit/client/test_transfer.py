@@ -1,7 +1,10 @@
 """A guest's tree is hostile: whatever it says, nothing is written outside of the target."""
 
+import contextlib
+import itertools
 import os
 import tempfile
+from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +30,20 @@ class Guest:
         self.entries = entries
         self.data = data
 
-    async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
-        return self.data[offset:][:limit_bytes]
+    @contextlib.asynccontextmanager
+    async def read_stream(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        yield self.pieces()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for at in range(0, len(self.data), 10):
+            yield self.data[at : at + 10]
 
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
         return self.entries.get(path, [])[:limit]
 
-    async def write(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+    async def write_stream(
+        self, path: str, pieces: AsyncIterable[bytes], *, mode: int = 0o644
+    ) -> None:
         raise AssertionError
 
     async def mkdir(self, path: str) -> None:
@@ -110,14 +120,12 @@ async def test_an_endless_tree_ends(tmp_path: Path) -> None:
 
 
 async def test_an_endless_file_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "CHUNK_BYTES", 10)
     monkeypatch.setattr(transfer, "MAX_BYTES", 1000)
 
     class Endless(Guest):
-        async def read(
-            self, path: str, *, offset: int = 0, limit_bytes: int | None = None
-        ) -> bytes:
-            return b"x" * (limit_bytes or 0)
+        async def pieces(self) -> AsyncIterator[bytes]:
+            for _ in itertools.count():
+                yield b"x" * 10
 
     with pytest.raises(HandiworkError, match="more than 1000 bytes"):
         await Download(Endless({"/w": [entry("x")]})).run("/w", tmp_path)
@@ -125,8 +133,7 @@ async def test_an_endless_file_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @given(size=st.integers(0, 40))
 async def test_a_file_comes_whole_in_pieces(size: int) -> None:
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(transfer, "CHUNK_BYTES", 10)
+    with tempfile.TemporaryDirectory() as folder:
         data = bytes(range(size))
         await Download(Guest({"/w": [entry("x")]}, data)).run("/w", Path(folder))
         assert (Path(folder) / "x").read_bytes() == data

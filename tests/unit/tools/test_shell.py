@@ -1,5 +1,6 @@
 """The `bash` tool: what the model reads."""
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import pytest
 
 from handiwork.model.errors import ToolFailedError
+from handiwork.model.sandbox import OUT_OF_MEMORY
 from handiwork.model.tool import TextBlock
+from handiwork.tools import shell_process
 from handiwork.tools.context import ToolContext
 from handiwork.tools.shell import bash
+from host_sandbox import HostKills, HostSandbox
 
 
 async def told(context: ToolContext, given: Mapping[str, Any]) -> str:
@@ -45,6 +49,34 @@ async def test_what_went_wrong_is_an_error(
     with pytest.raises(ToolFailedError) as failed:
         await told(context, given)
     assert str(failed.value).startswith(text)
+
+
+async def test_a_kill_for_memory_is_told_of_what_failed(
+    box: HostSandbox, context: ToolContext
+) -> None:
+    box.kills_each = 1
+    with pytest.raises(ToolFailedError) as failed:
+        await told(context, {"command": "echo built; false"})
+    assert str(failed.value) == f"built\nexit code 1\n[{OUT_OF_MEMORY}]"
+    with pytest.raises(ToolFailedError) as late:
+        await told(context, {"command": "sleep 60", "timeout_ms": 1000})
+    assert f"\n[{OUT_OF_MEMORY}]\n[the shell and all" in str(late.value)
+    assert OUT_OF_MEMORY not in await told(context, {"command": "echo fine"})
+
+
+async def test_what_a_sandbox_does_not_answer_is_not_told(
+    box: HostSandbox, context: ToolContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: HostKills) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(HostKills, "rose", never)
+    monkeypatch.setattr(shell_process, "KILLS_SECONDS", 0.1)
+    with pytest.raises(ToolFailedError) as failed:
+        await told(context, {"command": "false"})
+    assert str(failed.value) == "exit code 1"
+    assert await told(context, {"command": "echo next"}) == "next"
 
 
 async def test_a_line_made_to_be_slow_is_no_directive(context: ToolContext) -> None:

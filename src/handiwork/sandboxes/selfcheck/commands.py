@@ -71,6 +71,13 @@ async def _death_by_signal_is_128_and_its_number(bench: Bench) -> None:
     expect((await bench.shell("kill -TERM $$")).exit_code, 128 + 15, "exit code")
 
 
+@check("command")
+async def _what_fails_for_another_reason_is_not_told_as_out_of_memory(bench: Bench) -> None:
+    kills = await (await bench.box()).memory_kills()
+    hold(not (await bench.run("false")).out_of_memory, "false was told as out of memory")
+    hold(not await kills.rose(), "a kill was told, and nothing was killed")
+
+
 @check("shell")
 async def _timeout_kills_the_whole_tree(bench: Bench) -> None:
     script = "(setsid sh -c 'sleep 77.5 & sleep 77.5' &) ; sleep 77.5 & sleep 77.5"

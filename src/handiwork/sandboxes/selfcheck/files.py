@@ -1,9 +1,10 @@
 """Checks of files: every verb, bytes of any kind, errors by number."""
 
 import errno
+from collections.abc import AsyncIterator
 
 from handiwork.model.sandbox import FileKind
-from handiwork.sandboxes.selfcheck.table import Bench, check, expect, hold, refused
+from handiwork.sandboxes.selfcheck.table import Bench, Refuted, check, expect, hold, refused
 
 BINARY = bytes(range(256)) * 8
 
@@ -41,6 +42,71 @@ async def _five_mebibytes_go_both_ways(bench: Bench) -> None:
     await files.write("/workspace/large", data)
     expect((await files.stat("/workspace/large")).size, len(data), "size")
     hold(await files.read("/workspace/large") == data, "the content changed on its way")
+
+
+@check("files")
+async def _streams_go_both_ways(bench: Bench) -> None:
+    files = (await bench.box()).files
+    await files.write_stream("/workspace/flow/file", _pieces(BINARY * 1024, 3), mode=0o600)
+    expect((await files.stat("/workspace/flow/file")).mode, 0o600, "mode")
+    whole = [piece async for piece in files.read_stream("/workspace/flow/file")]
+    hold(b"".join(whole) == BINARY * 3072, "the content changed on its way")
+    hold(max(map(len, whole)) < len(BINARY) * 512, "it came in one piece")
+    part = files.read_stream("/workspace/flow/file", offset=3, limit_bytes=70_000)
+    hold(b"".join([piece async for piece in part]) == (BINARY * 40)[3:70_003], "a part is another")
+    for limit, content in ((0, []), (1, [BINARY[:1]])):
+        found = files.read_stream("/workspace/flow/file", limit_bytes=limit)
+        expect([piece async for piece in found], content, "so many bytes")
+    await files.write_stream("/workspace/flow/none", _pieces(b"", 1))
+    expect([one async for one in files.read_stream("/workspace/flow/none")], [], "nothing")
+
+
+@check("files")
+async def _a_stream_that_breaks_leaves_what_was_there(bench: Bench) -> None:
+    files = (await bench.box()).files
+    await files.write("/workspace/broken/file", b"kept")
+    for name in ("file", "new"):
+        try:
+            await files.write_stream(
+                f"/workspace/broken/{name}", _pieces(BINARY * 256, 2, tears=True)
+            )
+        except Torn:
+            continue
+        raise Refuted("what broke was told as written")
+    expect(await files.read("/workspace/broken/file"), b"kept", "what was there")
+    expect([one.name for one in await files.list("/workspace/broken")], ["file"], "names")
+
+
+@check("files")
+async def _streams_that_are_left_hold_up_nothing(bench: Bench) -> None:
+    files = (await bench.box()).files
+    await files.write("/workspace/left", BINARY * 1024)
+    for _ in range(70):  # twice what may go on at once
+        stream = files.read_stream("/workspace/left")
+        expect((await anext(stream))[:1], BINARY[:1], "first byte")
+        await stream.aclose()
+    expect(len(await files.read("/workspace/left")), len(BINARY) * 1024, "size")
+
+
+@check("files")
+async def _streams_have_the_errors_of_paths(bench: Bench) -> None:
+    files = (await bench.box()).files
+    for path, number in (("/workspace/no/file", errno.ENOENT), ("/workspace", errno.EISDIR)):
+        await refused(anext(files.read_stream(path)), number)
+        pieces = _pieces(BINARY * 512, 3)
+        await refused(files.write_stream(path, pieces, parents=False), number)
+    await refused(anext(files.read_stream("relative")), errno.EINVAL)
+
+
+class Torn(Exception):
+    """What the source of a stream breaks with."""
+
+
+async def _pieces(piece: bytes, count: int, *, tears: bool = False) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield piece
+    if tears:
+        raise Torn
 
 
 @check("files")
