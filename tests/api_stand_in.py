@@ -262,6 +262,7 @@ class PretendSandboxes:
         self._store = store
         self.live: dict[str, PretendSandbox] = {}
         self.refreshed: list[str] = []
+        self.to_prepare = asyncio.Event()
 
     async def create(self, request: SandboxRequest) -> SandboxRecord:
         if request.policy:

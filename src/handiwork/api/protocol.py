@@ -1,5 +1,6 @@
 """The port of live sandboxes, as the API sees them."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -60,6 +61,11 @@ class Snapshots(Protocol):
 
 class LiveSandboxes(Protocol):
     """Sandboxes made over the API and those of sessions, as far as the API may touch them."""
+
+    @property
+    def to_prepare(self) -> asyncio.Event:
+        """Set it to have made ready what is to be, when more can be than before."""
+        ...
 
     async def create(self, request: SandboxRequest) -> SandboxRecord:
         """Make one. ConfigError, NotFoundError, UnsupportedError: nothing was made."""

@@ -80,6 +80,9 @@ class FakeFiles:
 
     async def read(self, path: str, *, offset: int = 0, limit_bytes: int | None = None) -> bytes:
         """Return bytes of a file."""
+        return self._bytes(path, offset, limit_bytes)
+
+    def _bytes(self, path: str, offset: int, limit_bytes: int | None) -> bytes:
         node = self._node(path)
         if node.data is None:
             raise _error(path, errno.EISDIR)
@@ -90,6 +93,9 @@ class FakeFiles:
         self, path: str, data: bytes, *, mode: int = 0o644, parents: bool = True
     ) -> None:
         """Write a file whole."""
+        self._put(path, data, mode, parents=parents)
+
+    def _put(self, path: str, data: bytes, mode: int, *, parents: bool) -> None:
         key = self._below(path, parents=parents)
         if key in self.tree and self.tree[key].data is None:
             raise _error(path, errno.EISDIR)
@@ -99,7 +105,7 @@ class FakeFiles:
         self, path: str, *, offset: int = 0, limit_bytes: int | None = None
     ) -> AsyncGenerator[bytes, None]:
         """Yield bytes of a file."""
-        data = await self.read(path, offset=offset, limit_bytes=limit_bytes)
+        data = self._bytes(path, offset, limit_bytes)
         for at in range(0, len(data), PIECE_BYTES):
             yield data[at : at + PIECE_BYTES]
 
@@ -113,7 +119,7 @@ class FakeFiles:
     ) -> None:
         """Write a file whole, when all of its pieces came."""
         data = b"".join([piece async for piece in pieces])
-        await self.write(path, data, mode=mode, parents=parents)
+        self._put(path, data, mode, parents=parents)
 
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
         """Return the entries of a directory, sorted by name."""
