@@ -423,6 +423,11 @@ def _check_freezing(sandbox: SandboxSettings, where: str) -> None:
             f"{where}: sandbox.freeze_seconds = {sandbox.freeze_seconds};"
             " use 0 (never) or seconds up to a week"
         )
+    if not 0 <= sandbox.woken_seconds <= LONGEST_SECONDS:
+        raise ConfigError(
+            f"{where}: sandbox.woken_seconds = {sandbox.woken_seconds};"
+            " use 0 (it stays awake) or seconds up to a week"
+        )
     least = sandbox.min_free_memory_mib
     if sandbox.freeze_seconds and sandbox.freeze_min_free_memory_mib < least:
         raise ConfigError(

@@ -53,6 +53,7 @@ def test_a_top_level_variable(tmp_path: Path) -> None:
         ("[sessions]\ntool_timeout_seconds = 5\n", "tool_timeout_seconds"),
         ("[sessions]\nask_seconds = -1\n", "sessions.ask_seconds = -1"),
         ("[sandbox]\nfreeze_seconds = -1\n", "sandbox.freeze_seconds = -1"),
+        ("[sandbox]\nwoken_seconds = -1\n", "sandbox.woken_seconds = -1"),
         (
             "[sandbox]\nfreeze_seconds = 60\nfreeze_min_free_memory_mib = 9\n",
             "sandbox.freeze_min_free_memory_mib = 9 is below",

@@ -78,6 +78,8 @@ async def _send(channel: Channel, request: Request, room: asyncio.Event, piece: 
     """Send a piece, a frame at a time, as far as the agent takes it, or until it has failed."""
     for at in range(0, len(piece), frames.PAYLOAD_BYTES):
         await channel.unheld()
+        if request.done.done():  # the machine may be asleep by now: nothing more is sent to it
+            return
         request.outbox = memoryview(piece)[at : at + frames.PAYLOAD_BYTES]
         channel.send(request.outgoing())
         while request.outbox and not request.done.done():

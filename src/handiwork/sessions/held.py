@@ -32,3 +32,8 @@ class Live(msgspec.Struct):
     env: Mapping[str, str]
     tools: ToolState = msgspec.field(default_factory=ToolState)
     watch: asyncio.Task[None] | None = None
+
+    @property
+    def is_called(self) -> bool:
+        """Whether a call of it is under way; shells that wait for their next command are none."""
+        return self.sandbox.calls > self.tools.waiting

@@ -17,11 +17,13 @@ class Idle:
         self,
         seconds: float,
         is_used: Callable[[str], bool],
-        rest: Callable[[str], Awaitable[None]],
+        may_rest: Callable[[str], Awaitable[bool]],
+        rest: Callable[[str], None],
     ) -> None:
-        """`rest` is called once for each that nobody used for so long; 0 seconds: for none."""
+        """`rest` is called once for each that may and that nobody used for so long; 0: for none."""
         self._seconds = seconds
         self._is_used = is_used
+        self._may_rest = may_rest
         self._rest = rest
         self._used_at: dict[str, float] = {}
 
@@ -39,6 +41,14 @@ class Idle:
                 if self._is_used(sandbox_id):
                     self._used_at[sandbox_id] = now
                 elif now - at >= self._seconds:
-                    del self._used_at[sandbox_id]
-                    with contextlib.suppress(NotFoundError):  # it was closed meanwhile
-                        await self._rest(sandbox_id)
+                    await self._let_rest(sandbox_id, at)
+
+    async def _let_rest(self, sandbox_id: str, at: float) -> None:
+        may = False
+        with contextlib.suppress(NotFoundError):  # it was closed meanwhile
+            may = await self._may_rest(sandbox_id)
+        if self._used_at.get(sandbox_id) != at or self._is_used(sandbox_id):
+            return  # somebody came while it was asked
+        del self._used_at[sandbox_id]
+        if may:
+            self._rest(sandbox_id)

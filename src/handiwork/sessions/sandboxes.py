@@ -85,7 +85,7 @@ class LiveSandboxes:
         self._background: list[asyncio.Task[None]] = []
         self._group = asyncio.TaskGroup()
         self._resting = Resting(settings, self._group, self.rest_unused)
-        self._idle = Idle(settings.woken_seconds, self._is_used, self._rest_idle)
+        self._idle = Idle(settings.woken_seconds, self._is_used, self._may_rest, self.rest_unused)
         self._log = log.get("sandboxes")
 
     async def __aenter__(self) -> Self:
@@ -158,14 +158,13 @@ class LiveSandboxes:
         self._unused.discard(sandbox_id)
 
     def _is_used(self, sandbox_id: str) -> bool:
-        """Whether its session is served, or somebody waits for a call of it, shells that wait apart."""
-        live = self._live.get(sandbox_id)
-        calls = live.sandbox.calls - live.tools.waiting if live else 0
-        return calls > 0 or sandbox_id in self.renewals or sandbox_id in self._loans
+        """Whether its session is served, or somebody waits for a call of it."""
+        called = (live := self._live.get(sandbox_id)) is not None and live.is_called
+        return called or sandbox_id in self.renewals or sandbox_id in self._loans
 
-    async def _rest_idle(self, sandbox_id: str) -> None:
-        if (await self._store.sandboxes.get(sandbox_id)).session_id:
-            self.rest_unused(sandbox_id)
+    async def _may_rest(self, sandbox_id: str) -> bool:
+        record = await self._store.sandboxes.get(sandbox_id)
+        return bool(record.session_id) and self._is_awake(sandbox_id)
 
     def tools(self, sandbox_id: str) -> ToolState:
         """Return what a session's tools have in it, for as long as it lives; empty when it does not."""
@@ -211,6 +210,7 @@ class LiveSandboxes:
         self._wants_rest_no_more(sandbox_id)
         await self._wake(sandbox_id, wanted_by)
         self._wants_rest_no_more(sandbox_id)
+        self._idle.used(sandbox_id)
         return await self._store.sandboxes.get(sandbox_id)
 
     async def _wake(self, sandbox_id: str, wanted_by: str = "") -> bool:

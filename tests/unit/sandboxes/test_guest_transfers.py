@@ -165,6 +165,29 @@ async def test_a_write_that_fails_is_told_before_its_source_ends(pair):
     assert told.value.errno == 28
 
 
+async def test_nothing_is_sent_of_a_write_that_failed_while_its_source_was_waited_for(pair):
+    """As when its machine was put to sleep: half a frame would be the first thing it wakes to."""
+    channel, agent = pair
+    more = asyncio.Event()
+
+    async def pieces():
+        yield b"first"
+        await more.wait()
+        yield b"second"
+
+    call = started(files_of(channel).write_stream("/f", pieces()))
+    request_id, _ = await agent.next(frames.Write)
+    await agent.next(frames.Data)
+    agent.send(request_id, frames.Failed(5, b"asleep"))
+    await asyncio.sleep(0.05)
+    more.set()
+    with pytest.raises(GuestError):
+        await call
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await agent.next(frames.Data)
+
+
 @pytest.mark.parametrize("how", ["broken", "cancelled"])
 async def test_a_write_that_breaks_off_is_cancelled(pair, how):
     channel, agent = pair

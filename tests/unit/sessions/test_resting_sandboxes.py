@@ -436,5 +436,29 @@ async def test_one_that_somebody_woke_rests_again_when_it_is_a_sessions(
             assert await _state(world, record.id, SandboxState.RUNNING)
 
 
+async def test_one_that_stands_still_does_so_as_long_as_it_is_to(world: World) -> None:
+    freezing(world, woken_seconds=0.05)
+    await world.store.sessions.save(SESSION)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest(session_id="sesn_1"))
+        await world.sandboxes.use(record.id)
+        await world.sandboxes.rest(record.id)
+        await until(lambda: _reason(world, record.id, STANDS))
+        await asyncio.sleep(0.2)
+        assert world.driver.live[record.id].rests
+
+
+async def test_one_that_was_woken_and_not_used_rests_again(world: World) -> None:
+    world.settings = msgspec.structs.replace(
+        world.settings, sandbox=SandboxSettings(woken_seconds=0.05, max_sandboxes=4)
+    )
+    await world.store.sessions.save(SESSION)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest(session_id="sesn_1"))
+        await world.sandboxes.sleep(record.id)
+        await world.sandboxes.wake(record.id)
+        await asleep(world, record.id)
+
+
 async def no_renewal() -> None:
     """Nothing was replaced."""

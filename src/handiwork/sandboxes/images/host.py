@@ -5,6 +5,7 @@ It is named by the digest of all it holds: an upgrade of the host makes a new on
 the one they were made with.
 """
 
+import fcntl
 import hashlib
 import os
 import stat
@@ -69,8 +70,17 @@ def host_image(images_dir: Path, host: Path = Path("/")) -> Image:
     UnsupportedError where the host is not merged-usr.
     """
     items = list(plan(host))
-    digest = _digest(items)
     images_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(images_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be making it
+        return _made(images_dir, items)
+    finally:
+        os.close(lock)
+
+
+def _made(images_dir: Path, items: list[Item]) -> Image:
+    digest = _digest(items)
     place = images_dir / digest
     if _is_whole(place, items) and (found := image_at(images_dir, digest)):
         return found

@@ -157,7 +157,9 @@ class Images:
         except SandboxUnavailableError as damaged:
             return ImageInfo(digest=digest, names=tuple(own), source="", damaged=str(damaged))
         if record is None:
-            raise NotFoundError(f"there is no image {digest[:80]!r}")
+            if digest not in digests(self._directory):
+                raise NotFoundError(f"there is no image {digest[:80]!r}")
+            return ImageInfo(digest=digest, names=tuple(own), source="", damaged="it has no tree")
         if self._host_image is not None and digest == self._host_image.digest:
             own.append(HOST_IMAGE)
         return ImageInfo(

@@ -150,6 +150,10 @@ async def test_a_damaged_record_is_told(images, tmp_path):
     ]
     await images.remove("mine")
     assert images.list() == [whole]
+    (tmp_path / "images" / ("0" * 64)).mkdir()  # whatever is left of one
+    assert [bool(one.damaged) for one in images.list()] == [False, True]
+    await images.remove("0" * 64)
+    assert images.list() == [whole]
     (tmp_path / "images/names.json").write_text("{")
     with pytest.raises(SandboxUnavailableError, match="cannot be read"):
         await images.resolve("mine")
