@@ -30,9 +30,11 @@ def read(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-def obey(log: str, channel: socket.socket) -> None:
+def obey(log: str, channel: socket.socket, *, woken: bool) -> None:
+    """One that was woken said long ago that it is ready, and says nothing before it was told something."""
     control = socket.socket(fileno=CONTROL)
-    control.sendall(READY)
+    if not woken:
+        control.sendall(READY)
     while True:
         length, kind = struct.unpack("<IB", read(control, 5))
         payload = read(control, length)
@@ -78,7 +80,7 @@ def main(log: str) -> None:
     others.append((be_monitored, (socket.socket(fileno=MONITOR), log)))
     for call, arguments in others:
         threading.Thread(target=call, args=arguments, daemon=True).start()
-    obey(log, channel)
+    obey(log, channel, woken="-incoming" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -105,12 +105,16 @@ class Jobs:
             "state": _quoted(state.decode("utf-8", "surrogateescape")),
             "command": _quoted(command),
         }
+        name = posixpath.basename(path)
+        self.spool.pinned.add(name)  # first: the job makes the file, and others tidy while it starts
         try:
             await self.spool.tidy()
             process = await self._run(script.encode("utf-8", "surrogateescape"))
-        except GuestError as error:
+        except BaseException as error:
+            self.spool.pinned.discard(name)
+            if not isinstance(error, GuestError):
+                raise
             raise ToolFailedError(f"the background job could not be started: {error}") from None
-        self.spool.pinned.add(posixpath.basename(path))
         job = self._jobs[job_id] = Job(job_id, command, path, process)
         self._forget()
         return job

@@ -170,9 +170,11 @@ async def test_files_of_running_jobs_are_not_tidied_away(
     monkeypatch.setattr("handiwork.tools.spool.FILES_LIMIT", 2)
     jobs = Jobs(Spool(box, 2 << 20), 9)
     job = await jobs.start("echo kept; sleep 60")
+    kept = box.root / "workspace/.tool-output"
+    while not (kept / Path(job.path).name).exists():  # the job makes it
+        await asyncio.sleep(0.01)
     for number in range(4):
         await jobs.spool.keep(f"other{number}", "x")
-    kept = box.root / "workspace/.tool-output"
     assert Path(job.path).name in {path.name for path in kept.iterdir()}
     assert len(list(kept.iterdir())) <= 3
     await jobs.kill(job)
