@@ -115,6 +115,10 @@ class HostProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None
+
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         held = b""
         while chunk := await self._process.stdout.read(65536):

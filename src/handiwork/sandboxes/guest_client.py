@@ -87,6 +87,11 @@ class GuestProcess:
         """Its process id inside; 0 before it runs."""
         return self._pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its request is over, and so not among the calls any more."""
+        return self._request.done.done()
+
     async def open(self, seconds: float) -> None:
         """Start it; returns when it runs, or raises GuestError when it cannot."""
         self._request = await self._channel.open(

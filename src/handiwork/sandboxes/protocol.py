@@ -123,6 +123,11 @@ class Process(Protocol):
         """Its process id inside; it leads a process group of that number."""
         ...
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is no call of its sandbox any more; what it wrote may still be read."""
+        ...
+
     def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         """Yield chunks until both streams end. Unread output stops the process at a bounded buffer."""
         ...

@@ -200,6 +200,11 @@ class FakeProcess:
         """Any."""
         return 1
 
+    @property
+    def has_ended(self) -> bool:
+        """It has, from the beginning."""
+        return True
+
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         """Yield what it wrote."""
         if self._result.stdout:

@@ -140,8 +140,13 @@ class Shell:
 
     @property
     def waits(self) -> bool:
-        """Whether its process lives and no command is under way."""
-        return self._live is not None and not self.runs
+        """Whether its process lives and no command is under way.
+
+        One that was killed between two commands is still held, but no call of the sandbox any more:
+        counted as one, it would hide another.
+        """
+        live = self._live
+        return live is not None and not self.runs and not live.process.has_ended
 
     async def run(
         self, command: str, output: Sink, *, timeout_seconds: float

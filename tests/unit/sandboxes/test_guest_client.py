@@ -210,8 +210,11 @@ async def test_a_cancelled_wait_only_stops_waiting(pair):
     process, request_id = await started(sandbox_of(channel), agent)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(process.wait(), 0.01)
+    assert (process.has_ended, channel.requests.keys()) == (False, {request_id})
     agent.send(request_id, frames.Exit(5, 0, 0, 0, 0))
     assert (await process.wait()).exit_code == 5
+    assert process.has_ended
+    assert not channel.requests
 
 
 async def test_a_started_command_takes_no_input_of_its_request(pair):

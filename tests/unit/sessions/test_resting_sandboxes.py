@@ -14,6 +14,7 @@ from handiwork.model.sandbox import SandboxRecord, SandboxState
 from handiwork.model.session import Session, SessionState
 from handiwork.sessions import resting as resting_module
 from handiwork.sessions.sandbox_request import SandboxRequest
+from handiwork.tools.spool import Collector, Spool
 from session_world import World, until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -434,6 +435,25 @@ async def test_one_that_somebody_woke_rests_again_when_it_is_a_sessions(
         else:
             await asyncio.sleep(0.15)
             assert await _state(world, record.id, SandboxState.RUNNING)
+
+
+async def test_a_shell_that_was_killed_hides_no_call(world: World) -> None:
+    world.settings = msgspec.structs.replace(
+        world.settings, sandbox=SandboxSettings(woken_seconds=0.05, max_sandboxes=4)
+    )
+    await world.store.sessions.save(SESSION)
+    async with world:
+        record = await world.sandboxes.create(SandboxRequest(session_id="sesn_1"))
+        box = await world.sandboxes.use(record.id)
+        shell = await world.sandboxes.tools(record.id).shell("", box)
+        world.driver.live[record.id].calls = 1  # somebody's command, all along
+        await shell.run("true", Collector(Spool(box), "sevt_1"), timeout_seconds=10)
+        await world.driver.live[record.id].started[0].signal(9)
+        await world.driver.live[record.id].started[0].wait()
+        await asyncio.sleep(0.15)
+        assert await _state(world, record.id, SandboxState.RUNNING)
+        world.driver.live[record.id].calls = 0
+        await asleep(world, record.id)
 
 
 async def test_one_that_stands_still_does_so_as_long_as_it_is_to(world: World) -> None:

@@ -148,6 +148,15 @@ async def test_cancelling_kills_the_shell(box: HostSandbox) -> None:
     assert await ran(shell, "echo next") == (CommandEnd("next", 0), True)
 
 
+async def test_one_that_was_killed_between_commands_waits_no_more(box: HostSandbox) -> None:
+    shell = Shell(box)
+    await run(shell, "true")
+    assert shell.waits
+    await box.started[0].signal(9)
+    await box.started[0].wait()
+    assert not shell.waits
+
+
 async def test_restart_forgets_without_a_note(box: HostSandbox) -> None:
     shell = Shell(box)
     await run(shell, "X=1")

@@ -1,5 +1,6 @@
 """What tools keep in a sandbox: the same for the same one, nothing of another, no more than a limit."""
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -37,9 +38,12 @@ async def test_shells_that_run_nothing_wait():
     state = ToolState()
     shell = await state.shell("", ONE)
     assert state.waiting == 0  # it has no process yet
-    shell._live = cast("Any", object())
+    process = SimpleNamespace(has_ended=False)
+    shell._live = cast("Any", SimpleNamespace(process=process))
     assert state.waiting == 1
     shell.runs = True
+    assert state.waiting == 0
+    shell.runs, process.has_ended = False, True
     assert state.waiting == 0
 
 
