@@ -1,15 +1,20 @@
-"""Manifests that the database does not tell of: what an interrupted taking or a kill between two steps left.
+"""What an interrupted taking or a kill between two steps left: manifests without a row, rows without one.
 
-One that reads is told of from then on, for it may be the newest state there is, and goes as others go:
-what was removed on purpose has no manifest any more. One that is damaged, or of a closed sandbox, is
-deleted. One whose sandbox nobody has a record of is left alone: it may be all that is left of a lost
-database, or another one's.
+A manifest that the database does not tell of and that reads is told of from then on, for it may be the
+newest state there is, and goes as others go: what was removed on purpose has no manifest any more. One
+that is damaged, or of a closed sandbox, is deleted. One whose sandbox nobody has a record of is left
+alone: it may be all that is left of a lost database, or another one's.
+
+Of a row whose manifest is gone nothing can be made, and it counts among those that are kept, in place of
+one that reads. It goes, unless somebody pinned it: that is told. Where the store has no manifest at all it
+is more likely another store, or one that is not mounted, and every row stays.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 from handiwork.config import SnapshotSettings
-from handiwork.model.errors import NotFoundError
+from handiwork.model.errors import ConflictError, NotFoundError
+from handiwork.model.snapshot import Snapshot
 from handiwork.observe import log
 from handiwork.sandboxes.snapshots.retention import outlived
 from handiwork.sandboxes.snapshots.sealing import DamagedError
@@ -18,10 +23,13 @@ from handiwork.sessions.snapshots.shelf import Shelf
 MOST_ORPHANS = 256
 """Decided on in one sweep; the others wait for the next ones."""
 MAX_TOLD = 3
-"""Of the sandboxes that nobody knows, in one line of the log."""
+"""Of the sandboxes that nobody knows, or the pinned ones that are lost, in one line of the log."""
 
 Orphan = tuple[str, int]
 """A sandbox and a number."""
+
+Numbers = Mapping[str, Sequence[int]]
+"""The numbers of each sandbox of which the store has a manifest."""
 
 
 class Orphans:
@@ -32,14 +40,20 @@ class Orphans:
     ) -> None:
         self._shelf = shelf
         self._settings = settings
-        self._now = now
-        self._since: dict[Orphan, float] = {}
+        self._untold = _Grace(settings.grace_seconds, now)
+        self._lost = _Grace(settings.grace_seconds, now)
         self._log = log.get("snapshots")
 
     async def look(self) -> None:
-        """Tell of, or delete, those that nobody told of all through the grace."""
+        """See to what was found so at each look all through the grace."""
+        listed = await self._listed()  # before the manifests: a taking writes its row last
+        kept = await self._shelf.work(lambda generations: generations.all_numbers())
+        await self._settle(kept)
+        await self._drop_lost(listed, kept)
+
+    async def _settle(self, kept: Numbers) -> None:
         unwanted: dict[Orphan, str] = {}
-        for orphan in self._ripe(await self._found()):
+        for orphan in self._untold.ripe(await self._found(kept))[:MOST_ORPHANS]:
             if reason := await self._unwanted(*orphan):
                 unwanted[orphan] = reason
         if not unwanted:
@@ -48,14 +62,54 @@ class Orphans:
             for orphan, reason in unwanted.items():
                 await self._delete(*orphan, reason)
 
-    def _ripe(self, found: Sequence[Orphan]) -> Sequence[Orphan]:
-        now, grace = self._now(), self._settings.grace_seconds
-        self._since = {one: self._since.get(one, now) for one in found}
-        return [one for one, since in self._since.items() if now - since >= grace][:MOST_ORPHANS]
+    # --- rows without a manifest ---
 
-    async def _found(self) -> Sequence[Orphan]:
+    async def _listed(self) -> Sequence[Snapshot]:
+        sandboxes = await self._shelf.store.snapshots.sandboxes()
+        return [one for sandbox_id in sandboxes for one in await self._shelf.all(sandbox_id)]
+
+    async def _drop_lost(self, listed: Sequence[Snapshot], kept: Numbers) -> None:
+        if listed and not kept:
+            self._log.warning(
+                "the store of snapshots has none of those that are listed: see that it is the right one,"
+                " and there",
+                count=len(listed),
+            )
+            listed = ()  # the grace begins anew when it is back
+        lost = {
+            (one.sandbox_id, one.number): bool(one.pins)
+            for one in listed
+            if one.number not in kept.get(one.sandbox_id, ())
+        }
+        ripe = self._lost.ripe([*lost])
+        if pinned := [one for one in ripe if lost[one]]:
+            self._tell_pinned(pinned)
+        if gone := [one for one in ripe if not lost[one]]:
+            async with self._shelf.alone():  # a taking may give the number anew
+                for one in gone[:MOST_ORPHANS]:
+                    await self._drop(*one)
+
+    async def _drop(self, sandbox_id: str, number: int) -> None:
+        if number in await self._shelf.numbers(sandbox_id):
+            return
+        try:
+            await self._shelf.unlist(sandbox_id, number)
+        except ConflictError:  # somebody pinned it meanwhile: that is told the next time
+            return
+        self._log.warning("snapshot without a manifest dropped", sandbox=sandbox_id, number=number)
+
+    def _tell_pinned(self, pinned: Sequence[Orphan]) -> None:
+        self._log.warning(
+            "pinned snapshots have no manifest and cannot be restored: put their manifests back, or"
+            " remove the pins",
+            count=len(pinned),
+            first=[f"{sandbox_id}/{number}" for sandbox_id, number in pinned[:MAX_TOLD]],
+        )
+
+    # --- manifests without a row ---
+
+    async def _found(self, kept: Numbers) -> Sequence[Orphan]:
         """Return those of sandboxes that are known. A row goes after its manifest: rows are read last."""
-        kept = await self._shelf.work(lambda generations: generations.all_numbers())
         found: list[Orphan] = []
         strangers: dict[str, int] = {}
         for sandbox_id, numbers in kept.items():
@@ -113,3 +167,18 @@ class Orphans:
             number=number,
             reason=reason,
         )
+
+
+class _Grace:
+    """Since when each was found; `now` is a steady clock."""
+
+    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._now = now
+        self._since: dict[Orphan, float] = {}
+
+    def ripe(self, found: Sequence[Orphan]) -> Sequence[Orphan]:
+        """Take in what was found now; return what was, at each look, for so long."""
+        now = self._now()
+        self._since = {one: self._since.get(one, now) for one in found}
+        return [one for one, since in self._since.items() if now - since >= self._seconds]

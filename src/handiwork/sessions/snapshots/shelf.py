@@ -323,8 +323,19 @@ class Shelf:
         """
         async with self._going_away(sandbox_id, number):
             await self.work(lambda generations: generations.forget(sandbox_id, number))
-            await self.store.snapshots.remove(sandbox_id, number)
-            self._images.get(sandbox_id, {}).pop(number, None)
+            await self._remove_row(sandbox_id, number)
+
+    async def unlist(self, sandbox_id: str, number: int) -> None:
+        """Tell no more of one whose manifest is gone; ConflictError where somebody pinned it.
+
+        The store is not touched: what is written there after all is told of again.
+        """
+        async with self._going_away(sandbox_id, number):
+            await self._remove_row(sandbox_id, number)
+
+    async def _remove_row(self, sandbox_id: str, number: int) -> None:
+        await self.store.snapshots.remove(sandbox_id, number)
+        self._images.get(sandbox_id, {}).pop(number, None)
 
     @contextlib.asynccontextmanager
     async def _going_away(self, sandbox_id: str, number: int) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Manifests that the database does not tell of: told of, deleted, or left alone."""
+"""Manifests that the database does not tell of: told of, deleted, or left alone. Rows without one: dropped."""
 
 import asyncio
 import threading
@@ -256,3 +256,96 @@ async def test_so_many_in_one_sweep(keeping: KeepingWorld, monkeypatch: pytest.M
         assert await rows(keeping, record) == [2, 1]
         await look.look()
         assert await rows(keeping, record) == [3, 2, 1]
+
+
+async def lost(world: KeepingWorld, count: int, number: int) -> SandboxRecord:
+    """Make a sandbox one of whose rows has no manifest, as a kill in the midst of a deletion leaves it."""
+    record = await box(world, count)
+    del world.blobs.kept[manifest_key("default", record.id, number)]
+    return record
+
+
+async def test_a_row_that_lost_its_manifest_goes_after_the_grace(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await lost(keeping, 3, 2)
+        look, time = upkeep(keeping, grace_seconds=100)
+        for at, told in ((0.0, [3, 2, 1]), (99.0, [3, 2, 1]), (100.0, [3, 1])):
+            time[0] = at
+            await look.look()
+            assert await rows(keeping, record) == told
+        assert await numbers(keeping, record) == [3, 1]
+
+
+async def test_a_lost_row_that_is_pinned_stays_and_is_told(keeping: KeepingWorld) -> None:
+    async with keeping:
+        record = await lost(keeping, 2, 1)
+        await keeping.moves.pin(record.id, 1, "secret-name")
+        look, _ = upkeep(keeping)
+        with structlog.testing.capture_logs() as logs:
+            await look.look()
+        assert await rows(keeping, record) == [2, 1]
+        (told,) = [one for one in logs if "pinned" in one["event"]]
+        assert (told["count"], told["first"]) == (1, [f"{record.id}/1"])
+        assert "secret-name" not in str(logs)
+        await keeping.moves.unpin(record.id, "secret-name")
+        await look.look()
+        assert await rows(keeping, record) == [2]
+
+
+async def test_one_that_is_pinned_at_the_last_moment_stays(
+    keeping: KeepingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with keeping:
+        record = await lost(keeping, 2, 1)
+        unlist = keeping.shelf.unlist
+
+        async def late(sandbox_id: str, number: int) -> None:
+            await keeping.moves.pin(sandbox_id, number, "good")
+            await unlist(sandbox_id, number)
+
+        monkeypatch.setattr(keeping.shelf, "unlist", late)
+        await upkeep(keeping)[0].look()
+        assert await rows(keeping, record) == [2, 1]
+
+
+async def test_a_number_that_is_being_taken_anew_is_never_dropped(keeping: KeepingWorld) -> None:
+    """Sabotaged by taking the first finding for the truth, this fails."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def hang(verb: str, _key: str) -> None:
+        if verb == "put_if_absent":
+            asked.set()
+            goes_on.wait(30)
+
+    async with keeping:
+        record = await lost(keeping, 2, 2)
+        await put(keeping, record, b"new")
+        keeping.blobs.fault = hang
+        look, _ = upkeep(keeping)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keeping.moves.take(record.id))
+            await asyncio.to_thread(asked.wait, 20)
+            looking = group.create_task(look.look())
+            await asyncio.sleep(0.2)
+            assert not looking.done()  # nothing is alone before the taking is over
+            goes_on.set()
+        assert await rows(keeping, record) == await numbers(keeping, record) == [2, 1]
+
+
+async def test_a_store_that_has_none_at_all_drops_no_row(keeping: KeepingWorld) -> None:
+    """As one that is not mounted: the grace begins anew when it is back."""
+    async with keeping:
+        record = await lost(keeping, 3, 2)
+        kept = dict(keeping.blobs.kept)
+        look, time = upkeep(keeping, grace_seconds=100)
+        await look.look()
+        keeping.blobs.kept.clear()
+        time[0] = 100.0
+        with structlog.testing.capture_logs() as logs:
+            await look.look()
+        (told,) = [one for one in logs if "has none of those" in one["event"]]
+        assert told["count"] == 3
+        keeping.blobs.kept.update(kept)
+        for time[0], left in ((150.0, [3, 2, 1]), (249.0, [3, 2, 1]), (250.0, [3, 1])):
+            await look.look()
+            assert await rows(keeping, record) == left
