@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 from handiwork.api.bodies import body_of
 from handiwork.api.control import Control, Injected
 from handiwork.api.protocol import Snapshots
-from handiwork.api.streams import Emit, LiveResponse
+from handiwork.api.streams import Emit, LiveResponse, while_called
 from handiwork.model.errors import UnsupportedError
 from handiwork.model.sandbox import SandboxRecord, limits_of
 from handiwork.model.snapshot import MAX_CHANGES, Snapshot, SnapshotDiff, SnapshotState
@@ -58,14 +58,16 @@ async def rollback_sandbox(
 @get("/{sandbox_id:str}/snapshots/diff")
 async def diff_snapshots(
     control: Injected,
+    request: Request[Any, Any, Any],
     sandbox_id: FromPath[str],
     before: Number,
     after: Number,
     path: Annotated[str, QueryParameter(max_length=4096)] = "",
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_CHANGES)] = 1000,
 ) -> SnapshotDiff:
-    """Tell what differs between two snapshots, below a path."""
-    return await _snapshots(control).diff(sandbox_id, before, after, prefix=path, limit=limit)
+    """Tell what differs between two snapshots, below a path, as long as the caller waits for it."""
+    work = _snapshots(control).diff(sandbox_id, before, after, prefix=path, limit=limit)
+    return await while_called(request, work)
 
 
 @put("/{sandbox_id:str}/pins/{name:str}", status_code=204)

@@ -65,9 +65,16 @@ class Link:
             os.close(self._directory)
             self._directory = None
 
-    async def get(self, path: str, kind: type[T], query: Query | None = None) -> T:
+    async def get(
+        self,
+        path: str,
+        kind: type[T],
+        query: Query | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+    ) -> T:
         """Return what a GET gives."""
-        return _decoded(await self.raw("GET", path, query=query), kind)
+        return _decoded(await self.raw("GET", path, query=query, seconds=seconds), kind)
 
     async def send(
         self,

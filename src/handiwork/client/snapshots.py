@@ -18,6 +18,8 @@ END = b"HWFILE.\n"
 PIECE_BYTES = 1 << 20
 TAKE_SECONDS = 3600.0
 """A large tree over a slow line takes its time; its sandbox runs on long before."""
+DIFF_SECONDS = 1800.0
+"""What a diff may have to read takes its time, and one waits for the other. Who leaves ends theirs."""
 
 
 class Snapshots:
@@ -56,7 +58,9 @@ class Snapshots:
     ) -> SnapshotDiff:
         """Tell what differs between two, below a path."""
         query: Query = {"before": before, "after": after, "path": path, "limit": limit}
-        return await self._link.get(f"{self._path}/snapshots/diff", SnapshotDiff, query)
+        return await self._link.get(
+            f"{self._path}/snapshots/diff", SnapshotDiff, query, seconds=DIFF_SECONDS
+        )
 
     async def pin(self, number: int, name: str) -> None:
         """Keep one under a name until that is removed."""

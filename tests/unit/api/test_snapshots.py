@@ -1,5 +1,6 @@
 """Snapshots over HTTP."""
 
+import asyncio
 from pathlib import Path
 
 import httpx2
@@ -45,6 +46,26 @@ async def test_what_differs(served: Served, http: httpx2.AsyncClient, path: str)
     assert served.snapshots.asked == [("diff", 1, 2, "/a", 5)]
     for wrong in ("before=0&after=1", "before=1", "before=1&after=2&limit=10001"):
         assert (await http.get(f"{path}/snapshots/diff?{wrong}")).status_code == 400
+
+
+async def test_what_differs_is_looked_for_as_long_as_somebody_waits(
+    served: Served, http: httpx2.AsyncClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def stands(*_: object, **__: object) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(served.snapshots, "diff", stands)
+    call = asyncio.create_task(http.get(f"{path}/snapshots/diff?before=1&after=2"))
+    async with asyncio.timeout(10):
+        await began.wait()
+        call.cancel()
+        await ended.wait()
 
 
 async def test_more_of_one(served: Served, http: httpx2.AsyncClient, path: str) -> None:

@@ -1,11 +1,14 @@
 """Snapshots through the client."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from api_stand_in import Served
 from handiwork import Handiwork
+from handiwork.client.link import ANSWER_SECONDS
+from handiwork.client.snapshots import DIFF_SECONDS
 from handiwork.model.errors import ConfigError, ConflictError, HandiworkError, NotFoundError
 
 
@@ -38,6 +41,21 @@ async def test_back_what_differs_and_more(served: Served, hw: Handiwork) -> None
         ("diff", 1, 2, "/a b", 1),
         ("fork", 2, 1, "open", False),
     ]
+
+
+async def test_a_diff_has_a_time_of_its_own(
+    served: Served, hw: Handiwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stands(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    assert DIFF_SECONDS > 10 * ANSWER_SECONDS
+    monkeypatch.setattr("handiwork.client.snapshots.DIFF_SECONDS", 0.2)
+    monkeypatch.setattr(served.snapshots, "diff", stands)
+    box = await hw.sandboxes.create()
+    async with asyncio.timeout(10):
+        with pytest.raises(HandiworkError, match="in time"):
+            await box.snapshots.diff(1, 2)
 
 
 async def test_a_file_is_written_whole_or_not_at_all(

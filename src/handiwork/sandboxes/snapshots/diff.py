@@ -1,14 +1,23 @@
 """What differs between two generations of a sandbox, by path; pure."""
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from handiwork.sandboxes.snapshots.manifest import Body, Entry, path_of
 
-IsSame = Callable[[bytes, Entry, Entry], bool]
-"""Says whether a file, at a path, has the same content in both."""
+
+class Pair(NamedTuple):
+    """A file of both generations, at a path, that differs in its chunks alone."""
+
+    path: bytes
+    old: Entry
+    new: Entry
+
+
+Differing = Callable[[Sequence[Pair]], Collection[bytes]]
+"""Returns the paths of those that have another content."""
 Change = Literal["added", "removed", "changed"]
 
 
@@ -20,25 +29,30 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def differences(
-    before: Body, after: Body, is_same: IsSame, *, below: bytes = b""
-) -> Iterator[Difference]:
-    """Yield what was added, removed or changed, by path; `below` a path, or everywhere.
+    before: Body, after: Body, differing: Differing, *, below: bytes = b"", limit: int | None = None
+) -> list[Difference]:
+    """Return what was added, removed or changed, by path; `below` a path, or everywhere; the first ones.
 
     Kinds, owners, modes, sizes, times, attributes and contents count. A time says nothing of a content,
-    for whoever has the file sets it: `is_same` is asked of a file that differs in its chunks alone.
+    for whoever has the file sets it: `differing` is asked, once, of the files that differ in their chunks
+    alone and stand before the last that is wanted.
     """
     old, new = _by_path(before), _by_path(after)
+    found: list[Difference] = []
+    unsure: list[Pair] = []
     for path in sorted(one for one in old.keys() | new.keys() if _is_below(one, below)):
+        if len(found) == limit:
+            break
         if path not in old:
-            yield Difference(path, "added")
+            found.append(Difference(path, "added"))
         elif path not in new:
-            yield Difference(path, "removed")
+            found.append(Difference(path, "removed"))
         elif _facts(before, old[path]) != _facts(after, new[path]):
-            yield Difference(path, "changed")
-        elif _pieces(before, old[path]) == _pieces(after, new[path]):
-            continue
-        elif not is_same(path, old[path], new[path]):
-            yield Difference(path, "changed")
+            found.append(Difference(path, "changed"))
+        elif _pieces(before, old[path]) != _pieces(after, new[path]):
+            unsure.append(Pair(path, old[path], new[path]))
+    found += [Difference(path, "changed") for path in differing(unsure)] if unsure else []
+    return sorted(found, key=lambda one: one.path)[:limit]
 
 
 def _by_path(body: Body) -> dict[bytes, Entry]:

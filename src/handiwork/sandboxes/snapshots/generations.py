@@ -4,7 +4,7 @@ The blobs are the truth: what they hold can be told without any database. Every 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -64,12 +64,23 @@ class Generations:
         return decode(self.blobs.get(key), key, self.keys)
 
     def differences(
-        self, sandbox_id: str, before: int, after: int, *, below: bytes = b""
-    ) -> Iterator[Difference]:
-        """Yield what differs between two generations, below a path; NotFoundError, or DamagedError."""
+        self,
+        sandbox_id: str,
+        before: int,
+        after: int,
+        *,
+        below: bytes = b"",
+        limit: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> list[Difference]:
+        """Return what differs between two generations, below a path, the first ones; see `Comparison`.
+
+        NotFoundError, or DamagedError.
+        """
         old, new = self.load(sandbox_id, before), self.load(sandbox_id, after)
-        compared = Comparison(PackReader(self.blobs, self.keys, self.tenant), old, new)
-        return differences(old.body, new.body, compared.is_same, below=below)
+        reader = PackReader(self.blobs, self.keys, self.tenant)
+        compared = Comparison(reader, old, new, stop)
+        return differences(old.body, new.body, compared.differing, below=below, limit=limit)
 
     def take(
         self,

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import islice
 
 import msgspec
 
@@ -85,19 +84,23 @@ class Moves:
     async def diff(
         self, sandbox_id: str, before: int, after: int, *, prefix: str, limit: int
     ) -> SnapshotDiff:
-        """Tell what differs between two generations, below a path, at most so much."""
-        wanted = prefix.rstrip("/").encode("utf-8", "surrogateescape")
+        """Tell what differs between two generations, below a path, at most so much.
 
-        def compare(generations: Generations) -> list[SnapshotChange]:
-            found = generations.differences(sandbox_id, before, after, below=wanted)
-            return [
-                SnapshotChange(path=_text(one.path), change=one.change)
-                for one in islice(found, limit + 1)
-            ]
+        UnsupportedError: too much would have to be read. A caller that is cancelled stops it.
+        """
+        wanted = prefix.rstrip("/").encode("utf-8", "surrogateescape")
+        stop = threading.Event()
+        generations = self._shelf.generations(stop)
+
+        def compare() -> list[SnapshotChange]:
+            found = generations.differences(
+                sandbox_id, before, after, below=wanted, limit=limit + 1, stop=stop
+            )
+            return [SnapshotChange(path=_text(one.path), change=one.change) for one in found]
 
         try:
             async with self._comparing:
-                changes = await self._shelf.work(compare)
+                changes = await self._shelf.step(stop, compare)
         except HandiworkError as error:
             raise unavailable(str(error), error) from error
         return SnapshotDiff(

@@ -16,8 +16,10 @@ from handiwork.model.errors import (
     ConflictError,
     NotFoundError,
     SandboxUnavailableError,
+    UnsupportedError,
 )
 from handiwork.model.sandbox import Limits, SandboxRecord, SandboxState
+from handiwork.sandboxes.snapshots import comparing
 from handiwork.sessions.held import Held
 from handiwork.sessions.sandbox_request import SandboxRequest
 from keeping_world import KeepingWorld
@@ -272,6 +274,51 @@ async def test_a_content_that_hides_behind_its_old_size_and_time_is_told(
         keeping.damage(keeping.packs()[1])
         with pytest.raises(SandboxUnavailableError, match="/workspace/a of snapshot 1 of"):
             await keeping.moves.diff(record.id, 1, 2, prefix="/workspace", limit=10)
+
+
+async def one_to_read(world: KeepingWorld) -> SandboxRecord:
+    """Make a sandbox with two snapshots that are told apart by what is in their packs alone."""
+    record = await box(world)
+    path = world.driver.root / record.id / "workspace/a"
+    for data in (b"old" * 1000, b"new" * 1000):
+        path.write_bytes(data)
+        os.utime(path, ns=(0, 0))
+        await world.moves.take(record.id)
+    return record
+
+
+async def test_a_diff_that_would_read_too_much_says_so(
+    keeping: KeepingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "MAX_READ_BYTES", 0)
+    async with keeping:
+        record = await one_to_read(keeping)
+        with pytest.raises(UnsupportedError, match="/workspace/a is not compared yet"):
+            await keeping.moves.diff(record.id, 1, 2, prefix="", limit=10)
+        assert (await keeping.moves.diff(record.id, 1, 2, prefix="/else", limit=10)).changes == ()
+
+
+async def test_a_diff_ends_with_its_caller(keeping: KeepingWorld) -> None:
+    asked, hangs = threading.Event(), threading.Event()
+
+    def hang(_verb: str, key: str) -> None:
+        if "/packs/" in key:
+            asked.set()
+            hangs.wait(30)
+
+    async with keeping:
+        record = await one_to_read(keeping)
+        keeping.blobs.fault = hang
+        diff = asyncio.create_task(keeping.moves.diff(record.id, 1, 2, prefix="", limit=10))
+        await asyncio.to_thread(asked.wait, 20)
+        diff.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([diff])
+        assert diff.cancelled()
+        keeping.blobs.fault = None
+        hangs.set()
+        found = await keeping.moves.diff(record.id, 1, 2, prefix="/workspace/a", limit=10)
+        assert [one.change for one in found.changes] == ["changed"]
 
 
 async def test_pins(keeping: KeepingWorld) -> None:
