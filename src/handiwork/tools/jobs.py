@@ -106,7 +106,8 @@ class Jobs:
             "command": _quoted(command),
         }
         name = posixpath.basename(path)
-        self.spool.pinned.add(name)  # first: the job makes the file, and others tidy while it starts
+        # First of all: the job itself makes the file, and others tidy while it starts.
+        self.spool.pinned.add(name)
         try:
             await self.spool.tidy()
             process = await self._run(script.encode("utf-8", "surrogateescape"))
