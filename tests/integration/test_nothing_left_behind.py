@@ -191,10 +191,14 @@ def planted_group(data_dir):
 
 
 def planted_mount(data_dir):
+    """In a namespace of its own: whatever other tests start meanwhile would keep a copy of it."""
     (data_dir / "mounted").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "none", data_dir / "mounted"], check=True)
-    yield frozenset()
-    subprocess.run(["umount", data_dir / "mounted"], check=True)
+    script = 'mount -t tmpfs none "$1" && echo up && exec sleep 600'
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    with subprocess.Popen([*argv, data_dir / "mounted"], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"up\n"
+        yield frozenset()
+        process.kill()
 
 
 def planted_socket(data_dir):

@@ -97,6 +97,7 @@ class Run:
         self.outside = outside
         self.lease = lease
         self.gates: list[tuple[str, str, asyncio.Future[str]]] = []
+        self.refused: set[str] = set()
         self.over = False
         store = SimpleNamespace(ledger=self, sessions=MemorySessions())
         work = WorkItem(id="w", environment_id="e", kind="session", session_id=outside.session_id)
@@ -190,18 +191,30 @@ class Run:
         return text_result(call, f"{call.id} by run {self.outside.runs[call.id]}")
 
     async def post(self, work: WorkItem, result: ToolResult) -> None:
-        kept = self.outside.stored.get(result.tool_use_id)
-        assert kept in (None, result), "a result that was stored was computed anew"
+        self.check_posted(result)
         verdict = await self.gate("post", result.tool_use_id)
         assert self.lease.state is Held.OURS, "posted without the lease"
         if verdict == "down":
             raise BrainUnavailableError("503")
         if verdict == "refuse":
             self.outside.refused_for_good.add(result.tool_use_id)
-        self.outside.take(result)
+        try:
+            self.outside.take(result)
+        except BrainRefusedError:
+            self.refused.add(result.tool_use_id)
+            raise
         if verdict == "lost":
             raise BrainUnavailableError("the answer was cut")
         await self.gate("answer", result.tool_use_id)
+
+    def check_posted(self, result: ToolResult) -> None:
+        """What is posted is what is stored; only once it was refused the brain is told that, instead."""
+        kept = self.outside.stored.get(result.tool_use_id)
+        (block,) = result.content
+        if result.tool_use_id in self.refused:
+            assert "it ran, its effects stand" in block.text
+        else:
+            assert kept in (None, result), "a result that was stored was computed anew"
 
 
 class Machine(RuleBasedStateMachine):
