@@ -1,9 +1,10 @@
 """Half an hour of sessions that come and go, and whether anything of ours grows meanwhile.
 
 `python bench/soak.py [--minutes 30] [--users 6] [--json]` runs a real `handiwork up` with its local
-brain. Users make sessions with tools side by side, interrupts, sleeps and wakes, and drop them.
-Memory, descriptors, threads, tasks and processes are sampled; the slope over the second half says how
-much each grew in it. Exit 1 when something grew more than its tolerance, or a session failed.
+brain. Users make sessions with tools side by side, interrupts, sleeps and wakes, and drop them, in rounds.
+Memory, descriptors, threads, tasks and processes are sampled when a round is over and nobody has a
+session: what is held then belongs to nobody. The slope over the second half says how much each grew
+in it. Exit 1 when something grew more than its tolerance, or a session failed.
 """
 
 import argparse
@@ -27,7 +28,10 @@ from parts import samples
 from parts.plane import Plane, running
 
 SETTINGS = "[sessions]\nidle_seconds = 1.0\nmax_sessions = 48\n"
-SAMPLES = 120
+ROUNDS = 60
+LEAST_ROUND_SECONDS = 6.0
+REST_SECONDS = 2.0
+"""After a round; a session that is idle sleeps within one."""
 TURN_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 WARM_UP_SHARE = 0.1
@@ -36,15 +40,18 @@ TOLERANCES = {
     "mib": 6.0,
     "descriptors": 6.0,
     "threads": 3.0,
-    "tasks": 10.0,
-    "processes": 8.0,
-    "sandboxes": 6.0,
+    "tasks": 3.0,
+    "processes": 3.0,
+    "sandboxes": 2.0,
 }
-"""What may be gained over the second half: noise of a load that comes and goes, and no more."""
+"""What may be gained over the second half: noise of pools and caches that fill, and no more."""
 
 REMEMBERED_SESSIONS = 1024
 SESSION_MIB = 0.04
 """The local brain keeps its last sessions and work items in memory, so many of each."""
+
+
+Sampled = list[tuple[float, dict[str, float]]]
 
 
 class Users:
@@ -138,16 +145,24 @@ def _glob(pattern: str) -> dict[str, Any]:
     return {"call": {"tool": "glob", "input": {"pattern": pattern}}}
 
 
-async def watch(plane: Plane, seconds: float, found: list[tuple[float, dict[str, float]]]) -> None:
-    """Sample until the time is over."""
+async def rounds(users: Users, plane: Plane, seconds: float, count: int) -> Sampled:
+    """Let users come and go in rounds, and sample after each one but those of the warm-up."""
+    found: Sampled = []
+    dice = [random.Random(number) for number in range(count)]
     began = time.monotonic()
     headers = {"authorization": f"Bearer {plane.admin_key}"}
     async with httpx2.AsyncClient(base_url=plane.api, headers=headers, trust_env=False) as http:
         while (at := time.monotonic() - began) < seconds:
-            one = await asyncio.to_thread(samples.sample, plane.pid)
-            one["tasks"] = _tasks((await http.get("/metrics")).text)
-            found.append((at, one))
-            await asyncio.sleep(seconds / SAMPLES)
+            ends = time.monotonic() + max(LEAST_ROUND_SECONDS, seconds / ROUNDS)
+            async with asyncio.TaskGroup() as group:
+                for one in dice:
+                    group.create_task(users.one(ends, one))
+            await asyncio.sleep(REST_SECONDS)
+            if at >= seconds * WARM_UP_SHARE:
+                sample = await asyncio.to_thread(samples.sample, plane.pid)
+                sample["tasks"] = _tasks((await http.get("/metrics")).text)
+                found.append((at, sample))
+    return found
 
 
 def _tasks(metrics: str) -> float:
@@ -157,16 +172,9 @@ def _tasks(metrics: str) -> float:
 
 async def soak(plane: Plane, minutes: float, count: int) -> tuple[Users, list[samples.Verdict]]:
     """Let users come and go for so long; judge what was sampled after the warm-up."""
-    seconds = minutes * 60
-    found: list[tuple[float, dict[str, float]]] = []
     async with AsyncAnthropic(base_url=plane.brain, api_key=plane.brain_key) as client:
         users = Users(client, plane.environment_id)
-        async with asyncio.TaskGroup() as group:
-            ends = time.monotonic() + seconds
-            for number in range(count):
-                group.create_task(users.one(ends, random.Random(number)))
-            await asyncio.sleep(seconds * WARM_UP_SHARE)
-            await watch(plane, seconds * (1 - WARM_UP_SHARE), found)
+        found = await rounds(users, plane, minutes * 60, count)
     return users, samples.judge(found, TOLERANCES | _filling(users.done.total()))
 
 
