@@ -200,8 +200,9 @@ async def test_as_many_processes_as_its_limit_grants(driver):
     spec = SandboxSpec(id="sbx_manyaaaaaa", limits=Limits(memory_mib=512, pids=128))
     box = await driver.create(spec)
     await box.exec(shell("for i in $(seq 110); do setsid sleep 4733 >/dev/null 2>&1 & done"))
-    counted = await box.exec(shell("cat /proc/[0-9]*/comm | grep -c -x sleep"))
-    assert counted.stdout == b"110\n"
+    count = "cat /proc/[0-9]*/comm | grep -c -x sleep"
+    wait = f'for i in $(seq 200); do [ "$({count})" = 110 ] && break; sleep 0.1; done; {count}'
+    assert (await box.exec(shell(wait))).stdout == b"110\n"
 
 
 async def test_nobody_inside_takes_the_marks_off(driver):
