@@ -9,9 +9,10 @@ import stat
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from handiwork.model.code import CodeRequest, CodeResult
 from handiwork.model.errors import ConflictError, GuestError, NotFoundError, UnsupportedError
 from handiwork.model.sandbox import ExecRequest, ExecResult, FileInfo, FileKind, SandboxSpec
-from handiwork.sandboxes.protocol import Stream, Wish
+from handiwork.sandboxes.protocol import OnLog, Serve, Stream, Wish, no_log, no_tools
 
 
 class HostFiles:
@@ -217,6 +218,15 @@ class HostSandbox:
         process = HostProcess(await self._spawn(argv, request), outside, workspace)
         self.started.append(process)
         return process
+
+    @property
+    def languages(self) -> tuple[()]:
+        return ()
+
+    async def run_code(
+        self, request: CodeRequest, tools: Serve = no_tools, on_log: OnLog = no_log
+    ) -> CodeResult:
+        raise UnsupportedError("no code")
 
     async def memory_kills(self) -> HostKills:
         found = HostKills(self)

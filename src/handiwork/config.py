@@ -17,7 +17,7 @@ from handiwork.model.sandbox import TIERS, Limits, is_weaker, limits_of
 
 PREFIX = "HANDIWORK_"
 
-POOLED_TIERS = ("namespace", "gvisor", "microvm")
+POOLED_TIERS = ("namespace", "gvisor", "microvm", "isolate")
 MOST_POOLED = 256
 """Sandboxes that stand ready, all together."""
 MAX_GENERATIONS = 1000
@@ -86,6 +86,16 @@ class MicrovmSettings(Section, frozen=True, kw_only=True):
     first_id: int = 3 << 29
 
 
+class IsolateSettings(Section, frozen=True, kw_only=True):
+    """Sandboxes that run code in cells, which are processes of ours.
+
+    `user_id` is the host id of all cells in root mode; `memory_mib` is the most that one may use.
+    """
+
+    user_id: int = 64103
+    memory_mib: int = 128
+
+
 class PooledSettings(Section, frozen=True, kw_only=True):
     """Sandboxes of one kind that stand ready.
 
@@ -128,6 +138,7 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     woken_seconds: float = 600.0
     limits: Limits = msgspec.field(default_factory=Limits)
     microvm: MicrovmSettings = msgspec.field(default_factory=MicrovmSettings)
+    isolate: IsolateSettings = msgspec.field(default_factory=IsolateSettings)
     pool: PoolSettings = msgspec.field(default_factory=PoolSettings)
 
 
@@ -385,9 +396,21 @@ def _check_pool(settings: SandboxSettings, where: str) -> None:
         )
 
 
+def _check_isolate(settings: IsolateSettings, where: str) -> None:
+    if not 16 <= settings.memory_mib <= 4096:
+        raise ConfigError(
+            f"{where}: sandbox.isolate.memory_mib = {settings.memory_mib}; use 16 to 4096"
+        )
+    if not 1 <= settings.user_id < 1 << 31:
+        raise ConfigError(
+            f"{where}: sandbox.isolate.user_id = {settings.user_id}; use an id that nobody has, not 0"
+        )
+
+
 def _checked(settings: Settings, where: str) -> Settings:
     _check_tiers(settings, where)
     _check_pool(settings.sandbox, where)
+    _check_isolate(settings.sandbox.isolate, where)
     _check_freezing(settings.sandbox, where)
     ids = [one.id for one in settings.environments]
     if twice := sorted({one for one in ids if ids.count(one) > 1}):

@@ -19,6 +19,8 @@ from handiwork.sandboxes.gvisor import probe as gvisor_probe
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
 from handiwork.sandboxes.images.sample import SampleImages
 from handiwork.sandboxes.images.store import Images
+from handiwork.sandboxes.isolate import probe as isolate_probe
+from handiwork.sandboxes.isolate.driver import IsolateDriver
 from handiwork.sandboxes.microvm.driver import MicrovmDriver
 from handiwork.sandboxes.microvm.plan import Setup
 from handiwork.sandboxes.microvm.probe import Examined, examine
@@ -117,6 +119,33 @@ async def examine_gvisor(settings: Settings, *, clock: Clock) -> Finding:
         await asyncio.to_thread(remove_tree, directory)
 
 
+def make_isolate_driver(directory: Path, settings: Settings) -> IsolateDriver:
+    """Return the driver of isolates on a directory; UnsupportedError says why there are none here."""
+    isolate_probe.check()
+    isolate = settings.sandbox.isolate
+    return IsolateDriver(
+        directory,
+        user_id=isolate.user_id if process.is_root() else 0,
+        memory_mib=isolate.memory_mib,
+    )
+
+
+async def examine_isolate(settings: Settings) -> Finding:
+    """Prove whether isolates run code here; `doctor` asks it."""
+    directory = Path(tempfile.mkdtemp(prefix="handiwork-isolate-"))
+    try:
+        return await isolate_probe.examine(make_isolate_driver(directory, settings))
+    except UnsupportedError as error:
+        return Finding(name="isolate", ok=False, detail=str(error), fix=isolate_probe.FIX)
+    finally:
+        await asyncio.to_thread(remove_tree, directory)
+
+
+def _checked_isolate(directory: Path, settings: Settings, clock: Clock) -> IsolateDriver:
+    del clock
+    return make_isolate_driver(directory, settings)
+
+
 def _checked_namespace(directory: Path, settings: Settings, clock: Clock) -> NamespaceDriver:
     return make_driver(directory, clock=clock, first_id=settings.sandbox.first_id)
 
@@ -133,6 +162,7 @@ def _checked_gvisor(directory: Path, settings: Settings, clock: Clock) -> Namesp
 TIER_DRIVERS: Mapping[str, Callable[[Path, Settings, Clock], Driver]] = {
     "namespace": _checked_namespace,
     "gvisor": _checked_gvisor,
+    "isolate": _checked_isolate,
 }
 """How `selfcheck` makes a tier's driver on a directory; UnsupportedError says why not."""
 
@@ -198,12 +228,16 @@ async def tier_drivers(
     )
     if gvisor is not None:
         drivers[gvisor.tier] = gvisor
+    reasons = dict(TIER_NEEDS)
+    try:
+        drivers[IsolateDriver.tier] = make_isolate_driver(layout.sandboxes, settings)
+    except UnsupportedError as error:
+        reasons[IsolateDriver.tier] = f"; {error}"
     pooled = {one.tier for one in settings.sandbox.pool.more}
     wanted = {settings.sandbox.tier, *others, *pooled}
-    reasons = ""
     if MicrovmDriver.tier in wanted:
         found = await examine_microvm(settings, clock=clock)
-        reasons = f"; {found.finding.detail}: {found.finding.fix}"
+        reasons[MicrovmDriver.tier] = f"; {found.finding.detail}: {found.finding.fix}"
         if found.setup is not None:
             machines = MicrovmDriver(
                 layout.sandboxes, GUEST_AGENT, images, found.setup, clock=clock, metrics=metrics
@@ -213,6 +247,6 @@ async def tier_drivers(
     for tier in sorted(wanted - drivers.keys()):
         raise ConfigError(
             f"the tier {tier!r} is not available here; use one of {', '.join(sorted(drivers))}"
-            f"{reasons if tier == MicrovmDriver.tier else TIER_NEEDS.get(tier, '')}"
+            f"{reasons.get(tier, '')}"
         )
     return drivers

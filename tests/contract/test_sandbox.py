@@ -19,6 +19,7 @@ from handiwork.cli.tier_report import TierReport
 from handiwork.model.sandbox import SandboxExit, SandboxSpec
 from handiwork.sandboxes import namespace, selfcheck
 from handiwork.sandboxes.gvisor.driver import Gvisor, find_runsc
+from handiwork.sandboxes.isolate.driver import IsolateDriver
 from handiwork.sandboxes.protocol import Sandbox, Wish
 from handiwork.testing.sandbox import FakeDriver
 
@@ -42,6 +43,10 @@ def make_gvisor(data_dir: Path) -> namespace.NamespaceDriver:
 
 def make_fake(data_dir: Path) -> FakeDriver:
     return FakeDriver()
+
+
+def make_isolate(data_dir: Path) -> IsolateDriver:
+    return IsolateDriver(data_dir, user_id=64103 if os.geteuid() == 0 else 0)
 
 
 class Claiming:
@@ -73,6 +78,7 @@ DRIVERS = {
     "namespace": (make_namespace, selfcheck.AREAS),
     "microvm": (microvm_world.make_driver, selfcheck.AREAS),
     "gvisor": (make_gvisor, selfcheck.AREAS),
+    "isolate": (make_isolate, selfcheck.CODE_AREAS),
     "fake": (make_fake, FAKE_AREAS),
 }
 CASES = [

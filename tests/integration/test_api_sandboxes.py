@@ -223,8 +223,8 @@ async def test_no_policy_no_tier_no_sandbox(hw: Handiwork) -> None:
     before = len(await hw.sandboxes.list())
     with pytest.raises(HandiworkError, match="none-such"):
         await hw.sandboxes.create(policy="none-such")
-    with pytest.raises(HandiworkError, match="isolate"):
-        await hw.sandboxes.create(tier="isolate")
+    with pytest.raises(HandiworkError, match="microvm"):
+        await hw.sandboxes.create(tier="microvm")
     with pytest.raises(ConfigError, match="tier"):
         await hw.sandboxes.create(tier="docker")
     made = [box for box in await hw.sandboxes.list() if box.record.state is SandboxState.RUNNING]

@@ -81,9 +81,10 @@ def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
     assert_refused(done, "/proc/handiwork", "data_dir")
 
 
-def test_a_tier_that_is_not_built(tmp_path: Path) -> None:
-    done = handiwork("up", config="[sandbox]\ntier = 'isolate'\n", cwd=tmp_path)
-    assert_refused(done, "isolate", "namespace")
+def test_a_tier_that_is_not_here(tmp_path: Path) -> None:
+    config = "[sandbox]\ntier = 'gvisor'\n[gvisor]\nrunsc = '/no/runsc'\n"
+    done = handiwork("up", config=config, cwd=tmp_path)
+    assert_refused(done, "gvisor", "namespace", "runsc")
     assert nothing_runs_on(tmp_path)
 
 

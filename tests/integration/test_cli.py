@@ -296,10 +296,11 @@ def test_doctor_proves_this_host(tmp_path: Path) -> None:
     assert [check for check in report["checks"] if not check["ok"]] == []
     assert report["protections"]
     tiers = {one["name"]: one for one in report["tiers"]}
-    assert list(tiers) == ["namespace", "gvisor", "microvm"]
+    assert list(tiers) == ["namespace", "gvisor", "microvm", "isolate"]
     for one in tiers.values():
         assert one["ok"] or (one["detail"] and one["fix"]), one
     assert tiers["namespace"]["ok"]
+    assert tiers["isolate"]["ok"]
     assert "on its platform" in tiers["gvisor"]["detail"], tiers["gvisor"]
 
 

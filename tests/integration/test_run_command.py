@@ -61,7 +61,7 @@ def test_exit_codes(verb: Verb, tmp_path: Path) -> None:
     (tmp_path / "slow.json").write_text(script(call("bash", command="sleep 50")))
     slow = verb("go", *options("slow.json"), "--timeout", "1")
     assert (slow.returncode, "the run timed_out: it took more than 1 s" in slow.stdout) == (1, True)
-    refused = verb("go", *options(), "--tier", "isolate")
+    refused = verb("go", *options(), "--tier", "microvm")
     assert (refused.returncode, "the session was refused" in refused.stdout) == (3, True)
     for wrong in [
         ("go",),

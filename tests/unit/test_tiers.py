@@ -41,12 +41,14 @@ async def test_a_tier_that_is_not_here_stops_the_start(where: str, layout: Layou
     served = ["microvm"] if where == "environments" else []
     reason = "; no QEMU: get it" if where == "environments" else ", or install runsc"
     settings = Settings(sandbox=sandbox, gvisor=NO_GVISOR)
-    with pytest.raises(ConfigError, match=f"is not available here; use one of namespace{reason}"):
+    with pytest.raises(
+        ConfigError, match=f"is not available here; use one of isolate, namespace{reason}"
+    ):
         await tiers.tier_drivers(settings, layout, Images(layout.images), served, clock=clock)
     settings = Settings(gvisor=NO_GVISOR)
     assert list(
         await tiers.tier_drivers(settings, layout, Images(layout.images), [], clock=clock)
-    ) == ["namespace"]
+    ) == ["namespace", "isolate"]
 
 
 async def test_machines_are_a_tier_where_they_were_proven(
@@ -60,7 +62,7 @@ async def test_machines_are_a_tier_where_they_were_proven(
     settings = Settings(sandbox=SandboxSettings(tier="microvm"), gvisor=NO_GVISOR)
     images = Images(layout.images)
     drivers = await tiers.tier_drivers(settings, layout, images, [], clock=clock)
-    assert list(drivers) == ["namespace", "microvm"]
+    assert list(drivers) == ["namespace", "isolate", "microvm"]
     state = layout.sandboxes / "microvm/states/sbx_aaaaaaaa"
     state.mkdir()
     (state / "disk").touch()
@@ -77,7 +79,7 @@ async def test_gvisor_is_there_where_runsc_is(layout: Layout, tmp_path: Path) ->
         sandbox=SandboxSettings(tier="gvisor"), gvisor=GvisorSettings(runsc=str(runsc))
     )
     drivers = await tiers.tier_drivers(settings, layout, Images(layout.images), [], clock=clock)
-    assert list(drivers) == ["namespace", "gvisor"]
+    assert list(drivers) == ["namespace", "gvisor", "isolate"]
 
 
 def test_a_missing_runsc_is_told_to_who_checks(tmp_path: Path) -> None:

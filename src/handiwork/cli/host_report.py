@@ -12,7 +12,13 @@ from handiwork.config import Settings
 from handiwork.sandboxes.probe import Finding, probe, probe_groups
 from handiwork.sandboxes.selfcheck import Check, selfcheck, summary
 from handiwork.sandboxes.trees import remove_tree
-from handiwork.tiers import GUEST_AGENT, examine_gvisor, examine_microvm, make_driver
+from handiwork.tiers import (
+    GUEST_AGENT,
+    examine_gvisor,
+    examine_isolate,
+    examine_microvm,
+    make_driver,
+)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +50,7 @@ async def examine(settings: Settings) -> Report:
             found_by(checks),
             await examine_gvisor(settings, clock=now),
             (await examine_microvm(settings, clock=now)).finding,
+            await examine_isolate(settings),
         ]
         return Report(
             findings=findings,

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import cast
 
+from handiwork.model.code import CodeRequest, CodeResult, Language
 from handiwork.model.errors import GuestError, UnsupportedError
 from handiwork.model.sandbox import ExecRequest, ExecResult, ProcessTable, TerminalSize
 from handiwork.sandboxes import frames
@@ -20,7 +21,7 @@ from handiwork.sandboxes.guest_connection import GuestConnection
 from handiwork.sandboxes.guest_files import GuestFiles
 from handiwork.sandboxes.guest_kills import GuestKills
 from handiwork.sandboxes.guest_processes import survey
-from handiwork.sandboxes.protocol import Stream
+from handiwork.sandboxes.protocol import OnLog, Serve, Stream, no_log, no_tools
 
 GRACE_SECONDS = 15.0
 """What the agent has beyond a command's own timeout, before its sandbox is taken for broken."""
@@ -267,6 +268,20 @@ class GuestSandbox:
         )
         ended = await finish(running, KILL)
         return _result(ended, b"".join(stdout), b"".join(stderr))
+
+    @property
+    def languages(self) -> tuple[Language, ...]:
+        """None: it runs commands."""
+        return ()
+
+    async def run_code(
+        self, request: CodeRequest, tools: Serve = no_tools, on_log: OnLog = no_log
+    ) -> CodeResult:
+        """Refuse: UnsupportedError."""
+        raise UnsupportedError(
+            "this tier runs commands, not code: run an interpreter of its image as one, or use a"
+            " sandbox of the isolate tier"
+        )
 
     async def start(self, request: ExecRequest, *, stdin: bool = False) -> GuestProcess:
         """Start a command and return when it runs; `request.stdin` must be None."""

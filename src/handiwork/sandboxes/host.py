@@ -112,7 +112,7 @@ def _spawn(
     except OSError as error:
         os.close(reader)
         raise UnsupportedError(
-            f"cannot start {argv[0]}: {error.strerror}; run guest/build.sh"
+            f"cannot start {argv[0]}: {error.strerror}; `./run demo` builds it"
         ) from error
     finally:
         os.close(writer)

@@ -15,10 +15,12 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
+from handiwork.model.code import CodeRequest, CodeResult, Language, LogLine
+from handiwork.model.errors import ToolFailedError
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
@@ -31,6 +33,19 @@ from handiwork.model.sandbox import (
 )
 
 Stream = Literal["stdout", "stderr"]
+Serve = Callable[[str, msgspec.Raw], Awaitable[Any]]
+"""Answers a call of guest code: its name, its one argument as JSON; what it raises of ours is told to the code."""
+OnLog = Callable[[LogLine], None]
+"""Is told of each line that code logs, as it comes."""
+
+
+async def no_tools(name: str, argument: msgspec.Raw) -> Any:
+    """Serve nothing: ToolFailedError."""
+    raise ToolFailedError(f"codemode.{name[:80]}: there is no such tool here")
+
+
+def no_log(line: LogLine) -> None:
+    """Keep a line for the result alone."""
 
 
 class Watch(Protocol):
@@ -207,7 +222,21 @@ class Sandbox(Protocol):
 
     @property
     def calls(self) -> int:
-        """How many are under way: commands, transfers, connections, watches."""
+        """How many are under way: commands, transfers, connections, watches, runs of code."""
+        ...
+
+    @property
+    def languages(self) -> tuple[Language, ...]:
+        """What `run_code` takes. Empty: the tier runs commands; else it runs code, and no command."""
+        ...
+
+    async def run_code(
+        self, request: CodeRequest, tools: Serve = no_tools, on_log: OnLog = no_log
+    ) -> CodeResult:
+        """Run code to its end, `tools` answers `codemode.NAME(...)` of it. UnsupportedError, or GuestError.
+
+        Failing and meeting a limit are results. SandboxUnavailableError when it failed for our fault.
+        """
         ...
 
     async def exec(self, request: ExecRequest) -> ExecResult:

@@ -1,7 +1,8 @@
 """Whole trees of a sandbox's files as a tar, out and in, of any size.
 
 The sandbox's own tar does the work, as root inside: it resolves every link within the sandbox's root
-and writes to the sandbox's disk, and the host opens no file of a guest. What goes by is filtered
+and writes to the sandbox's disk, and the host opens no file of a guest; where a tier runs no commands,
+`file_tar` does it over its files. What goes by is filtered
 (`tree_filter`), whichever side it comes from. Whoever stops listening ends the tar.
 """
 
@@ -10,7 +11,7 @@ import contextlib
 import errno
 import posixpath
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from handiwork.model.errors import (
     ConfigError,
@@ -21,7 +22,8 @@ from handiwork.model.errors import (
 )
 from handiwork.model.sandbox import ExecRequest, ExecResult, FileKind, TreeReport
 from handiwork.model.wire import MAX_EXEC_SECONDS, MAX_TREE_BYTES, MAX_TREE_ENTRIES, NOT_WHOLE
-from handiwork.sandboxes.protocol import Process, Sandbox
+from handiwork.sandboxes.file_tar import Packing, Unpacking
+from handiwork.sandboxes.protocol import Process, Sandbox, Stream
 from handiwork.sandboxes.tree_filter import END, TooLargeError, TreeFilter
 
 T = TypeVar("T")
@@ -41,6 +43,24 @@ _CHANGED = (b"changed as we read it", b"removed before we read it")
 _ENV = {"TAR_OPTIONS": "", "LC_ALL": "C.UTF-8"}
 
 
+class _Packer(Protocol):
+    """What writes a tar: a process, or a part of us that stands in for one."""
+
+    def output(self) -> AsyncIterator[tuple[Stream, bytes]]: ...
+
+    async def wait(self) -> ExecResult: ...
+
+    def close(self) -> None: ...
+
+
+class _Unpacker(_Packer, Protocol):
+    """What reads one."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close_stdin(self) -> None: ...
+
+
 async def pack(
     sandbox: Sandbox,
     path: str,
@@ -54,7 +74,7 @@ async def pack(
     fails after the first piece ends so, so that no reader takes it for whole. GuestError for a path that is not there, a tree over a
     limit, or one that could not be read whole; UnsupportedError where the image has no tar.
     """
-    process = await _start(sandbox, await _packing(sandbox, path), stdin=False)
+    process = await _packer(sandbox, path)
     sieve = TreeFilter(most_bytes=most_bytes, most_entries=most_entries)
     notes = _Notes()
     begun = False
@@ -74,7 +94,7 @@ async def pack(
 
 
 async def _read(
-    process: Process, sieve: TreeFilter, notes: "_Notes", path: str
+    process: _Packer, sieve: TreeFilter, notes: "_Notes", path: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield what passes of what a tar writes, until it has ended well."""
     output = process.output()
@@ -105,19 +125,40 @@ async def unpack(
     the sandbox could not write; UnsupportedError where the image has no tar.
     """
     await sandbox.files.mkdir(path)
-    argv = ("tar", "-x", "-o", "-f", "-", "-C", path)
-    process = await _start(sandbox, argv, stdin=True)
     sieve = TreeFilter(most_bytes=most_bytes, most_entries=most_entries)
     notes = _Notes()
-    try:
-        result = await _fed(process, pieces, sieve, notes)
-    except HandiworkError as error:
-        raise _partly(error, path, sieve) from error
-    finally:
-        process.close()
+    async with _unpacker(sandbox, path) as process:
+        try:
+            result = await _fed(process, pieces, sieve, notes)
+        except HandiworkError as error:
+            raise _partly(error, path, sieve) from error
     if result.exit_code or not sieve.ended:
         raise _partly(GuestError(notes.reason(result), errno=errno.EIO), path, sieve)
     return sieve.report(str(notes))
+
+
+async def _packer(sandbox: Sandbox, path: str) -> _Packer:
+    argv = await _packing(sandbox, path)
+    if sandbox.languages:
+        return Packing(sandbox.files, path)
+    return await _start(sandbox, argv, stdin=False)
+
+
+@contextlib.asynccontextmanager
+async def _unpacker(sandbox: Sandbox, path: str) -> AsyncIterator[_Unpacker]:
+    if sandbox.languages:
+        unpacking = Unpacking(sandbox.files, path)
+        try:
+            yield unpacking
+        finally:
+            unpacking.close()
+            await unpacking.abandon()
+        return
+    process = await _start(sandbox, ("tar", "-x", "-o", "-f", "-", "-C", path), stdin=True)
+    try:
+        yield process
+    finally:
+        process.close()
 
 
 async def _packing(sandbox: Sandbox, path: str) -> tuple[str, ...]:
@@ -149,7 +190,7 @@ async def _start(sandbox: Sandbox, argv: tuple[str, ...], *, stdin: bool) -> Pro
 
 
 async def _fed(
-    process: Process, pieces: AsyncIterator[bytes], sieve: TreeFilter, notes: "_Notes"
+    process: _Unpacker, pieces: AsyncIterator[bytes], sieve: TreeFilter, notes: "_Notes"
 ) -> ExecResult:
     """Feed the tar, hear what it says meanwhile, and return how it ended."""
     try:
@@ -161,7 +202,7 @@ async def _fed(
         raise sole(raised) from None
 
 
-async def _feed(process: Process, pieces: AsyncIterator[bytes], sieve: TreeFilter) -> None:
+async def _feed(process: _Unpacker, pieces: AsyncIterator[bytes], sieve: TreeFilter) -> None:
     """Give the tar what passes. One that ends early has its reason, which is asked for when it is over."""
     async for piece in pieces:
         passed = sieve.take(piece)
@@ -184,7 +225,7 @@ async def _drop(pieces: AsyncIterator[bytes], sieve: TreeFilter) -> None:
                 sieve.take(piece)
 
 
-async def _written(process: Process, data: bytes) -> bool:
+async def _written(process: _Unpacker, data: bytes) -> bool:
     try:
         await _soon(process.write(data))
     except GuestError as error:
@@ -241,7 +282,7 @@ class _Notes:
         self._last = seen[1 - max(map(len, _CHANGED)) :]
         self._said += data[: NOTES_BYTES - len(self._said)]
 
-    async def read(self, process: Process) -> None:
+    async def read(self, process: _Packer) -> None:
         """Keep what a process that writes nothing else says, to its end."""
         async for _, data in process.output():
             self.add(data)

@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Mapping,
     Sequence,
@@ -18,6 +19,7 @@ from collections.abc import (
 
 import msgspec
 
+from handiwork.model.code import LANGUAGES, CodeRequest, CodeResult, Language
 from handiwork.model.errors import (
     ConflictError,
     GuestError,
@@ -34,10 +36,20 @@ from handiwork.model.sandbox import (
     SandboxSpec,
     TerminalSize,
 )
-from handiwork.sandboxes.protocol import Connection, Stream, Watch, Wish
+from handiwork.sandboxes.protocol import (
+    Connection,
+    OnLog,
+    Serve,
+    Stream,
+    Watch,
+    Wish,
+    no_log,
+    no_tools,
+)
 
 PIECE_BYTES = 65_536
 Command = Callable[[ExecRequest], ExecResult]
+Code = Callable[[CodeRequest, Serve, OnLog], Awaitable[CodeResult]]
 ENV = {
     "HOME": "/root",
     "TERM": "dumb",
@@ -250,6 +262,7 @@ class FakeSandbox:
         self.spec = spec
         self.requests: list[ExecRequest] = []
         self.commands = dict(commands)
+        self.code: Code | None = None
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._files = FakeFiles(tree, self._refuse_when_gone)
         self.is_frozen = False
@@ -270,6 +283,20 @@ class FakeSandbox:
     def calls(self) -> int:
         """None: no command outlives its call."""
         return 0
+
+    @property
+    def languages(self) -> tuple[Language, ...]:
+        """All of them where it was given something that runs code."""
+        return LANGUAGES if self.code else ()
+
+    async def run_code(
+        self, request: CodeRequest, tools: Serve = no_tools, on_log: OnLog = no_log
+    ) -> CodeResult:
+        """Have `code` run it; UnsupportedError without."""
+        self._refuse_when_gone()
+        if self.code is None:
+            raise UnsupportedError("the fake tier runs no code")
+        return await self.code(request, tools, on_log)
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """Run one of its commands."""

@@ -271,7 +271,7 @@ async def test_a_broken_channel_leaves_no_process_behind(world):
     mark = f"4731.{os.getpid():07}"  # the same is tested of other tiers at the same time
     await told(box, shell(f"for i in $(seq 40); do setsid sleep {mark} >/dev/null 2>&1 & done"))
     seen = 40 if world.tier.shares_kernel else 0
-    for _ in range(200):  # each shows its command line once it is executed
+    for _ in range(800):  # each shows its command line once it is executed
         if len(processes_about(mark)) == seen:
             break
         await asyncio.sleep(0.05)

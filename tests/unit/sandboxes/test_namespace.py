@@ -150,7 +150,7 @@ async def test_a_silent_one_is_not_kept_ready(driver_of, tmp_path, monkeypatch):
 
 async def test_a_missing_program_is_told(tmp_path):
     driver = NamespaceDriver(tmp_path / "data", tmp_path / "none", clock=lambda: datetime.now(UTC))
-    with pytest.raises(UnsupportedError, match=r"guest/build\.sh"):
+    with pytest.raises(UnsupportedError, match=r"`\./run demo` builds it"):
         await driver.create(SPEC)
     assert left(tmp_path) == []
 

@@ -159,6 +159,8 @@ class OddTar:
 
 
 class OddSandbox:
+    languages = ()
+
     def __init__(self, tmp_path, tar):
         self.files = HostFiles(tmp_path)
         (tmp_path / "workspace").mkdir()

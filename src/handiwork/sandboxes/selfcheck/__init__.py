@@ -7,6 +7,7 @@ from handiwork.model.errors import HandiworkError
 from handiwork.process import is_root
 from handiwork.sandboxes.protocol import Driver
 from handiwork.sandboxes.selfcheck import (
+    code,
     commands,
     connections,
     files,
@@ -23,6 +24,7 @@ from handiwork.sandboxes.selfcheck.lacking import MAY_LACK, may_lack
 from handiwork.sandboxes.selfcheck.table import (
     AREAS,
     CHECKS,
+    CODE_AREAS,
     Area,
     Bench,
     Check,
@@ -31,9 +33,20 @@ from handiwork.sandboxes.selfcheck.table import (
     Refuted,
 )
 
-__all__ = ["AREAS", "MAY_LACK", "Area", "Check", "may_lack", "names", "selfcheck", "summary"]
+__all__ = [
+    "AREAS",
+    "CODE_AREAS",
+    "MAY_LACK",
+    "Area",
+    "Check",
+    "may_lack",
+    "names",
+    "selfcheck",
+    "summary",
+]
 
 _PARTS = (
+    code,
     commands,
     connections,
     files,
@@ -64,14 +77,16 @@ def summary(checks: Sequence[Check]) -> str:
 async def selfcheck(
     driver: Driver,
     *,
-    areas: Collection[Area] = AREAS,
+    areas: Collection[Area] | None = None,
     only: Collection[str] | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> AsyncIterator[Check]:
     """Make the checks one after another, telling each when it is made; leaves nothing behind.
 
-    A check that fails does not stop the others. What the tier lacks fails too, unless it may lack it.
+    `areas` None: those of its tier. A check that fails does not stop the others. What the tier lacks fails too, unless it may lack it.
     """
+    if areas is None:
+        areas = CODE_AREAS if driver.tier == "isolate" else AREAS
     bench = Bench(driver, entropy)
     try:
         for name, area, call in CHECKS:

@@ -6,13 +6,17 @@ from typing import Literal
 
 import msgspec
 
+from handiwork.model.code import CodeRequest
 from handiwork.model.errors import GuestError
 from handiwork.model.ids import new_id
 from handiwork.model.sandbox import ExecRequest, ExecResult, SandboxSpec
 from handiwork.sandboxes.protocol import Driver, Sandbox
 
-Area = Literal["command", "shell", "files", "isolation", "life"]
+Area = Literal["command", "shell", "files", "isolation", "life", "code"]
 AREAS: Sequence[Area] = ("command", "shell", "files", "isolation", "life")
+"""Of a tier that runs commands."""
+CODE_AREAS: Sequence[Area] = ("code", "files", "life")
+"""Of one that runs code."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +63,12 @@ class Bench:
         """Run a script of `sh` in the shared sandbox."""
         request = ExecRequest(argv=("sh", "-c", script), user=user, cwd="/", timeout_seconds=60)
         return await (await self.box()).exec(request)
+
+    async def works(self, box: Sandbox) -> bool:
+        """Say whether a sandbox does something: a command, or code."""
+        if box.languages:
+            return bool((await box.run_code(CodeRequest(code="6 * 7"))).value == 42)
+        return (await box.exec(ExecRequest(argv=("true",), cwd="/"))).exit_code == 0
 
     async def close(self) -> None:
         """Destroy every sandbox that was made."""
