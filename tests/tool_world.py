@@ -13,6 +13,7 @@ from handiwork.model.session import BrainSession
 from handiwork.model.tool import TextBlock, ToolCall, ToolResult
 from handiwork.sandboxes.guest_client import GuestSandbox
 from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.protocol import Sandbox
 from handiwork.tools.registry import Registry
 from handiwork.tools.toolset import SessionToolset, stock
 
@@ -25,13 +26,18 @@ class ToolWorld:
     """The tools of one session. `sandbox` is what they work in and may be replaced."""
 
     def __init__(
-        self, sandbox: GuestSandbox, settings: ToolSettings, registry: Registry | None = None
+        self,
+        sandbox: Sandbox,
+        settings: ToolSettings,
+        registry: Registry | None = None,
+        *,
+        session: BrainSession = SESSION,
     ) -> None:
         self.sandbox = sandbox
-        self.toolset = SessionToolset(SESSION, registry or stock(), self._use, settings=settings)
+        self.toolset = SessionToolset(session, registry or stock(), self._use, settings=settings)
         self._calls = 0
 
-    async def _use(self) -> GuestSandbox:
+    async def _use(self) -> Sandbox:
         return self.sandbox
 
     async def call(
@@ -51,6 +57,11 @@ class ToolWorld:
     async def told(self, name: str, **given: object) -> tuple[str, bool]:
         """Return the text of a result, and whether it is an error."""
         result = await self.call(name, given)
+        return text(result), result.is_error
+
+    async def custom(self, name: str, **given: object) -> tuple[str, bool]:
+        """The same of a custom tool."""
+        result = await self.call(name, given, custom=True)
         return text(result), result.is_error
 
     async def bash(self, command: str, **given: object) -> tuple[str, bool]:

@@ -3,18 +3,21 @@
 import asyncio
 import re
 import time
-from typing import NamedTuple
 
 from handiwork.model.errors import GuestError, ToolFailedError
 from handiwork.model.sandbox import OUT_OF_MEMORY, ExecRequest, ExecResult
+from handiwork.tools import cell_search
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import ROOT, confined
+from handiwork.tools.glob_pattern import glob_expression
 from handiwork.tools.registry import tool
 from handiwork.tools.spool import Collector
+from handiwork.tools.walk import Entry, walked
 
 GLOB_RESULTS = 200
 WALK_ENTRIES = 50_000
 PATTERN_LIMIT = 1024
+LEFT_OUT = (".git", "node_modules")
 _MATCHING_SECONDS = 0.01
 """How long names are matched at a stretch: the other sessions are served between."""
 
@@ -27,14 +30,7 @@ _GREP = (
     ' exec rg --no-config -n --no-heading --with-filename -e "$1" -- "$2"; fi\n'
     'exec grep -rnHIP --exclude-dir=.git --exclude-dir=node_modules -e "$1" -- "$2"'
 )
-_DIRECTORIES = "(?:[^/]++/)"
 _FIND = "find \"$@\" -printf '%T@ %y %p\\0' 2>/dev/null | head -zn " + str(WALK_ENTRIES)
-
-
-class _Entry(NamedTuple):
-    changed: float
-    path: str
-    is_link: bool
 
 
 @tool("glob", keeps_time=True)
@@ -53,7 +49,7 @@ async def glob(context: ToolContext, pattern: str, path: str | None = None) -> s
     if len(pattern) > PATTERN_LIMIT:
         raise ToolFailedError(f"glob: the pattern has over {PATTERN_LIMIT} characters")
     try:
-        wanted = re.compile(_expression(parts), re.DOTALL)
+        wanted = re.compile(glob_expression(parts), re.DOTALL)
     except re.error as error:
         raise ToolFailedError(f"glob: the pattern is malformed: {error.msg}") from None
     entries = await _walk(context, root, parts)
@@ -79,6 +75,8 @@ async def grep(context: ToolContext, pattern: str, path: str | None = None) -> s
         raise ToolFailedError("grep: invalid regex: it contains a NUL byte")
     root = await confined(context.sandbox.files, "grep", path) if path else ROOT
     output = Collector(context.spool, context.tool_use_id)
+    if context.sandbox.languages:
+        return await _grep_in_cell(context, pattern, root, output)
     result, complaint = await _collect(
         context, ("/bin/sh", "-c", _GREP, "grep", pattern, root), output
     )
@@ -88,6 +86,24 @@ async def grep(context: ToolContext, pattern: str, path: str | None = None) -> s
         raise ToolFailedError(f"{late}\n{text}" if text else late)
     if result.exit_code > 1 and not text:
         raise ToolFailedError(f"grep: {complaint or _ended(result)}")
+    return text or "no matches"
+
+
+async def _grep_in_cell(context: ToolContext, pattern: str, root: str, output: Collector) -> str:
+    async def take(line: str) -> bool:
+        await output.take(f"{line}\n".encode("utf-8", "replace"))
+        return True
+
+    entries = walked(context.sandbox.files, root, WALK_ENTRIES, left_out=LEFT_OUT)
+    try:
+        problem = await cell_search.searched(context, pattern, entries, take)
+        text = (await output.text()).rstrip("\n")
+    except BaseException:
+        await output.abandon()
+        raise
+    if problem:
+        told = f"grep: {problem}"
+        raise ToolFailedError(f"{told}\n{text}" if text else told)
     return text or "no matches"
 
 
@@ -115,8 +131,11 @@ async def _collect(
         raise
 
 
-async def _walk(context: ToolContext, root: str, parts: list[str]) -> list[_Entry]:
-    """Return what `find` sees below the root, links not followed, at most WALK_ENTRIES."""
+async def _walk(context: ToolContext, root: str, parts: list[str]) -> list[Entry]:
+    """Return what is below the root, links not followed, at most WALK_ENTRIES."""
+    if context.sandbox.languages:
+        deepest = None if "**" in parts else len(parts)
+        return [one async for one in walked(context.sandbox.files, root, WALK_ENTRIES, deepest)]
     depth = () if "**" in parts else ("-maxdepth", str(len(parts)))
     result = await context.sandbox.exec(
         ExecRequest(
@@ -137,9 +156,9 @@ def _late(context: ToolContext) -> ToolFailedError:
     return ToolFailedError(f"glob: timed out after {context.timeout_seconds:g}s, its limit here")
 
 
-async def _matching(entries: list[_Entry], wanted: re.Pattern[str], root: str) -> list[_Entry]:
+async def _matching(entries: list[Entry], wanted: re.Pattern[str], root: str) -> list[Entry]:
     """Return the entries that the expression matches, letting others run now and then."""
-    found: list[_Entry] = []
+    found: list[Entry] = []
     since = time.monotonic()
     for entry in entries:
         if wanted.fullmatch(entry.path.removeprefix(root).lstrip("/")):
@@ -150,12 +169,12 @@ async def _matching(entries: list[_Entry], wanted: re.Pattern[str], root: str) -
     return found
 
 
-def _entry(line: str) -> _Entry:
+def _entry(line: str) -> Entry:
     changed, kind, path = line.split(" ", 2)
-    return _Entry(float(changed), path, kind == "l")
+    return Entry(float(changed), path, kind == "l")
 
 
-async def _stays(context: ToolContext, entry: _Entry, root: str) -> bool:
+async def _stays(context: ToolContext, entry: Entry, root: str) -> bool:
     """Say whether the entry is inside the root once its link is followed."""
     if not entry.is_link:
         return True
@@ -164,60 +183,6 @@ async def _stays(context: ToolContext, entry: _Entry, root: str) -> bool:
     except GuestError:
         return False
     return real == root or real.startswith(root + "/")
-
-
-def _expression(parts: list[str]) -> str:
-    """Return the regular expression of a glob's parts; `**` stands for any directories.
-
-    What lies before a star is matched at the first place where it fits and never tried again, as
-    in `fnmatch`: a pattern made to be slow takes no more than its length times that of the path.
-    """
-    groups: list[list[str]] = [[]]
-    for part in parts:
-        if part == "**":
-            groups.append([])
-        else:
-            groups[-1].append(_part_expression(part))
-    *before, last = groups
-    if not before:
-        return "/".join(last)
-    out = "".join(f"{part}/" for part in before[0])
-    for group in before[1:]:
-        out += f"(?>{_DIRECTORIES}*?{''.join(f'{part}/' for part in group)})"
-    return out + (f"{_DIRECTORIES}*{'/'.join(last)}" if last else ".+")
-
-
-def _part_expression(part: str) -> str:
-    first, *others = _between_stars(part)
-    if not others:
-        return first
-    *middle, last = others
-    return first + "".join(f"(?>[^/]*?{one})" for one in middle if one) + "[^/]*" + last
-
-
-def _between_stars(part: str) -> list[str]:
-    """Return the expressions of what lies before, between and after the stars of a part."""
-    out, index = [""], 0
-    while index < len(part):
-        letter = part[index]
-        index += 1
-        if letter == "*":
-            out.append("")
-        elif letter == "?":
-            out[-1] += "[^/]"
-        elif letter == "[" and (end := part.find("]", index + 1)) > 0:
-            out[-1] += _class_expression(part[index:end])
-            index = end + 1
-        else:
-            out[-1] += re.escape(letter)
-    return out
-
-
-def _class_expression(chosen: str) -> str:
-    """Return a class of letters; ranges stand, whatever else means something in one does not."""
-    negated = chosen.startswith("!")
-    letters = re.escape(chosen[negated:]).replace(r"\-", "-").replace("--", r"-\-")
-    return f"[^/{letters}]" if negated else f"[{letters}]"
 
 
 def _complaint(result: ExecResult) -> str:

@@ -5,10 +5,12 @@ import contextlib
 import errno
 import hashlib
 import re
+from typing import Protocol
 
 from handiwork.model.errors import GuestError
 from handiwork.model.sandbox import ExecRequest, FileInfo, FileKind
 from handiwork.model.tool import Block, TextBlock
+from handiwork.sandboxes.file_writer import FileWriter
 from handiwork.sandboxes.protocol import Files, Process, Sandbox
 from handiwork.tools.excerpt import (
     HEAD_CHARACTERS,
@@ -55,22 +57,31 @@ class Spool:
         file = SpoolFile(path, self.limit_bytes)
         try:
             await self.tidy()
-            request = ExecRequest(
-                argv=("/bin/sh", "-c", _WRITE, "spool", path),
-                timeout_seconds=None,
-                output_limit_bytes=1024,
-            )
-            file.writer = await self.sandbox.start(request, stdin=True)
+            file.writer = await self._writer(path)
         except GuestError as error:
             file.failure = str(error)
         return file
+
+    async def _writer(self, path: str) -> "Writer":
+        if self.sandbox.languages:
+            return await FileWriter.open(self.sandbox.files, path)
+        request = ExecRequest(
+            argv=("/bin/sh", "-c", _WRITE, "spool", path),
+            timeout_seconds=None,
+            output_limit_bytes=1024,
+        )
+        return _CommandWriter(await self.sandbox.start(request, stdin=True))
 
     async def keep(self, name: str, text: str) -> str:
         """Keep a text and return what the model reads instead of it."""
         data = text.encode("utf-8", "replace")
         file = await self.open(name)
-        await file.write(data)
-        note = await file.close(len(data))
+        try:
+            await file.write(data)
+            note = await file.close(len(data))
+        except BaseException:
+            await file.abandon()
+            raise
         return shortened(text[:HEAD_CHARACTERS], text[-TAIL_CHARACTERS:], note)
 
     async def tidy(self) -> None:
@@ -99,13 +110,46 @@ class Spool:
         return surplus
 
 
+class Writer(Protocol):
+    """What a file is written by."""
+
+    async def write(self, data: bytes) -> None:
+        """Add bytes; GuestError."""
+        ...
+
+    async def finish(self) -> None:
+        """End the file; GuestError."""
+        ...
+
+    async def abandon(self) -> None:
+        """Stop at once."""
+        ...
+
+
+class _CommandWriter:
+    """A command inside, whose input becomes the file."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.write = process.write
+
+    async def finish(self) -> None:
+        await self._process.close_stdin()
+        if code := (await self._process.wait()).exit_code:
+            raise GuestError(f"writing it ended with exit code {code}", errno=errno.EIO)
+
+    async def abandon(self) -> None:
+        if not self._process.has_ended:
+            await self._process.signal(_KILL)
+
+
 class SpoolFile:
     """One output on its way into the sandbox. `failure` says why the rest is not kept."""
 
     def __init__(self, path: str, limit_bytes: int) -> None:
         self.path = path
         self.failure = ""
-        self.writer: Process | None = None
+        self.writer: Writer | None = None
         self._left = limit_bytes
         self._kept = 0
 
@@ -130,15 +174,11 @@ class SpoolFile:
         if self.writer is not None:
             try:
                 async with asyncio.timeout(WRITE_SECONDS):
-                    await self.writer.close_stdin()
-                    ended = await self.writer.wait()
+                    await self.writer.finish()
             except TimeoutError:
                 await self._fail(f"the sandbox did not finish it in {WRITE_SECONDS:g}s")
             except GuestError as error:
                 await self._fail(str(error))
-            else:
-                if ended.exit_code:
-                    self.failure = f"writing it ended with exit code {ended.exit_code}"
         self.writer = None
         return self._note(total)
 
@@ -146,7 +186,7 @@ class SpoolFile:
         """Stop writing at once."""
         writer, self.writer = self.writer, None
         if writer is not None:
-            await writer.signal(_KILL)
+            await writer.abandon()
 
     async def _fail(self, reason: str) -> None:
         self.failure = reason

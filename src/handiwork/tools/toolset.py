@@ -1,8 +1,9 @@
 """The tools of one session: which calls are ours, and how one is run."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 from handiwork.config import ToolSettings
 from handiwork.model.errors import (
@@ -12,10 +13,13 @@ from handiwork.model.errors import (
     ToolFailedError,
 )
 from handiwork.model.session import BrainSession
-from handiwork.model.tool import TextBlock, ToolCall, ToolResult, text_result, well_formed
+from handiwork.model.tool import Block, TextBlock, ToolCall, ToolResult, text_result, well_formed
 from handiwork.observe import log
 from handiwork.sandboxes.protocol import Sandbox
+from handiwork.tools import workspace
 from handiwork.tools.background import background
+from handiwork.tools.code import execute, run_file
+from handiwork.tools.code_calls import NOT_FROM_CODE
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import edit, read, write
 from handiwork.tools.registry import STOCK, Registry, Tool
@@ -24,10 +28,20 @@ from handiwork.tools.shell import bash
 from handiwork.tools.spool import within_limit
 from handiwork.tools.state import ToolState
 
+_FILES = (
+    workspace.cf_read,
+    workspace.cf_write,
+    workspace.cf_edit,
+    workspace.cf_grep,
+    workspace.list_directory,
+    workspace.find,
+    workspace.delete,
+)
+
 
 def stock() -> Registry:
     """Return a registry with the stock toolset, and our own tools for agents that declare them."""
-    return Registry((bash, read, write, edit, glob, grep, background))
+    return Registry((bash, read, write, edit, glob, grep, background, execute, run_file, *_FILES))
 
 
 def check_timeouts(settings: ToolSettings, registry: Registry) -> None:
@@ -110,14 +124,30 @@ class SessionToolset:
             )
 
     async def _run(self, found: Tool, call: ToolCall) -> ToolResult:
-        sandbox = await self._use()
-        seconds, failed, state = self._seconds(found), False, self._state()
+        context = await self._context(found, call)
+        failed = False
+        try:
+            content = await _ended(found, context, call.input)
+        except ToolFailedError as error:
+            content, failed = (TextBlock(text=well_formed(str(error))),), True
+        content = await within_limit(content, context.spool, call.id)
+        return ToolResult(tool_use_id=call.id, content=content, is_error=failed, custom=call.custom)
+
+    async def _context(self, found: Tool, call: ToolCall) -> ToolContext:
+        sandbox, state = await self._use(), self._state()
         jobs = state.jobs(
             sandbox,
             spool_bytes=self._settings.spool_mib << 20,
             limit=self._settings.background_jobs,
         )
-        context = ToolContext(
+        one_at_a_time = asyncio.Lock()
+
+        async def call_tool(name: str, given: Mapping[str, Any]) -> tuple[Block, ...]:
+            inner = next(one for one in self._from_code() if one.name == name)
+            async with one_at_a_time if inner.ordered else contextlib.nullcontext():
+                return await _ended(inner, await self._context(inner, call), given)
+
+        return ToolContext(
             session_id=call.session_id,
             agent_id=self._session.agent_id,
             thread_id=call.thread_id,
@@ -126,28 +156,36 @@ class SessionToolset:
             shell=await state.shell(call.thread_id, sandbox),
             spool=jobs.spool,
             jobs=jobs,
-            timeout_seconds=seconds,
+            tools=self._from_code(),
+            call_tool=call_tool,
+            timeout_seconds=self._seconds(found),
             longest_seconds=self._settings.longest_timeout_seconds,
         )
-        try:
-            async with asyncio.timeout(None if found.keeps_time else seconds) as limit:
-                content = await found.call(context, call.input)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise ToolFailedError(
-                f"tool {call.name!r} timed out after {seconds:g}s, its limit here;"
-                " it was ended, and its effects may be partial"
-            ) from None
-        except ToolFailedError as error:
-            content, failed = (TextBlock(text=well_formed(str(error))),), True
-        content = await within_limit(content, context.spool, call.id)
-        return ToolResult(tool_use_id=call.id, content=content, is_error=failed, custom=call.custom)
+
+    def _from_code(self) -> tuple[Tool, ...]:
+        """Return the tools that code may call: those that the agent declares and we have."""
+        declared = (self._registry.get(name) for name in self._session.custom_tools)
+        return tuple(one for one in declared if one is not None and one.name not in NOT_FROM_CODE)
 
     def _seconds(self, found: Tool) -> float:
         """Return a tool's limit: the operator's for it, else its own, else the operator's default."""
         own = found.timeout_seconds or self._settings.default_timeout_seconds
         return self._settings.timeout_seconds.get(found.name, own)
+
+
+async def _ended(found: Tool, context: ToolContext, given: Mapping[str, Any]) -> tuple[Block, ...]:
+    """Run a tool within its time; ToolFailedError."""
+    seconds = context.timeout_seconds
+    try:
+        async with asyncio.timeout(None if found.keeps_time else seconds) as limit:
+            return await found.call(context, given)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise ToolFailedError(
+            f"tool {found.name!r} timed out after {seconds:g}s, its limit here;"
+            " it was ended, and its effects may be partial"
+        ) from None
 
 
 def _serves(session: BrainSession, registry: Registry, call: ToolCall) -> bool:

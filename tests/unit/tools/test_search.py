@@ -4,12 +4,10 @@ import asyncio
 import dataclasses
 import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from handiwork.model.errors import ToolFailedError
 from handiwork.model.tool import TextBlock
@@ -124,7 +122,7 @@ async def test_glob_ends_in_time_and_lets_others_run_meanwhile(
             ran += 1
 
     beside = asyncio.create_task(other())
-    entries = [search._Entry(0, "/workspace/a", False)] * 1000
+    entries = [search.Entry(0, "/workspace/a", False)] * 1000
     try:
         assert len(await search._matching(entries, re.compile("a"), "/workspace")) == 1000
     finally:
@@ -181,17 +179,3 @@ async def test_cancelling_grep_ends_it(
         async with asyncio.timeout(0.3):
             await told(grep, context, pattern="x")
     assert (await box.started[0].wait()).exit_code == 137
-
-
-_LETTERS = st.text(st.sampled_from("ab.*?"), min_size=1, max_size=4)
-
-
-@given(st.lists(_LETTERS, min_size=1, max_size=3), st.lists(_LETTERS, min_size=1, max_size=3))
-def test_parts_match_as_pathlib_has_it(pattern: list[str], path: list[str]) -> None:
-    """For patterns without `**` the parts are those of pathlib, case told apart."""
-    if any(part == "**" for part in pattern) or any(p in (".", "..") for p in (*pattern, *path)):
-        return
-    ours = re.fullmatch(search._expression(pattern), "/".join(path), re.DOTALL) is not None
-    same_depth = len(pattern) == len(path)
-    theirs = same_depth and PurePosixPath("/".join(path)).match("/".join(pattern))
-    assert ours == theirs

@@ -1,0 +1,61 @@
+"""Code as a model sends it: out of the block of Markdown that it may stand in. Pure."""
+
+import re
+from collections.abc import Sequence
+
+_FENCE = re.compile(r"(?P<indent>\s*)(?P<mark>`{3,}|~{3,})\s*(?P<word>[^\s`]*)(?:\s[^`]*)?")
+"""A line that opens a block; without a word it may close one as well."""
+
+
+def unfenced(text: str) -> str:
+    """Return what stands in the one fenced block of a text; any other text as it is.
+
+    The words around a block are dropped where there is exactly one. A fence in a string or a comment of
+    code opens none. A fence may close at the end of the last line of code.
+    """
+    lines = text.removeprefix("\ufeff").split("\n")
+    fences = [at for at, line in enumerate(lines) if _FENCE.fullmatch(line)]
+    if not fences or _is_open("\n".join(lines[: fences[0]])):
+        return text
+    block = _block(lines, fences)
+    if block is None:
+        return text
+    indent = len(_fence(lines[fences[0]])["indent"])
+    return "\n".join(_without(line, indent) for line in block)
+
+
+def _fence(line: str) -> dict[str, str]:
+    found = _FENCE.fullmatch(line)
+    return found.groupdict() if found else {"indent": "", "mark": "", "word": ""}
+
+
+def _closes(line: str, mark: str) -> bool:
+    fence = _fence(line)
+    return fence["mark"].startswith(mark) and not fence["word"]
+
+
+def _block(lines: Sequence[str], fences: Sequence[int]) -> Sequence[str] | None:
+    """Return the lines of the one block; None where there is none, or more than one."""
+    first, *others = fences
+    mark = _fence(lines[first])["mark"]
+    if len(others) == 1 and _closes(lines[others[0]], mark):
+        return lines[first + 1 : others[0]]
+    last = max(at for at, line in enumerate(lines) if line.strip())
+    if last == first or any(line.strip() for line in lines[:first]):
+        return None
+    if others:
+        # The first of them opens a block in a text of the code, or else ends ours, and another follows.
+        nested = bool(_fence(lines[others[0]])["word"]) and _closes(lines[last], mark)
+        return lines[first + 1 : last] if nested else None
+    end = lines[last].rstrip()
+    return [*lines[first + 1 : last], end.removesuffix(mark)] if end.endswith(mark) else None
+
+
+def _is_open(before: str) -> bool:
+    """Say whether a text ends within a string or a comment of code."""
+    quotes = ('"""', "'''", "`")
+    return before.count("/*") > before.count("*/") or any(before.count(q) % 2 for q in quotes)
+
+
+def _without(line: str, indent: int) -> str:
+    return line[min(indent, len(line) - len(line.lstrip())) :]
