@@ -24,9 +24,15 @@ from handiwork.api.control import Control
 from handiwork.api.server import serving
 from handiwork.config import Settings
 from handiwork.egress.protocol import EgressSocket
+from handiwork.model.code import CodeError, CodeRequest, CodeResult, Language, LogLine
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.environment import EnvironmentStatus
-from handiwork.model.errors import ConflictError, GuestError, NotFoundError
+from handiwork.model.errors import (
+    ConflictError,
+    GuestError,
+    NotFoundError,
+    SandboxUnavailableError,
+)
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
@@ -40,7 +46,7 @@ from handiwork.model.sandbox import (
 from handiwork.model.snapshot import Snapshot, SnapshotChange, SnapshotDiff, SnapshotState
 from handiwork.model.wire import OutputFile
 from handiwork.sandboxes.images.store import Images
-from handiwork.sandboxes.protocol import Stream
+from handiwork.sandboxes.protocol import OnLog, Serve, Stream, no_log, no_tools
 from handiwork.sessions.processes import Processes
 from handiwork.sessions.runs import Runs
 from handiwork.sessions.sandbox_request import SandboxRequest
@@ -200,6 +206,26 @@ class PretendSandbox:
     open_ports: int = 0
     tar_code: int = 0
     tar_says: bytes = b""
+    languages: tuple[Language, ...] = ()
+    codes: list[CodeRequest] = field(default_factory=list)
+
+    async def run_code(
+        self, request: CodeRequest, tools: Serve = no_tools, on_log: OnLog = no_log
+    ) -> CodeResult:
+        """Log its text, and give it; `wait` waits to be cancelled, `fail` fails, `gone` is our fault."""
+        self.codes.append(request)
+        if request.code == "gone":
+            raise SandboxUnavailableError("the cell is gone")
+        line = LogLine(level="log", text=request.code)
+        on_log(line)
+        if request.code == "wait":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled += 1
+        error = CodeError(name="TypeError", message="no") if request.code == "fail" else None
+        value = b"null" if error else msgspec.json.encode({"gave": request.code})
+        return CodeResult(value_json=value, error=error, logs=(line,), wall_seconds=0.5)
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         process = await self.start(

@@ -16,6 +16,7 @@ from handiwork import __version__
 from handiwork.api import (
     agents,
     audit,
+    code,
     environments,
     errors,
     exec,
@@ -123,6 +124,7 @@ def create_api(control: Control) -> Api:
         route_handlers=[
             sandboxes.routes,
             snapshots.routes,
+            code.routes,
             exec.routes,
             terminal.routes,
             ports.routes,

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from handiwork.cli import sandbox_exec, sandbox_tree
+from handiwork.cli import sandbox_code, sandbox_exec, sandbox_tree
 from handiwork.cli.invocation import Invocation
 from handiwork.cli.output import say, show, show_one
 from handiwork.cli.terminal import run_here
@@ -153,6 +153,7 @@ def _complain(error: HandiworkError) -> None:
 
 
 app.command("exec", context_settings=sandbox_exec.SETTINGS)(sandbox_exec.execute)
+app.command("code")(sandbox_code.code)
 app.command("get-tree")(sandbox_tree.get)
 app.command("put-tree")(sandbox_tree.put)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 import msgspec
 
 from handiwork.client import trees
+from handiwork.client.code import CodeOptions, body_of, run, stream
 from handiwork.client.link import Link, Query, lines, part
 from handiwork.client.ports import Connection, forwarding
 from handiwork.client.processes import QUIET_SECONDS, Command, Processes, argv_of
@@ -19,6 +20,7 @@ from handiwork.client.snapshots import TAKE_SECONDS, Snapshots, pieces_of
 from handiwork.client.terminal import Terminal
 from handiwork.client.transfer import Download, Transfer, upload
 from handiwork.client.watching import Watch
+from handiwork.model.code import CodeResult, Language, LogLine
 from handiwork.model.errors import (
     ConfigError,
     GuestError,
@@ -190,6 +192,23 @@ class Sandbox:
             seconds=body.timeout_seconds + MARGIN_SECONDS,
         ) as chunks:
             yield ExecStream(chunks)
+
+    async def run_code(
+        self,
+        code: str,
+        language: Language = "javascript",
+        *,
+        on_log: Callable[[LogLine], None] | None = None,
+        **options: Unpack[CodeOptions],
+    ) -> CodeResult:
+        """Run code to its end; `on_log` is told what it logs as it comes. Failing is a result.
+
+        UnsupportedError where the sandbox's tier runs commands: `exec` an interpreter there.
+        """
+        body = body_of(code, language, options)
+        if on_log is None:
+            return await run(self._link, self._path, body)
+        return await stream(self._link, self._path, body, on_log)
 
     @asynccontextmanager
     async def terminal(

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from handiwork.model import errors
+from handiwork.model.code import CodeError, CodeLimits, Language, LogLine
 from handiwork.model.errors import GuestError, HandiworkError, PolicyDeniedError
 from handiwork.model.image import ImageInfo, ImageProgress
 from handiwork.model.language_model import Dollars, ModelSettings, Tokens
@@ -26,6 +27,7 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 """Of one message of a WebSocket."""
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDIN_BYTES = 8 * 1024 * 1024
+MAX_CODE_BYTES = 4 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """Of a file that a client holds in memory."""
 MAX_STREAM_BYTES = 64 << 30
@@ -325,6 +327,34 @@ class ExecFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream: Literal["stdout", "stderr"] | None = None
     data: bytes = b""
     result: ExecResult | None = None
+    error: ErrorBody | None = None
+
+
+class CodeBody(_Body, frozen=True, kw_only=True):
+    """Code to run; the names are those of `CodeRequest`."""
+
+    code: Annotated[str, Meta(max_length=MAX_CODE_BYTES)]
+    language: Language = "javascript"
+    name: Path = "/workspace/code"
+    fresh: bool = False
+    limits: CodeLimits = msgspec.field(default_factory=CodeLimits)
+
+
+class CodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended: its value, null where there is none, or its error; and what it logged."""
+
+    value: Any = None
+    error: CodeError | None = None
+    logs: tuple[LogLine, ...] = ()
+    logs_cut: bool = False
+    wall_seconds: float = 0.0
+
+
+class CodeFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a streamed run: what it logged, or how it ended, or why it cannot go on."""
+
+    log: LogLine | None = None
+    result: CodeAnswer | None = None
     error: ErrorBody | None = None
 
 
