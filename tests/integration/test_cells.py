@@ -231,3 +231,11 @@ async def test_a_result_that_is_too_large_is_told(cell):
 async def test_a_call_that_cannot_be_sent_fails_alone(cell):
     code = "const text = 'x'.repeat(4e7); try { await codemode.take({ text }) } catch (error) { error.message }"
     assert "32 MiB" in (await run(cell, code)).value
+
+
+async def test_a_call_that_is_nested_too_deeply_to_be_read_fails_alone(cell):
+    async def serve(name, argument):
+        raise RecursionError
+
+    code = "try { await codemode.a({}) } catch (error) { error.message }"
+    assert (await run(cell, code, serve)).value == "codemode.a: it is nested too deeply"

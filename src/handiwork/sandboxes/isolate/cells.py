@@ -240,5 +240,8 @@ class _Run:
         except (HandiworkError, frames.FrameError) as error:
             thrown = frames.Thrown(type(error).__name__, str(error))
             frame = frames.settled([frames.Answer(call.id, ok=False, error=thrown)])
+        except RecursionError:
+            deep = frames.Thrown("ToolFailedError", f"{call.name[:80]}: it is nested too deeply")
+            frame = frames.settled([frames.Answer(call.id, ok=False, error=deep)])
         with contextlib.suppress(ConnectionError):  # it is gone: whoever reads learns why
             await self._write(frame)

@@ -13,7 +13,13 @@ from typing import Self
 import httptools
 
 from handiwork.model.errors import ToolFailedError
-from handiwork.sandboxes.isolate.fetch_rules import HEADER_BYTES, HEADERS, Asked, Header, head
+from handiwork.sandboxes.isolate.fetch_rules import (
+    HEADER_BYTES,
+    HEADERS,
+    Asked,
+    Header,
+    head,
+)
 
 READ_BYTES = 1 << 16
 PIECE_BYTES = 1 << 18
@@ -28,7 +34,9 @@ class Exchange:
         self._writer = writer
         self._answer = _Answer()
         self._parser = httptools.HttpResponseParser(self._answer)
+        self._answer.parser = self._parser
         self._inflate: zlib._Decompress | None = None
+        self._unpacking = False
         self._closed = False
         self._head_bytes = 0
 
@@ -51,7 +59,7 @@ class Exchange:
     @property
     def status(self) -> int:
         """The status of the answer."""
-        return self._parser.get_status_code()
+        return self._answer.status
 
     @property
     def reason(self) -> str:
@@ -77,6 +85,8 @@ class Exchange:
                     return data
             elif self._answer.complete:
                 self.close()
+                if self._unpacking and self._inflate is not None and not self._inflate.eof:
+                    raise ToolFailedError("fetch: the answer broke off")
                 return None
             else:
                 await self._receive()
@@ -88,6 +98,7 @@ class Exchange:
             self._writer.transport.abort()
 
     async def _send(self, asked: Asked) -> None:
+        self._answer.bodiless = asked.method == "HEAD"
         try:
             self._writer.write(head(asked))
             for at in range(0, len(asked.body), PIECE_BYTES):
@@ -95,9 +106,8 @@ class Exchange:
                 await self._writer.drain()
         except OSError:
             pass  # it may have answered before it read all
-        while not self._answer.headers_complete or self.status < 200:
+        while not self._answer.told:
             await self._receive()
-        self._answer.complete |= asked.method == "HEAD"
         packed = [value.lower().strip() for value in self.values("content-encoding")]
         if packed in (["gzip"], ["x-gzip"]) and not _names(asked, "accept-encoding"):
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -110,7 +120,7 @@ class Exchange:
         if not data:
             self._answer.end_of_stream(self._parser)
             return
-        if not self._answer.headers_complete:  # the parser keeps a header until it is whole
+        if not self._answer.told:  # the parser keeps a header until it is whole
             self._head_bytes += len(data)
             if self._head_bytes > HEADER_BYTES + READ_BYTES:
                 raise ToolFailedError("fetch: the head of the answer is too large")
@@ -119,6 +129,8 @@ class Exchange:
         except httptools.HttpParserUpgrade:
             raise ToolFailedError("fetch: the answer is another protocol") from None
         except httptools.HttpParserError as error:
+            if self._answer.complete:
+                return  # what follows an answer is nobody's
             why = error.__context__ if isinstance(error.__context__, _TooMuchError) else error
             raise ToolFailedError(f"fetch: the answer is no HTTP: {why}") from None
 
@@ -126,6 +138,9 @@ class Exchange:
         """Return it unpacked, at most PIECE_BYTES; what is left comes first the next time."""
         if self._inflate is None:
             return data
+        if self._inflate.eof:
+            return b""  # what follows a packed body is none of it
+        self._unpacking = True
         try:
             out = self._inflate.decompress(data, PIECE_BYTES)
         except zlib.error as error:
@@ -139,48 +154,68 @@ def _names(asked: Asked, header: str) -> bool:
     return any(name == header for name, _ in asked.headers)
 
 
+class _OverError(Exception):
+    """Another answer follows the one that was asked for."""
+
+
 class _TooMuchError(Exception):
     """The head of an answer is larger than any needs to be."""
 
 
 class _Answer:
-    """What the parser found; an answer on the way to the real one (1xx) is passed over by it."""
+    """What the parser found: `told` when the head of the answer is there, and `complete` with its end.
+
+    Those on the way to it (1xx) are passed over. What comes behind it, or after a head that has no body, is left out.
+    """
+
+    parser: httptools.HttpResponseParser
 
     def __init__(self) -> None:
+        self.status = 0
         self.reason = ""
         self.headers: list[Header] = []
-        self.headers_complete = False
+        self.bodiless = False
+        self.told = False
         self.complete = False
         self.body: deque[bytes] = deque()
         self._bytes = 0
 
     def on_message_begin(self) -> None:
+        if self.told:
+            raise _OverError
         self.reason = ""
         self.headers.clear()
-        self.headers_complete = self.complete = False
 
     def on_status(self, text: bytes) -> None:
         self._count(text)
-        self.reason = (self.reason + text.decode("latin-1"))[:200]
+        self.reason = (self.reason + text.decode("latin-1")).replace("\0", "")[:200]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(name + value)
+        if self.told:
+            return  # it comes behind the body: nobody waits for it
         self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
-        self.headers_complete = True
+        self.status = self.parser.get_status_code()
+        self.told = self.status >= 200
+        self.complete = self.told and self.bodiless
 
     def on_body(self, data: bytes) -> None:
-        self.body.append(data)
+        if not self.complete:
+            self.body.append(data)
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        self.complete = self.told
 
     def end_of_stream(self, parser: httptools.HttpResponseParser) -> None:
         """Take the end of the connection: for some answers it is the end of the body."""
-        if not self.headers_complete:
+        if not self.told:
             raise ToolFailedError("fetch: the connection ended before there was an answer")
-        lengths = {name for name, _ in self.headers} & {"content-length", "transfer-encoding"}
+        lengths = {name for name, _ in self.headers} & {
+            "content-length",
+            "transfer-encoding",
+        }
         if lengths:
             raise ToolFailedError("fetch: the answer broke off")
         with contextlib.suppress(httptools.HttpParserError):

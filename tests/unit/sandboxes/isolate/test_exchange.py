@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from handiwork.model.errors import ToolFailedError
-from handiwork.sandboxes.isolate.exchange import PIECE_BYTES, Exchange
+from handiwork.sandboxes.isolate.exchange import PIECE_BYTES, READ_BYTES, Exchange
 from handiwork.sandboxes.isolate.fetch_rules import Asked, checked
 
 ASKED = checked(Asked(url="http://a.test/"))
@@ -123,6 +123,7 @@ async def test_what_is_no_answer(answering, parts, told):
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", b"zz\r\n"),
         (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\nhello, this is not packed",),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", gzip.compress(b"hello")[:-1]),
     ],
 )
 async def test_a_body_that_breaks_off_is_no_whole_one(answering, parts):
@@ -135,6 +136,36 @@ async def test_a_body_that_breaks_off_is_no_whole_one(answering, parts):
 
     with pytest.raises(ToolFailedError):
         await asked()
+
+
+async def test_what_follows_an_answer_is_none_of_it(answering):
+    second = b"HTTP/1.1 302 No\r\nlocation: http://b.test/\r\ncontent-length: 3\r\n\r\nbad"
+    trailer = b"5\r\nhello\r\n0\r\nx-a: 9\r\n\r\n"
+    exchange = await answering(
+        b"HTTP/1.1 200 OK\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n" + trailer + second
+    )
+    assert (exchange.status, exchange.values("x-a"), exchange.values("location")) == (
+        200,
+        ["1"],
+        [],
+    )
+    assert await whole(exchange) == b"hello"
+    asked = checked(Asked(url="http://a.test/", method="HEAD"))
+    exchange = await answering(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", asked=asked)
+    assert await whole(exchange) == b""
+
+
+async def test_what_follows_a_packed_body_is_not_kept(answering):
+    more = [bytes(1 << 16)] * 64
+    packed = gzip.compress(b"hello")
+    exchange = await answering(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", packed, *more)
+    assert await whole(exchange) == b"hello"
+    assert len(exchange._inflate.unused_data) <= READ_BYTES
+
+
+async def test_answers_on_the_way_without_end_are_too_many(answering):
+    with pytest.raises(ToolFailedError, match="too large"):
+        await answering(*[b"HTTP/1.1 100 \r\n\r\n" * 1000] * 20)
 
 
 async def test_where_nobody_answers(tmp_path):
