@@ -22,6 +22,8 @@ enum message { HELLO = 'H', FORK = 'F', FORKED = 'f', WATCH = 'W', UNWATCH = 'U'
 enum cause { BY_ITSELF = 0, ON_DEMAND = 1, CPU = 2, WALL = 3 };
 
 #define SECOND_NS 1000000000LL
+/* What is longer than this, some 73 years, is so long: sums of it stay in their type. */
+#define LONGEST_NS (INT64_MAX / 4)
 /* A cell that is nearly at its limit is looked at no more often than this. */
 #define LEAST_PAUSE_NS 200000LL
 
@@ -82,14 +84,19 @@ static void unwatch(struct cell *cell)
     cell->watched = false;
 }
 
+static int64_t bounded(uint64_t ns)
+{
+    return ns < LONGEST_NS ? (int64_t)ns : LONGEST_NS;
+}
+
 static void watch(struct cell *cell, const struct request *request)
 {
     unwatch(cell);
     int64_t used = used_ns(cell->pid);
     if (used < 0)
         return;
-    cell->cpu_limit_ns = used + (int64_t)request->cpu_ns;
-    cell->wall_limit_ns = nanoseconds(CLOCK_MONOTONIC) + (int64_t)request->wall_ns;
+    cell->cpu_limit_ns = used + bounded(request->cpu_ns);
+    cell->wall_limit_ns = nanoseconds(CLOCK_MONOTONIC) + bounded(request->wall_ns);
     cell->watch_place = watched_count;
     cell->watched = true;
     watched[watched_count++] = (uint32_t)(cell - cells);

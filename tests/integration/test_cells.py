@@ -239,3 +239,10 @@ async def test_a_call_that_is_nested_too_deeply_to_be_read_fails_alone(cell):
 
     code = "try { await codemode.a({}) } catch (error) { error.message }"
     assert (await run(cell, code, serve)).value == "codemode.a: it is nested too deeply"
+
+
+@pytest.mark.parametrize("seconds", [1e6, 9.2e9, 1e12])
+async def test_limits_that_are_as_good_as_none_end_nothing(cell, seconds):
+    limits = CodeLimits(cpu_ms=round(seconds * 1000), wall_seconds=seconds)
+    done = await run(cell, "await new Promise(ok => setTimeout(ok, 20)); 7", limits=limits)
+    assert done.value == 7

@@ -1,20 +1,19 @@
 """What code calls as `codemode.NAME(...)`: the files of the workspace, and the session's own tools."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from handiwork.model.code import IN_ORDER
 from handiwork.model.errors import ToolFailedError
 from handiwork.model.tool import Block, TextBlock
 from handiwork.tools import workspace
-from handiwork.tools.code_interface import CodeTool, identifier, typescript
+from handiwork.tools.code_arguments import converted, named
+from handiwork.tools.code_interface import CodeTool, identifier, python_identifier, typescript
 from handiwork.tools.context import ToolContext
 from handiwork.tools.json_types import comment
 from handiwork.tools.registry import Tool
 
-T = TypeVar("T", bound=msgspec.Struct)
 SEARCHED_WORDS = 32
 NOT_FROM_CODE = ("execute", "run_file")
 """Tools that run code: code may import what it wants to run."""
@@ -172,24 +171,25 @@ class CodeCalls:
             for one in context.tools
             if one.name not in NOT_FROM_CODE and one.name not in CALLS
         }
+        self._by_python = {python_identifier(one.name): one for one in self._tools.values()}
         self._finding = {"search": self._search, "describe": self._describe}
 
     async def serve(self, name: str, argument: msgspec.Raw) -> Any:
         """Answer one; ToolFailedError says what the code can do about it."""
         call = CALLS.get(name) or CALLS.get(_RESERVED.get(name, ""))
         if call is not None:
-            return await call.does(self._context, _converted(name, argument, call.takes))
-        found = self._tools.get(name)
+            return await call.does(self._context, converted(name, argument, call.takes))
+        found = self._tools.get(name) or self._by_python.get(name)
         if found is None and name in self._finding:
             return self._finding[name](argument)
         if found is None:
             known = ", ".join((*CALLS, *self._tools))
             raise ToolFailedError(f"codemode.{name[:80]}: there is no such tool; there are {known}")
-        given = _named(name, argument, found.input_type.__struct_fields__)
+        given = named(name, argument, found.input_type.__struct_fields__)
         return _value(await self._context.call_tool(found.name, given))
 
     def _search(self, argument: msgspec.Raw) -> list[dict[str, str]]:
-        given = _converted("search", argument, _Search)
+        given = converted("search", argument, _Search)
         words = given.query.lower().split()[:SEARCHED_WORDS]
         ranked = []
         for name, one in self._tools.items():
@@ -204,37 +204,15 @@ class CodeCalls:
         ]
 
     def _describe(self, argument: msgspec.Raw) -> str:
-        given = _converted("describe", argument, _Describe)
+        given = converted("describe", argument, _Describe)
         if given.name in CALLS:
             return typescript([one for one in workspace_tools() if one.name == given.name])
-        found = self._tools.get(identifier(given.name))
+        found = self._tools.get(identifier(given.name)) or self._by_python.get(given.name)
         if found is None:
             raise ToolFailedError(
                 f"codemode.describe: there is no tool {given.name[:80]!r}; codemode.search finds them"
             )
         return typescript(session_tools([found]))
-
-
-def _converted(name: str, argument: msgspec.Raw, kind: type[T]) -> T:
-    given = _named(name, argument, kind.__struct_fields__)
-    try:
-        return msgspec.convert(given, kind)
-    except msgspec.ValidationError as error:
-        raise ToolFailedError(
-            f"codemode.{name}: {error}; it takes {', '.join(kind.__struct_fields__)}"
-        ) from None
-
-
-def _named(name: str, argument: msgspec.Raw, names: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments by name, those that came in order too."""
-    try:
-        given = msgspec.json.decode(argument, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise ToolFailedError(f"codemode.{name}: {error}; call it with one object") from None
-    ordered = given.pop(IN_ORDER, ())
-    if not isinstance(ordered, (list, tuple)) or len(ordered) > len(names):
-        raise ToolFailedError(f"codemode.{name}: it takes {', '.join(names) or 'nothing'}")
-    return {**dict(zip(names, ordered, strict=False)), **given}
 
 
 def _value(blocks: Sequence[Block]) -> Any:

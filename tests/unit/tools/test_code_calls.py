@@ -80,12 +80,12 @@ async def test_a_tool_gives_its_text_or_its_parts(calls: Calls) -> None:
 @pytest.mark.parametrize(
     ("name", "given", "why"),
     [
-        ("read", {}, "codemode.read: .*it takes path"),
+        ("read", {}, "codemode.read: .*it takes one object of path"),
         ("read", {"path": 1}, "codemode.read: Expected `str`"),
         ("read", {"path": "a", "more": 1}, "codemode.read: .*more"),
-        ("read", {"$arguments": ["a", "b"]}, "codemode.read: it takes path"),
-        ("read", {"$arguments": 1}, "codemode.read: it takes path"),
-        ("read", [1], "call it with one object"),
+        ("read", {"$arguments": ["a", "b"]}, "codemode.read: .*at most length 1"),
+        ("read", {"$arguments": 1}, "codemode.read: Expected `array`"),
+        ("read", [1], "it takes one object"),
         ("look-up", {}, "there is no such tool; there are read, .*look_up"),
         ("x" * 1000, {}, "codemode.x{80}: there is no such tool"),
     ],

@@ -55,13 +55,13 @@ class IsolateDriver:
 
     async def create(self, spec: SandboxSpec) -> IsolateSandbox:
         """Make a new sandbox; ConflictError when state of its id exists, UnsupportedError for its limits."""
-        _check(spec.limits)
+        self._check(spec.limits)
         self._states.make(spec.id)
         return self._opened(spec)
 
     async def restore(self, spec: SandboxSpec) -> IsolateSandbox:
         """Wake one; NotFoundError when it has no state. Its globals are gone, its files are there."""
-        _check(spec.limits)
+        self._check(spec.limits)
         if spec.id in self._open:
             raise ConflictError(f"sandbox {spec.id} runs")
         return self._opened(spec)
@@ -153,13 +153,26 @@ class IsolateDriver:
             await self._let_go()
         return {str(one.name).lower(): one in holds for one in Cage}
 
+    def _check(self, limits: Limits) -> None:
+        if limits.disk_rates():
+            raise UnsupportedError(
+                "the isolate tier bounds no rate of a disk: leave out limits.disk_*_mib_per_second, or"
+                " use another tier"
+            )
+        if limits.memory_mib < self._memory_mib:
+            raise UnsupportedError(
+                f"limits.memory_mib = {limits.memory_mib}: a cell here may use {self._memory_mib};"
+                " give at least that, or lower sandbox.isolate.memory_mib"
+            )
+
     def _opened(self, spec: SandboxSpec) -> IsolateSandbox:
         self._states.workspace(spec.id)
 
         def opened() -> Workspace:
             return self._states.open(spec.id, _quota(spec.limits))
 
-        sandbox = IsolateSandbox(spec, opened, self._take)
+        at_once = min(spec.limits.memory_mib // self._memory_mib, spec.limits.pids)
+        sandbox = IsolateSandbox(spec, opened, self._take, runs_at_once=at_once)
         self._open[spec.id] = sandbox
         return sandbox
 
@@ -209,11 +222,3 @@ async def _make_in(beside: Path, make: Make) -> None:
 
 def _quota(limits: Limits) -> Quota:
     return Quota(bytes=min(limits.disk_mib, WORKSPACE_MIB) << 20)
-
-
-def _check(limits: Limits) -> None:
-    if limits.disk_rates():
-        raise UnsupportedError(
-            "the isolate tier bounds no rate of a disk: leave out limits.disk_*_mib_per_second, or"
-            " use another tier"
-        )

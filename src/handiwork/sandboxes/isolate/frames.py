@@ -5,6 +5,7 @@ and what a guest may fill at will, arguments and results, stays text until someb
 shape reads it: a few bytes of JSON can be many of Python. `cell/PROTOCOL.md` is the description.
 """
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ FRAME_BYTES = 32 << 20
 MIXED_BYTES = 1 << 20
 """A longer frame is one call or the end, so that none makes many objects of ours."""
 _LENGTH = struct.Struct("<I")
+_HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
+"""An escape of half a character. Our cells write none; a half alone is no text for whoever reads it."""
 
 
 class FrameError(ValueError):
@@ -111,7 +114,7 @@ class Reader:
                 return
             text = bytes(memoryview(self._waiting)[_LENGTH.size : end])
             del self._waiting[:end]
-            yield _decoded(text), length
+            yield _checked(_decoded(text)), length
 
 
 def _decoded(text: bytes) -> Said:
@@ -123,6 +126,12 @@ def _decoded(text: bytes) -> Said:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"no frame: {error}") from None
     return Turn(calls=said.calls) if isinstance(said, _OneCall) else said
+
+
+def _checked(said: Said) -> Said:
+    if isinstance(said, Done) and _HALF.search(said.value):
+        raise FrameError("a value with an escape of half a character")
+    return said
 
 
 def run(code: str, name: str, env: Mapping[str, str]) -> bytes:
@@ -145,7 +154,10 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True, rename={"value": "
 
 
 def _frame(message: object) -> bytes:
-    text = msgspec.json.encode(message)
+    try:
+        text = msgspec.json.encode(message)
+    except UnicodeEncodeError:
+        raise FrameError("half a character, which is no text for a cell") from None
     if len(text) > FRAME_BYTES:
         raise FrameError(f"{len(text)} bytes are too many for a cell, {FRAME_BYTES} are the most")
     return _LENGTH.pack(len(text)) + text

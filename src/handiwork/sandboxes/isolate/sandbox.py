@@ -9,7 +9,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from handiwork.model.code import LANGUAGES, CodeRequest, CodeResult, Language
-from handiwork.model.errors import SandboxUnavailableError, ToolFailedError, UnsupportedError
+from handiwork.model.errors import (
+    ConflictError,
+    SandboxUnavailableError,
+    ToolFailedError,
+    UnsupportedError,
+)
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
@@ -43,7 +48,12 @@ class IsolateSandbox:
     """
 
     def __init__(
-        self, spec: SandboxSpec, open_workspace: Callable[[], Workspace], take: TakeCell
+        self,
+        spec: SandboxSpec,
+        open_workspace: Callable[[], Workspace],
+        take: TakeCell,
+        *,
+        runs_at_once: int,
     ) -> None:
         self._id = spec.id
         self._env = spec.env
@@ -51,10 +61,12 @@ class IsolateSandbox:
         self._open_workspace = open_workspace
         self._workspace: Workspace | None = None
         self._take = take
+        self._runs_at_once = runs_at_once
         self._files = WorkspaceFiles(self.workspace)
         self._workspace_calls = WorkspaceCalls(self._files)
         self._cells: dict[Language, Cell] = {}
         self._runs: set[Cell] = set()
+        self._asked = 0
         self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._still = asyncio.Lock()
 
@@ -91,8 +103,21 @@ class IsolateSandbox:
     ) -> CodeResult:
         """Run code in this sandbox's cell, whose globals stay; `tools` answers `codemode.*`.
 
-        A second run at once, or a fresh one, is in a cell of its own, which ends with it.
+        A second run at once, or a fresh one, is in a cell of its own, which ends with it. ConflictError
+        for one more than the sandbox's memory has room for: what waited might wait for what it runs in.
         """
+        if self._asked >= self._runs_at_once:
+            raise ConflictError(
+                f"this sandbox runs {self._asked} pieces of code, as many as its memory has room for:"
+                " run fewer at once, or give it more limits.memory_mib"
+            )
+        self._asked += 1
+        try:
+            return await self._run(request, tools, on_log)
+        finally:
+            self._asked -= 1
+
+    async def _run(self, request: CodeRequest, tools: Serve, on_log: OnLog) -> CodeResult:
         cell = await (self._new if request.fresh else self._cell)(request.language)
         fetcher = Fetcher(self._way_out)
         serve = _Service(self._workspace_calls, fetcher, tools)

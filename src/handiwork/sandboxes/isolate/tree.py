@@ -119,22 +119,26 @@ def make_of(place: Path, path: Path, quota: Quota) -> None:
     more than the quota GuestError.
     """
     times = [0]
+    dates: dict[str, int] = {}  # of directories: what is put into one changes it
     with (
         contextlib.closing(Workspace(path, quota, clock_ns=lambda: times[0])) as workspace,
         _opened(place) as above,
     ):
         facts = os.stat(UPPER, dir_fd=above, follow_symlinks=False)
         _inside("/", UPPER, facts, stat.S_ISDIR)
+        dates["/"] = facts.st_mtime_ns
         for here, inner, files, directory in os.fwalk(UPPER, onerror=_refuse, dir_fd=above):
             base = "/" + here.removeprefix(UPPER).lstrip("/")
             for name in inner:
                 facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 target = _inside(base, name, facts, stat.S_ISDIR)
-                times[0] = facts.st_mtime_ns
+                dates[target] = facts.st_mtime_ns
                 if target != HOME:
                     workspace.mkdir(target, mode=stat.S_IMODE(facts.st_mode), parents=False)
             for name in files:
                 _take_file(workspace, base, name, directory, times)
+        for inside, mtime_ns in dates.items():
+            workspace.date(inside, mtime_ns)
 
 
 def _refuse(error: OSError) -> NoReturn:

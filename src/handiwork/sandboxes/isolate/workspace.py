@@ -240,6 +240,7 @@ class Workspace:
                 where,
             )
             self._db.execute(f"delete from nodes where {chosen}", where)  # noqa: S608 -- no part of it is given by others
+            self._changed(posixpath.dirname(node.path))
         self._bytes -= size
         self._nodes -= count
         self._tell(FileChange.REMOVED, node.path, directory=node.directory)
@@ -267,8 +268,14 @@ class Workspace:
                 " where path > ? and path < ?",
                 (goal, len(node.path) + 1, goal, len(node.path) + 1, first, last),
             )
+            for parent in {posixpath.dirname(node.path), posixpath.dirname(goal)}:
+                self._changed(parent)
         self._tell(FileChange.MOVED_AWAY, node.path, directory=node.directory)
         self._tell(FileChange.MOVED_HERE, goal, directory=node.directory)
+
+    def date(self, path: str, mtime_ns: int) -> None:
+        """Let a path have been changed at this time, until it is changed again."""
+        self._db.execute("update nodes set mtime_ns = ? where path = ?", (mtime_ns, path))
 
     def copy_to(self, path: Path) -> None:
         """Write all of it, as it is now, into a new file."""
@@ -353,6 +360,12 @@ class Workspace:
         values = (node_id, path, parent, directory, mode & 0o7777, size, now)
         self._db.execute("insert into nodes values (?, ?, ?, ?, ?, ?, ?)", values)
         self._nodes += 1
+        if path != ROOT:
+            self._changed(parent)
+
+    def _changed(self, directory: str) -> None:
+        """Note that what a directory holds is another now."""
+        self.date(directory, self._clock_ns())
 
     def _room(self, size: int, nodes: int) -> None:
         over = self.used_bytes + size + nodes * NODE_BYTES > self._quota.bytes

@@ -162,7 +162,7 @@ class Zygote:
 
     def watch(self, cell: int, *, cpu_seconds: float, wall_seconds: float) -> None:
         """End this cell when it has used so much more than now."""
-        self._send(_WATCH, cell, round(cpu_seconds * 1e9), round(wall_seconds * 1e9))
+        self._send(_WATCH, cell, _nanoseconds(cpu_seconds), _nanoseconds(wall_seconds))
 
     def unwatch(self, cell: int) -> None:
         """Let it go on as long as it likes."""
@@ -273,6 +273,11 @@ class Zygote:
         self._emptied.set()
         for ended in ends.values():
             ended(End(Cause.ITSELF, 137, 0.0))
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Return them as a message has room for; more than two centuries are so many."""
+    return min(round(seconds * 1e9), (1 << 63) - 1)
 
 
 def _program(language: Language, program: Path) -> list[str]:

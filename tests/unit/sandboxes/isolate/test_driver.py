@@ -112,6 +112,15 @@ async def test_a_rate_of_a_disk_is_refused(driver, verb):
     assert await driver.leftovers() == []
 
 
+@pytest.mark.parametrize("verb", ["create", "restore"])
+async def test_less_memory_than_a_cell_has_is_refused(driver, verb):
+    with pytest.raises(
+        UnsupportedError, match=r"limits\.memory_mib = 127: a cell here may use 128"
+    ):
+        await getattr(driver, verb)(SandboxSpec(id=ONE.id, limits=Limits(memory_mib=127)))
+    assert await driver.leftovers() == []
+
+
 async def test_what_holds_is_told_by_name(driver):
     assert await driver.protections() == {
         "seccomp": True,

@@ -93,6 +93,8 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_read():
         b'{"t":"turn","l":[["log","\xff"]]}',
         b'{"t":"done","ok":true,"v":"\xc3"}',
         b'{"t":"turn","c":[{"id":1,"n":"x","a":"\xed\xa0\x80"}]}',
+        b'{"t":"done","ok":true,"v":"\\ud800"}',
+        b'{"t":"done","ok":true,"v":{"a\\\\\\uDFFF":1}}',
     ],
 )
 def test_what_is_none(value):
@@ -116,6 +118,17 @@ def test_what_we_say():
         {"id": 1, "ok": True, "v": {"a": None}},
         {"id": 2, "ok": False, "e": {"name": "N", "message": "m", "stack": ""}},
     ]
+
+
+def test_what_only_looks_like_half_a_character_is_a_value():
+    value = b'"\\\\ud800 \\\\\\\\uDFFF \\ue000 \\uabcd"'
+    ((done, _),) = Reader().feed(framed(b'{"t":"done","ok":true,"v":' + value + b"}"))
+    assert bytes(done.value) == value
+
+
+def test_we_send_no_half_character():
+    with pytest.raises(FrameError, match="half a character"):
+        frames.settled([Answer(1, ok=True, value="\ud800")])
 
 
 def test_we_send_no_frame_that_a_cell_would_not_take(monkeypatch):

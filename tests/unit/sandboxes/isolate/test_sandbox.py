@@ -7,6 +7,7 @@ import pytest
 
 from handiwork.model.code import CodeRequest
 from handiwork.model.errors import (
+    ConflictError,
     SandboxUnavailableError,
     ToolFailedError,
     UnsupportedError,
@@ -30,7 +31,9 @@ async def box(zygote, tmp_path):
     async def take(language):
         return await Cell.fork(zygote)
 
-    made = IsolateSandbox(SandboxSpec(id="sbx_one"), lambda: Workspace(tmp_path / "w.db"), take)
+    made = IsolateSandbox(
+        SandboxSpec(id="sbx_one"), lambda: Workspace(tmp_path / "w.db"), take, runs_at_once=4
+    )
     yield made
     made.close()
     made.close()
@@ -82,6 +85,18 @@ async def test_what_runs_beside_has_a_cell_that_ends_with_it(box, zygote):
     assert ("end", 2) in zygote.asked
     assert await ended(zygote, 0, first) == 0
     assert ("end", 1) not in zygote.asked
+
+
+async def test_no_more_run_at_once_than_its_memory_has_room_for(box, zygote):
+    tasks = [begin(box, fresh=True) for _ in range(4)]
+    await heard_by(zygote, 3)
+    with pytest.raises(ConflictError, match="runs 4 pieces of code"):
+        await box.run_code(CodeRequest(code="1"), tools)
+    assert await ended(zygote, 2, tasks[2]) == 2
+    again = begin(box, fresh=True)
+    await heard_by(zygote, 4)
+    for number, task in ((0, tasks[0]), (1, tasks[1]), (3, tasks[3]), (4, again)):
+        assert await ended(zygote, number, task) == number
 
 
 async def test_after_one_that_ended_there_is_another(box, zygote):
@@ -154,7 +169,9 @@ async def test_a_tool_that_fails_is_told(zygote, tmp_path):
     async def fail(name, argument):
         raise ToolFailedError(json.loads(bytes(argument))["why"])
 
-    box = IsolateSandbox(SandboxSpec(id="sbx_one"), lambda: Workspace(tmp_path / "w.db"), take)
+    box = IsolateSandbox(
+        SandboxSpec(id="sbx_one"), lambda: Workspace(tmp_path / "w.db"), take, runs_at_once=4
+    )
     task = asyncio.create_task(box.run_code(CodeRequest(code="1"), fail))
     await heard_by(zygote, 0)
     zygote.guests[0].say({"t": "turn", "c": [{"id": 1, "n": "codemode.x", "a": {"why": "no"}}]})

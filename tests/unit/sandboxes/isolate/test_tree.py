@@ -122,7 +122,8 @@ def upper(tmp_path: Path) -> Path:
     (made / "workspace/a").mkdir(parents=True)
     (made / "workspace/a/b").write_bytes(b"text")
     (made / "workspace/a/b").chmod(0o700)
-    os.utime(made / "workspace/a/b", ns=(NOW, NOW))
+    for path in ("workspace/a/b", "workspace/a", "workspace", "."):
+        os.utime(made / path, ns=(NOW, NOW))
     return made
 
 
@@ -135,6 +136,7 @@ def test_a_workspace_is_made_of_a_tree(upper, path):
         ]
         node = made.stat("/workspace/a/b")
         assert (node.mode, node.mtime_ns, node.size) == (0o700, NOW, 4)
+        assert {made.stat(path).mtime_ns for path in ("/workspace", "/workspace/a")} == {NOW}
         assert b"".join(made.read("/big", 0, None)) == bytes(CHUNK_BYTES + 1)
 
 

@@ -289,3 +289,29 @@ TestModel.settings = settings(max_examples=60, stateful_step_count=25, deadline=
 def test_a_path_is_cleaned():
     assert cleaned("//workspace/./a/../b/") == "/workspace/b"
     assert cleaned("/../../..") == "/"
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (lambda w: write(w, "/a/new", b""), {"/a"}),
+        (lambda w: write(w, "/a/old", b"again"), {"/a"}),
+        (lambda w: write(w, "/a/made/new", b""), {"/a", "/a/made"}),
+        (lambda w: w.mkdir("/a/b/c", mode=0o755, parents=False), {"/a/b", "/a/b/c"}),
+        (lambda w: w.remove("/a/old", recursive=False), {"/a"}),
+        (lambda w: w.remove("/a/b", recursive=True), {"/a"}),
+        (lambda w: w.move("/a/old", "/a/b/old"), {"/a", "/a/b"}),
+        (lambda w: w.move("/a/b", "/b"), {"/", "/a"}),
+        (lambda w: read(w, "/a/old"), set()),
+    ],
+    ids=["write", "overwrite", "parents", "mkdir", "remove", "tree", "move", "out", "read"],
+)
+def test_a_directory_has_the_time_of_its_last_change(tmp_path, change, changed):
+    now = [1]
+    with Workspace(tmp_path / "w.db", clock_ns=lambda: now[0]) as workspace:
+        write(workspace, "/a/old", b"1")
+        workspace.mkdir("/a/b", mode=0o755, parents=False)
+        now[0] = 2
+        change(workspace)
+        found = {node.path for node in workspace.walk() if node.directory and node.mtime_ns == 2}
+        assert found | ({"/"} if workspace.stat("/").mtime_ns == 2 else set()) == changed
