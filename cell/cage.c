@@ -20,12 +20,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FILTER_MAX = 512, DESCRIPTORS = CELL_SOCKET + 1, STACK_BYTES = 8 << 20, ID_TEXT = 64 };
+enum { FILTER_MAX = 512, STACK_BYTES = 8 << 20, ID_TEXT = 64 };
 
 #define NAMESPACES (CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWCGROUP)
 
 static struct sock_filter filter[FILTER_MAX];
 static struct sock_fprog program = {.filter = filter};
+static unsigned descriptors; /* one above the last of a cell's */
+static unsigned threads;
 
 static void load_filter(int descriptor)
 {
@@ -69,14 +71,14 @@ static bool own_namespaces(void)
            write_map("/proc/self/gid_map", groups);
 }
 
-static void drop_rights(uid_t id)
+static void drop_bounding_set(void)
 {
     for (int one = 0; prctl(PR_CAPBSET_READ, one) >= 0; one++)
         prctl(PR_CAPBSET_DROP, one); /* refused without the right, which is then not there to lose */
-    if (id) {
-        if (setgroups(0, NULL) || setresgid(id, id, id) || setresuid(id, id, id))
-            fatal("setresuid");
-    }
+}
+
+static void drop_capabilities(void)
+{
     struct {
         uint32_t version;
         int pid;
@@ -86,6 +88,16 @@ static void drop_rights(uid_t id)
     } none[2] = {0};
     if (syscall(SYS_capset, &header, none))
         fatal("capset");
+}
+
+static void drop_rights(uid_t id)
+{
+    drop_bounding_set();
+    if (id) {
+        if (setgroups(0, NULL) || setresgid(id, id, id) || setresuid(id, id, id))
+            fatal("setresuid");
+    }
+    drop_capabilities();
 }
 
 /* The kernel forgets this when the user changes. */
@@ -125,6 +137,8 @@ static bool empty_root(const char *root)
 unsigned cage_zygote(const struct cage *cage)
 {
     unsigned holds = CAGE_FILTER;
+    threads = cage->threads;
+    descriptors = CELL_SOCKET + 1 + cage->engine_descriptors;
     load_filter(cage->filter);
     if (own_namespaces()) {
         holds |= CAGE_NO_NETWORK;
@@ -147,13 +161,32 @@ unsigned cage_zygote(const struct cage *cage)
     return holds;
 }
 
-void cage_cell(int socket)
+void cage_take(int socket)
 {
-    if (dup2(socket, CELL_SOCKET) < 0 || syscall(SYS_close_range, 0, CELL_SOCKET - 1, 0) ||
-        syscall(SYS_close_range, DESCRIPTORS, ~0U, 0))
+    if (dup2(socket, CELL_SOCKET) < 0 || syscall(SYS_close_range, CELL_SOCKET + 1, ~0U, 0))
         _exit(EXIT_START_FAILED);
-    limit(RLIMIT_NOFILE, DESCRIPTORS);
-    limit(RLIMIT_NPROC, 0);
+}
+
+/*
+ * The kernel counts tasks by user, and all cells are of one: in a user namespace of its own a cell is counted alone.
+ * Where there is none to be had it has no threads.
+ */
+static void bound_threads(void)
+{
+    bool counted = threads && unshare(CLONE_NEWUSER) == 0;
+    if (counted) {
+        drop_bounding_set();
+        drop_capabilities();
+    }
+    limit(RLIMIT_NPROC, counted ? threads + 1 : 0);
+}
+
+void cage_cell(void)
+{
+    if (syscall(SYS_close_range, 0, CELL_SOCKET - 1, 0) || syscall(SYS_close_range, descriptors, ~0U, 0))
+        _exit(EXIT_START_FAILED);
+    limit(RLIMIT_NOFILE, descriptors);
+    bound_threads();
     limit(RLIMIT_SIGPENDING, 0);
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
         fatal("seccomp");

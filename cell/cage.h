@@ -23,12 +23,17 @@ struct cage {
     const char *root;  /* an empty directory, the place of the empty root */
     uid_t id;          /* 0: the caller's own */
     uint64_t data_bytes;
+    unsigned threads;  /* how many a cell may have beside its first; 0: no other */
+    unsigned engine_descriptors; /* how many the engine opens in a cell between the two steps below, and keeps */
 };
 
 /* Takes the zygote away from the host; returns the bits that hold. In the process that goes on. */
 unsigned cage_zygote(const struct cage *cage);
 
-/* Locks a cell that was just forked, `socket` its only descriptor, which becomes CELL_SOCKET. */
-void cage_cell(int socket);
+/* Of a cell that was just forked: `socket` becomes CELL_SOCKET; what the engine opens then follows on it. */
+void cage_take(int socket);
+
+/* Locks it: nothing is open but that. */
+void cage_cell(void);
 
 #endif

@@ -141,8 +141,9 @@ static _Noreturn void live(int socket)
     sigemptyset(&none);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) || sigprocmask(SIG_SETMASK, &none, NULL))
         _exit(EXIT_START_FAILED);
+    cage_take(socket);
     the_engine->born();
-    cage_cell(socket);
+    cage_cell();
     the_engine->serve();
     _exit(0);
 }

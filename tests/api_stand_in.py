@@ -224,7 +224,10 @@ class PretendSandbox:
             finally:
                 self.cancelled += 1
         error = CodeError(name="TypeError", message="no") if request.code == "fail" else None
-        value = b"null" if error else msgspec.json.encode({"gave": request.code})
+        gave: dict[str, object] = {"gave": request.code}
+        if request.language == "bash":
+            gave = {"exit_code": 3, "stdout": "out\n", "stderr": "err"}
+        value = b"null" if error else msgspec.json.encode(gave)
         return CodeResult(value_json=value, error=error, logs=(line,), wall_seconds=0.5)
 
     async def exec(self, request: ExecRequest) -> ExecResult:

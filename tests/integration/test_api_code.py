@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,11 +93,27 @@ async def test_commands_are_refused_by_name_and_code_elsewhere(box: Sandbox, hw:
 GUIDE = (Path(__file__).parents[2] / "docs/guides/code.md").read_text()
 
 
-@pytest.mark.parametrize(("fence", "language"), [("js", "javascript"), ("python", "python")])
-async def test_what_the_guide_shows_runs(box: Sandbox, fence: str, language: Language) -> None:
+SUM = {"exit_code": 0, "stdout": "3\n", "stderr": ""}
+
+
+@pytest.mark.parametrize(
+    ("fence", "language", "value"),
+    [("js", "javascript", [1, 2, 3]), ("python", "python", [1, 2, 3]), ("bash", "bash", SUM)],
+)
+async def test_what_the_guide_shows_runs(
+    box: Sandbox, fence: str, language: Language, value: Any
+) -> None:
     shown = re.findall(rf"^```{fence}\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)[-1]
     done = await box.run_code(shown, language)
-    assert (done.error, done.value) == (None, [1, 2, 3])
+    assert (done.error, done.value) == (None, value)
+
+
+async def test_scopes_are_apart_and_begin_anew(box: Sandbox) -> None:
+    await box.run_code("kept = 1", "python", scope="a")
+    assert (await box.run_code("'kept' in globals()", "python", scope="b")).value is False
+    assert (await box.run_code("kept", "python", scope="a")).value == 1
+    done = await box.run_code("'kept' in globals()", "python", scope="a", restart=True)
+    assert done.value is False
 
 
 def test_the_guide_tells_the_limits_that_hold() -> None:

@@ -146,11 +146,11 @@ async def test_an_agent_with_the_stock_toolset_works_on_files(
         call("edit", file_path="notes/a.md", old_string="todo: first", new_string="done: $1"),
         call("read", file_path="notes/a.md", save="read"),
         call("execute", code=code, language="python", save="ran"),
-        call("bash", command="echo hi", save="refused"),
-        {"say": "${globbed}|${grepped}|${read}|${ran}|${refused}"},
+        call("bash", command="cd notes; grep -c done a.md; ls", save="shell"),
+        {"say": "${globbed}|${grepped}|${read}|${ran}|${shell}"},
     )
     run = await ended(hw, brain, [TOOLSET, *declared("execute")], system)
-    globbed, grepped, read, ran, refused = run.message.split("|")
+    globbed, grepped, read, ran, shell = run.message.split("|")
     assert set(globbed.splitlines()) == {"/workspace/notes/a.md", "/workspace/notes/deep/b.md"}
     assert grepped.splitlines() == [
         "/workspace/notes/a.md:2:todo: first",
@@ -158,7 +158,7 @@ async def test_an_agent_with_the_stock_toolset_works_on_files(
     ]
     assert read == "# one\ndone: $1\n"
     assert json.loads(ran) == {"result": 12}
-    assert "the isolate tier has no commands" in refused
+    assert shell.splitlines() == ["1", "a.md", "deep"]
     assert [file.path for file in run.files] == ["n.json"]
     session = await hw.sessions.get(run.session_id)
     assert session.id == run.session_id

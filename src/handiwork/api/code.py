@@ -78,6 +78,8 @@ def _checked(body: CodeBody) -> CodeRequest:
         language=body.language,
         name=body.name,
         fresh=body.fresh,
+        restart=body.restart,
+        scope=body.scope,
         limits=body.limits,
     )
 

@@ -14,7 +14,12 @@ from handiwork.model.code import CodeLimits, CodeResult, Language, LogLine
 from handiwork.model.errors import ConfigError
 from handiwork.model.wire import MAX_CODE_BYTES
 
-LANGUAGE_OF: dict[str, Language] = {".js": "javascript", ".mjs": "javascript", ".py": "python"}
+LANGUAGE_OF: dict[str, Language] = {
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".py": "python",
+    ".sh": "bash",
+}
 """By the end of a file's name; other code is JavaScript."""
 
 
@@ -29,7 +34,7 @@ def code(  # noqa: PLR0913  options, each with a default
         str | None, typer.Option("--execute", "-e", help="The code itself, in place of a file.")
     ] = None,
     language: Annotated[
-        Literal["javascript", "python"] | None,
+        Literal["javascript", "python", "bash"] | None,
         typer.Option("--language", "-l", help="Else by the file's name."),
     ] = None,
     fresh: Annotated[
@@ -39,7 +44,7 @@ def code(  # noqa: PLR0913  options, each with a default
     timeout_seconds: Annotated[float, typer.Option()] = CodeLimits().wall_seconds,
     as_json: Annotated[bool, typer.Option("--json", help="All of its result.")] = False,
 ) -> None:
-    """Run JavaScript or Python in a sandbox of the isolate tier; exit code 1 when it failed."""
+    """Run JavaScript, Python or bash in a sandbox of the isolate tier; exit code 1 when it failed."""
     text = expression if expression is not None else _text(file)
     chosen = language or LANGUAGE_OF.get(Path(file).suffix.lower(), "javascript")
     limits = CodeLimits(cpu_ms=cpu_ms, wall_seconds=timeout_seconds)
@@ -54,13 +59,24 @@ def code(  # noqa: PLR0913  options, each with a default
     if as_json:
         show_one(done, as_json=True)
     elif done.error is None:
-        value = done.value
-        say(value if isinstance(value, str) else done.value_json.decode())
+        _show(done, chosen)
     if done.logs_cut:
         warn("it logged more than a run may; the rest was dropped")
     if done.error is not None:
         warn(f"{done.error.name}: {done.error.message}")
         raise typer.Exit(EXIT_FAILED)
+
+
+def _show(done: CodeResult, language: Language) -> None:
+    value = done.value
+    if language == "bash":
+        sys.stdout.write(value["stdout"])
+        sys.stderr.write(value["stderr"] and f"{value['stderr']}\n")
+        sys.stdout.flush()
+        if value["exit_code"]:
+            raise typer.Exit(value["exit_code"])
+    else:
+        say(value if isinstance(value, str) else done.value_json.decode())
 
 
 def _tell(line: LogLine) -> None:

@@ -17,10 +17,12 @@ MARGIN_SECONDS = 30.0
 class CodeOptions(TypedDict, total=False):
     """How code is run. `fresh`: its globals are its own. `name`: where its imports start, and what errors say.
 
-    `limits` absent: those of `CodeLimits`.
+    `scope`: whose globals it has and leaves; `restart`: without those of former runs in it. `limits` absent: those of `CodeLimits`.
     """
 
     fresh: bool
+    restart: bool
+    scope: str
     name: str
     limits: CodeLimits
 

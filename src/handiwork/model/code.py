@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
-Language = Literal["javascript", "python"]
-LANGUAGES: tuple[Language, ...] = ("javascript", "python")
+Language = Literal["javascript", "python", "bash"]
+LANGUAGES: tuple[Language, ...] = ("javascript", "python", "bash")
 IN_ORDER = "$arguments"
 """What a call of code that named nothing is sent as: `{"$arguments": [...]}`; named ones may stand beside it."""
 
@@ -31,13 +31,17 @@ class CodeLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CodeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of code. `name` is what its errors call it, and what its relative imports start from.
 
-    `fresh`: in a cell of its own, which ends with it; else globals stay from one run to the next.
+    `fresh`: in a cell of its own, which ends with it; else globals stay from one run to the next, until
+    one is to `restart`: that ends the cell that is there first. Each `scope` has globals of its own. Bash
+    gives `{"exit_code", "stdout", "stderr"}`.
     """
 
     code: str
     language: Language = "javascript"
     name: str = "/workspace/code"
     fresh: bool = False
+    restart: bool = False
+    scope: str = ""
     limits: CodeLimits = msgspec.field(default_factory=CodeLimits)
 
 

@@ -337,6 +337,8 @@ class CodeBody(_Body, frozen=True, kw_only=True):
     language: Language = "javascript"
     name: Path = "/workspace/code"
     fresh: bool = False
+    restart: bool = False
+    scope: Annotated[str, Meta(max_length=128)] = ""
     limits: CodeLimits = msgspec.field(default_factory=CodeLimits)
 
 

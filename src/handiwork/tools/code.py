@@ -10,6 +10,7 @@ import msgspec
 from handiwork.model.code import CodeLimits, CodeRequest, CodeResult, Language, LogLine
 from handiwork.model.errors import GuestError, ToolFailedError
 from handiwork.model.tool import Block, DocumentBlock, ImageBlock, TextBlock
+from handiwork.tools import cell_shell
 from handiwork.tools.code_calls import CALLS, CodeCalls, workspace_tools
 from handiwork.tools.code_interface import CodeTool, python, typescript
 from handiwork.tools.code_text import unfenced
@@ -21,7 +22,12 @@ from handiwork.tools.registry import tool
 CPU_MS = 30_000
 PARALLEL_CALLS = 32
 FILE_BYTES = 4 << 20
-LANGUAGE_OF: dict[str, Language] = {".js": "javascript", ".mjs": "javascript", ".py": "python"}
+LANGUAGE_OF: dict[str, Language] = {
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".py": "python",
+    ".sh": "bash",
+}
 """By the end of a file's name."""
 
 EXAMPLES = (
@@ -89,7 +95,7 @@ async def execute(
 
 @tool("run_file", keeps_time=True)
 async def run_file(context: ToolContext, path: str) -> tuple[Block, ...]:
-    """Run a file of the sandbox as `execute` runs code: .js and .mjs as JavaScript, .py as Python."""
+    """Run a file of the sandbox as `execute` runs code: .js and .mjs as JavaScript, .py as Python, .sh as bash."""
     target = posixpath.normpath(posixpath.join(ROOT, path))
     language = LANGUAGE_OF.get(posixpath.splitext(target)[1].lower())
     if language is None:
@@ -106,6 +112,8 @@ async def run_file(context: ToolContext, path: str) -> tuple[Block, ...]:
         raise ToolFailedError(f"run_file: {path}: it is no UTF-8 text") from None
     if len(data) > FILE_BYTES:
         raise ToolFailedError(f"run_file: {path}: more than {FILE_BYTES >> 20} MiB")
+    if language == "bash":
+        return (TextBlock(text=await cell_shell.run_script(context, text)),)
     return await _run(context, text, language, target)
 
 

@@ -4,6 +4,7 @@ import re
 
 from handiwork.model.errors import ToolFailedError
 from handiwork.model.sandbox import OUT_OF_MEMORY
+from handiwork.tools import cell_shell
 from handiwork.tools.context import ToolContext
 from handiwork.tools.registry import tool
 from handiwork.tools.shell_process import CommandEnd
@@ -29,6 +30,9 @@ async def bash(
     timeout_ms: int | None = None,
 ) -> str:
     """Run a command in a persistent bash shell."""
+    if restart and context.sandbox.languages:
+        await cell_shell.restart(context)
+        return "bash session restarted"
     if restart:
         await context.shell.restart()
         return "bash session restarted"
@@ -39,6 +43,8 @@ async def bash(
     seconds = context.timeout_seconds
     if timeout_ms:
         seconds = min(timeout_ms / 1000.0, context.longest_seconds)
+    if context.sandbox.languages:
+        return await cell_shell.run(context, command, seconds)
     first, _, rest = command.partition("\n")
     if directive := _DIRECTIVE.fullmatch(first):
         return await _background(context, directive, rest, seconds)

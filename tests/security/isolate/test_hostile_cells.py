@@ -14,6 +14,7 @@ from handiwork.sandboxes.isolate.zygotes import Cause, Shape, Zygote
 
 ID = (1 << 29) + 78 if os.geteuid() == 0 else 0
 LIMITS = CodeLimits(cpu_ms=3000, wall_seconds=30)
+QUICK = CodeLimits(cpu_ms=600, wall_seconds=30)
 RAW = "import os, struct, json\nsay = lambda *parts: os.write(3, b''.join(parts))\n"
 
 
@@ -22,8 +23,9 @@ async def zygotes():
     async with (
         await Zygote.start(Shape(language="javascript"), user_id=ID) as javascript,
         await Zygote.start(Shape(language="python"), user_id=ID) as python,
+        await Zygote.start(Shape(language="bash"), user_id=ID) as bash,
     ):
-        yield {"javascript": javascript, "python": python}
+        yield {"javascript": javascript, "python": python, "bash": bash}
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,7 +33,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def serve(name, argument):
     await asyncio.sleep(0)
+    if name == "workspace.tree":
+        return {"entries": [], "more": False}
     raise ToolFailedError(f"there is no {name}")
+
+
+KEPT = {
+    "javascript": ("kept = 5", "kept", 5),
+    "python": ("kept = 5", "kept", 5),
+    "bash": ("kept=5", "echo $kept", {"exit_code": 0, "stdout": "5\n", "stderr": ""}),
+}
+"""What keeps a global, what shows it, and what that gives."""
 
 
 async def attacked(zygotes, language, code, limits=LIMITS):
@@ -39,14 +51,15 @@ async def attacked(zygotes, language, code, limits=LIMITS):
     zygote = zygotes[language]
     neighbour = await Cell.fork(zygote)
     cell = await Cell.fork(zygote)
-    await neighbour.run(CodeRequest(code="kept = 5", language=language), serve)
+    keep, show, kept = KEPT[language]
+    await neighbour.run(CodeRequest(code=keep, language=language), serve)
     attack = asyncio.create_task(
         cell.run(CodeRequest(code=code, language=language, limits=limits), serve)
     )
     answers = 0
     while not attack.done():
-        result = await neighbour.run(CodeRequest(code="kept", language=language), serve)
-        assert result.value == 5
+        result = await neighbour.run(CodeRequest(code=show, language=language), serve)
+        assert result.value == kept
         answers += 1
         await asyncio.sleep(0.02)
     assert answers
@@ -86,6 +99,28 @@ BOMBS = {
         "a fork": "import os\nos.fork()",
         "a deep value": "v = []\nfor _ in range(10**5): v = [v]\nv",
     },
+    "bash": {
+        "a loop": "while :; do :; done",
+        "recursion": "f() { f; }; f",
+        "recursion by eval": 'x=\'eval "$x"\'; eval "$x"',
+        "forks": "f() { f | f & }; f; while :; do f; done",
+        "subshells": "(" * 20_000 + ")" * 20_000,
+        "substitutions": "echo " + "$(echo " * 5_000 + ")" * 5_000,
+        "text": "x=a; while :; do x=$x$x; done",
+        "an array": "a=(); while :; do a+=(xxxxxxxx); done",
+        "braces": "echo {1..9}{1..99999}{1..99999} | wc -c; while :; do :; done",
+        "files": "i=0; while :; do echo $i > f$i; i=$((i + 1)); done",
+        "one long file": "while :; do head -c 1000000 /dev/zero >> x; done",
+        "regular expressions": "while :; do [[ $(printf 'a%.0s' {1..60})b =~ ^(a+)+$ ]]; done",
+        "awk": "awk 'BEGIN { while (1) x = x \"yy\" }'",
+        "awk that recurs": "awk 'function f(x) { return f(x + 1) } BEGIN { f(1) }'; while :; do :; done",
+        "sed": "while :; do echo a | sed ':a;s/a/aa/;ba'; done",
+        "jq": "jq -n '[limit(1e9; repeat(1))] | length'",
+        "jq that recurs": "jq -n 'def f: 1 + f; f'",
+        "deep JSON": "jq . <<< " + "[" * 50_000,
+        "wide output": "printf '%2000000000d' 1; while :; do :; done",
+        "numbers": "while :; do echo $((2 ** 62 * 2 ** 62)) > /dev/null; done",
+    },
 }
 
 
@@ -93,8 +128,9 @@ BOMBS = {
     ("language", "name"), [(language, name) for language, found in BOMBS.items() for name in found]
 )
 async def test_a_bomb_harms_itself_alone(zygotes, language, name):
-    result, cell = await attacked(zygotes, language, BOMBS[language][name])
-    assert result.error is not None
+    limits = QUICK if language == "bash" else LIMITS
+    result, cell = await attacked(zygotes, language, BOMBS[language][name], limits)
+    assert result.error is not None or (language == "bash" and result.value["exit_code"] != 0)
     cell.close()
 
 
@@ -179,25 +215,32 @@ async def test_globals_of_the_guest_are_not_what_we_speak_with(zygotes, pollutio
     cell.close()
 
 
-@pytest.mark.parametrize("language", ["javascript", "python"])
+@pytest.mark.parametrize("language", ["javascript", "python", "bash"])
 async def test_no_two_cells_have_the_same_chance(zygotes, language):
     code = {
         "javascript": "[Math.random(), crypto.randomUUID(), crypto.getRandomValues(new Uint8Array(8)).join()]",
         "python": "import random, uuid, secrets\n[random.random(), str(uuid.uuid4()), secrets.token_hex(8)]",
+        "bash": "echo $RANDOM$RANDOM$RANDOM; uuidgen; head -c 8 /dev/urandom | xxd -p",
     }[language]
     cells = [await Cell.fork(zygotes[language]) for _ in range(20)]
     found = [
         (await cell.run(CodeRequest(code=code, language=language), serve)).value for cell in cells
     ]
+    if language == "bash":
+        found = [value["stdout"].split() for value in found]
     for place in range(3):
         assert len({values[place] for values in found}) == len(cells)
     for cell in cells:
         cell.close()
 
 
-@pytest.mark.parametrize("language", ["javascript", "python"])
+@pytest.mark.parametrize("language", ["javascript", "python", "bash"])
 async def test_a_runaway_is_dead_soon_after_its_limit(zygotes, language):
-    code = {"javascript": "for (;;) {}", "python": "while True: pass"}[language]
+    code = {
+        "javascript": "for (;;) {}",
+        "python": "while True: pass",
+        "bash": "while :; do :; done",
+    }[language]
     limits = CodeLimits(cpu_ms=100, wall_seconds=30)
     cell = await Cell.fork(zygotes[language])
     result = await cell.run(CodeRequest(code=code, language=language, limits=limits), serve)

@@ -34,10 +34,15 @@ CONTROLS = {
 }
 
 
-@pytest.fixture
-def program(tmp_path):
-    path = tmp_path / "caged"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} -I {CHILD} {PROGRAM}_python "$@"\n')
+THREADS = {"bash": 8}
+"""What a language's cells may have; others none."""
+
+
+def program_of(language, place):
+    path = place / "caged"
+    most = THREADS.get(language, 0)
+    start = f"exec {sys.executable} -I {CHILD} {PROGRAM}_python"
+    path.write_text(f'#!/bin/sh\nexport THREADS={most}\n{start} "$@"\n')
     path.chmod(0o755)
     return path
 
@@ -66,8 +71,9 @@ class Caller:
 
 
 @pytest.fixture(params=filters.ALLOWED)
-async def caged(request, program, monkeypatch):
+async def caged(request, tmp_path, monkeypatch):
     """A cell with the filter of one language, whose program is ours."""
+    program = program_of(request.param, tmp_path)
     monkeypatch.setattr("handiwork.sandboxes.isolate.zygotes._program", lambda _, path: [str(path)])
     async with await Zygote.start(
         Shape(language=request.param), user_id=ID, program=program
@@ -105,6 +111,35 @@ async def bare(bare_end):
     return Caller(bare_end)
 
 
+THREAD = 0x3D0F00
+"""The flags of a thread. Others are those of a process."""
+
+
+@pytest.mark.parametrize("flags", [0, 17, THREAD & ~0x10000, THREAD | 0x10000000, THREAD | 17])
+async def test_nothing_that_is_no_thread_is_cloned(caged, flags):
+    number = filters.NUMBERS["clone"][COLUMN]
+    assert await caged([number, flags, 0, 0, 0, 0, 0]) == [-errno.EPERM]
+
+
+async def test_clone3_is_not_there(caged):
+    wanted = -errno.ENOSYS if caged.language == "bash" else -errno.EPERM
+    assert await caged([filters.NUMBERS["clone3"][COLUMN], 0, 0, 0, 0, 0, 0]) == [wanted]
+
+
+async def test_threads_are_bounded_in_each_cell(caged):
+    """As many in a second cell, though the first has all of its own: they are not of one account."""
+    bound = THREADS.get(caged.language, 0)
+    assert await caged(["threads"]) == [bound]
+    ends = []
+    _, end = await caged.zygote.fork(ends.append)
+    with end:
+        assert await Caller(end)(["threads"]) == [bound]
+
+
+async def test_without_a_cage_there_are_more(bare):
+    assert (await bare([filters.NUMBERS["clone3"][COLUMN], 0, 0, 0, 0, 0, 0]))[0] != -errno.EPERM
+
+
 PROBES = {"x86_64": {335, 336}}.get(platform.machine(), set())
 """uretprobe and uprobe, which Linux takes past every filter: without a probe of root's they do nothing."""
 
@@ -120,7 +155,7 @@ async def test_all_that_no_engine_needs_is_refused(caged):
     assert {
         number: said for number, said in zip(numbers, gave, strict=True) if said != -errno.EPERM
     } == {}
-    assert len(numbers) > 440
+    assert len(numbers) > 435
 
 
 async def test_without_a_cage_they_are_not(bare):
@@ -160,6 +195,9 @@ async def test_the_calls_of_32_bits_kill(caged):
     assert caged.ends[0].code == 128 + signal.SIGSYS
 
 
+NONE = ("Max core file size", "Max file size", "Max locked memory")
+
+
 def children(pid):
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
@@ -184,6 +222,8 @@ async def test_it_is_somebody_and_somewhere_else(caged):
     assert [*Path(f"/proc/{cell}/root").iterdir()] == []
     assert [one.name for one in Path(f"/proc/{cell}/fd").iterdir()] == ["3"]
     limits = Path(f"/proc/{cell}/limits").read_text()
-    for name in ("Max processes", "Max core file size", "Max file size", "Max locked memory"):
+    most = THREADS.get(caged.language, -1) + 1
+    wanted = {"Max processes": most, **dict.fromkeys(NONE, 0)}
+    for name, value in wanted.items():
         (line,) = [line for line in limits.splitlines() if line.startswith(name)]
-        assert line[len("Max realtime timeout     ") :].split()[:2] == ["0", "0"], line
+        assert line[len("Max realtime timeout     ") :].split()[:2] == [str(value)] * 2, line

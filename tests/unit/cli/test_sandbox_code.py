@@ -36,6 +36,14 @@ def test_a_file_tells_its_language_and_its_name(api, handiwork, box, tmp_path, t
     assert (request.limits.cpu_ms, request.limits.wall_seconds) == (7, 2.0)
 
 
+def test_bash_writes_what_it_wrote_and_ends_as_it_ended(handiwork, box, tmp_path) -> None:
+    (tmp_path / "a.sh").write_text("echo out")
+    done = handiwork("sandbox", "code", box, str(tmp_path / "a.sh"))
+    assert (done.code, done.out, done.err) == (3, "out\n", "echo out\nerr\n")
+    told = handiwork("sandbox", "code", box, "-l", "bash", "-e", "echo out", "--json")
+    assert told.code == 0
+
+
 def test_what_fails_is_told_and_is_a_failure(handiwork, box, tmp_path) -> None:
     done = handiwork("sandbox", "code", box, "-e", "fail")
     assert (done.code, done.out) == (1, "")

@@ -23,7 +23,9 @@ async def box(tmp_path) -> AsyncIterator[IsolateSandbox]:
         raise AssertionError("no code is run")
 
     workspace = Workspace(tmp_path / "w.db", Quota(bytes=4 << 20))
-    made = IsolateSandbox(SandboxSpec(id="sbx_one00000001"), lambda: workspace, take)
+    made = IsolateSandbox(
+        SandboxSpec(id="sbx_one00000001"), lambda: workspace, take, runs_at_once=1
+    )
     yield made
     made.close()
 

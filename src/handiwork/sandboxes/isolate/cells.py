@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,6 +16,8 @@ from handiwork.sandboxes.protocol import OnLog, Serve, no_log
 
 READ_BYTES = 1 << 18
 EXIT_NO_MEMORY = 4
+_FELL = (128 + signal.SIGABRT, 128 + signal.SIGSEGV)
+"""How the interpreter of bash ends that is refused memory."""
 NO_ENV: Mapping[str, str] = MappingProxyType({})
 
 
@@ -126,7 +129,7 @@ class Cell:
         if end.cause is Cause.WALL:
             text = f"it took longer than {limits.wall_seconds:g} s: wait less, or in several runs"
             return CodeError(name="LimitError", message=text, limit=LimitKind.WALL)
-        if end.code == EXIT_NO_MEMORY:
+        if end.code == EXIT_NO_MEMORY or (run.request.language == "bash" and end.code in _FELL):
             text = "it needed more memory than a cell has: keep less at once"
             return CodeError(name="LimitError", message=text, limit=LimitKind.MEMORY)
         if isinstance(broken, frames.FrameError):

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import errno
+import itertools
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 
 from handiwork.model.errors import GuestError, SandboxUnavailableError
 from handiwork.model.sandbox import FileChange, FileEvent, FileInfo
-from handiwork.sandboxes.isolate.workspace import READ_WHOLE_BYTES, Workspace, cleaned
+from handiwork.sandboxes.isolate.workspace import READ_WHOLE_BYTES, Node, Workspace, cleaned
 
 WATCHES = 16
 PIECE_BYTES = 1 << 16
@@ -81,6 +82,11 @@ class WorkspaceFiles:
                 writing.finish()
             finally:
                 writing.abort()
+
+    async def tree(self, *, limit: int) -> "list[Node]":
+        """Return the first nodes of all, by path."""
+        with _faults():
+            return [*itertools.islice(self._workspace.walk(), limit)]
 
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
         """Return the entries of a directory, sorted by name."""

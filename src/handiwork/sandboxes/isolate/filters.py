@@ -12,10 +12,12 @@ from handiwork.model.errors import UnsupportedError
 
 _INSTRUCTION = struct.Struct("<HBBI")
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _GIVE = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER_AT, _MACHINE_AT, _THIRD_ARGUMENT_AT = 0, 4, 32
-_ALLOW, _EPERM, _KILL = 0x7FFF0000, 0x00050001, 0x80000000
+_NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT, _THIRD_ARGUMENT_AT = 0, 4, 16, 32
+_ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 _X32_BIT = 0x40000000
 _PROT_EXEC = 4
+_THREAD = 0x003D0F00
+"""What the C library asks clone for: all is shared, so that it is a thread and no process."""
 EXECUTABLE = ("mmap", "mprotect")
 """Calls that can make memory executable; their third argument says so."""
 
@@ -42,15 +44,29 @@ NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "sched_yield": (24, 124),
     "gettid": (186, 178),
     "getpid": (39, 172),
+    "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22),
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "rt_sigprocmask": (14, 135),
+    "sigaltstack": (131, 132),
+    "set_robust_list": (273, 99),
+    "rseq": (334, 293),
     "exit": (60, 93),
     "exit_group": (231, 94),
 }
 """Of x86_64 and of aarch64, in the order of MACHINES; None where that machine has no such call."""
 
 _PYTHON_ALONE = ("futex", "clock_nanosleep", "sched_yield", "gettid", "getpid")
+_BASH_ALONE = (
+    *("epoll_wait", "epoll_pwait"),
+    *("clone", "clone3", "rt_sigprocmask", "sigaltstack", "set_robust_list", "rseq"),
+)
+"""Its interpreter waits with the two, and parses in threads, whose number the cage bounds."""
 ALLOWED: Mapping[Language, tuple[str, ...]] = {
-    "javascript": tuple(name for name in NUMBERS if name not in _PYTHON_ALONE),
-    "python": tuple(NUMBERS),
+    "javascript": tuple(name for name in NUMBERS if name not in _PYTHON_ALONE + _BASH_ALONE),
+    "python": tuple(name for name in NUMBERS if name not in _BASH_ALONE),
+    "bash": tuple(NUMBERS),
 }
 """For each language what its engine does between two frames, most frequent first."""
 
@@ -65,11 +81,8 @@ def program(language: Language, machine: str) -> bytes:
     found = {name: NUMBERS[name][column] for name in ALLOWED[language]}
     numbers = {name: number for name, number in found.items() if number is not None}
     code = _only_this_machine(machine)
-    for name in EXECUTABLE:
-        code += _unless_executable(numbers[name])
     for name, number in numbers.items():
-        if name not in EXECUTABLE:
-            code += _instruction(_EQUAL, 0, 1, number) + _give(_ALLOW)
+        code += _decided(name, number)
     return code + _give(_EPERM)
 
 
@@ -92,6 +105,24 @@ def _only_this_machine(machine: str) -> bytes:
     if machine == "x86_64":
         code += _instruction(_AT_LEAST, 0, 1, _X32_BIT) + _give(_KILL)
     return code
+
+
+def _decided(name: str, number: int) -> bytes:
+    """Decide one call; others go on."""
+    if name in EXECUTABLE:
+        return _unless_executable(number)
+    if name == "clone":
+        return _only_a_thread(number)
+    verdict = (
+        _ENOSYS if name == "clone3" else _ALLOW
+    )  # its flags cannot be seen; clone is used then
+    return _instruction(_EQUAL, 0, 1, number) + _give(verdict)
+
+
+def _only_a_thread(number: int) -> bytes:
+    judged = _load(_FIRST_ARGUMENT_AT) + _instruction(_EQUAL, 0, 1, _THREAD)
+    judged += _give(_ALLOW) + _give(_EPERM)
+    return _instruction(_EQUAL, 0, len(judged) // _INSTRUCTION.size, number) + judged
 
 
 def _unless_executable(number: int) -> bytes:

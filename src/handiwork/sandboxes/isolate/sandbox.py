@@ -64,7 +64,7 @@ class IsolateSandbox:
         self._runs_at_once = runs_at_once
         self._files = WorkspaceFiles(self.workspace)
         self._workspace_calls = WorkspaceCalls(self._files)
-        self._cells: dict[Language, Cell] = {}
+        self._cells: dict[tuple[Language, str], Cell] = {}  # those used last come last
         self._runs: set[Cell] = set()
         self._asked = 0
         self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -118,7 +118,7 @@ class IsolateSandbox:
             self._asked -= 1
 
     async def _run(self, request: CodeRequest, tools: Serve, on_log: OnLog) -> CodeResult:
-        cell = await (self._new if request.fresh else self._cell)(request.language)
+        cell = await (self._new(request.language) if request.fresh else self._kept(request))
         fetcher = Fetcher(self._way_out)
         serve = _Service(self._workspace_calls, fetcher, tools)
         self._runs.add(cell)
@@ -127,18 +127,31 @@ class IsolateSandbox:
         finally:
             self._runs.discard(cell)
             fetcher.close()
-            if self._cells.get(request.language) is not cell:
+            if cell not in self._cells.values():
                 cell.close()
 
-    async def _cell(self, language: Language) -> Cell:
-        own = self._cells.get(language)
-        if own is not None and own.alive and own not in self._runs:
-            return own
-        cell = await self._new(language)
-        current = self._cells.get(language)
+    async def _kept(self, request: CodeRequest) -> Cell:
+        """Return the cell whose globals stay, or a new one that has them from now on, if none has."""
+        name = (request.language, request.scope)
+        own = self._cells.pop(name, None)
+        if own is not None and own.alive:
+            self._cells[name] = own
+            if own not in self._runs:
+                if not request.restart:
+                    return own
+                own.close()
+        cell = await self._new(request.language)
+        current = self._cells.get(name)
         if current is None or not current.alive:
-            self._cells[language] = cell
+            self._cells[name] = cell
+            self._bound()
         return cell
+
+    def _bound(self) -> None:
+        """End those that have rested longest where there are more than its memory has room for."""
+        resting = [name for name, cell in self._cells.items() if cell not in self._runs]
+        for name in resting[: len(self._cells) - max(self._runs_at_once, len(LANGUAGES))]:
+            self._cells.pop(name).close()
 
     async def _new(self, language: Language) -> Cell:
         cell = await self._take(language)

@@ -31,6 +31,11 @@ class _Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Write(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str
     content: Content
+    mode: int = 0o644
+
+
+class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
 
 
 class _List(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +72,7 @@ class WorkspaceCalls:
             "mkdir": self._mkdir,
             "delete": self._delete,
             "move": self._move,
+            "tree": self._tree,
             "module": self._module,
             "findmodule": self._find_module,
         }
@@ -106,7 +112,7 @@ class WorkspaceCalls:
     async def _write(self, name: str, argument: msgspec.Raw) -> int:
         given = taken(name, argument, _Write)
         data = content(given.content)
-        await self._files.write(absolute(given.path), data)
+        await self._files.write(absolute(given.path), data, mode=given.mode & 0o777)
         return len(data)
 
     async def _append(self, name: str, argument: msgspec.Raw) -> int:
@@ -119,6 +125,16 @@ class WorkspaceCalls:
     async def _list(self, name: str, argument: msgspec.Raw) -> list[dict[str, Any]]:
         path = absolute(taken(name, argument, _List).path)
         return [_told(one) for one in await self._files.list(path, limit=LISTED)]
+
+    async def _tree(self, name: str, argument: msgspec.Raw) -> dict[str, Any]:
+        """Return all paths with what is another number once a file is written anew, 0 for directories."""
+        taken(name, argument, _Nothing)
+        nodes = await self._files.tree(limit=LISTED + 1)
+        entries = [
+            (node.path, 0 if node.directory else node.id, node.size, node.mode)
+            for node in nodes[:LISTED]
+        ]
+        return {"entries": entries, "more": len(nodes) > LISTED}
 
     async def _stat(self, name: str, argument: msgspec.Raw) -> dict[str, Any]:
         return _told(await self._files.stat(absolute(taken(name, argument, _Path).path)))

@@ -7,6 +7,7 @@ other side. What is told here comes from our own program, yet an answer that is 
 import asyncio
 import contextlib
 import enum
+import importlib.util
 import os
 import platform
 import socket
@@ -21,7 +22,7 @@ from typing import Self
 import msgspec
 
 from handiwork.model.code import Language
-from handiwork.model.errors import SandboxUnavailableError
+from handiwork.model.errors import SandboxUnavailableError, UnsupportedError
 from handiwork.sandboxes import host
 from handiwork.sandboxes.isolate import filters
 from handiwork.sandboxes.trees import remove_tree
@@ -284,7 +285,16 @@ def _program(language: Language, program: Path) -> list[str]:
     """Return what starts a zygote: our program, or Python with our library."""
     if language == "javascript":
         return [str(program)]
-    return [*PYTHON, _PYTHON_MAIN, str(Path(__file__).parent), f"{program}_python"]
+    argv = [*PYTHON, _PYTHON_MAIN, str(Path(__file__).parent), f"{program}_python"]
+    return [*argv, "--bash-packages", _packages("bashkit")] if language == "bash" else argv
+
+
+def _packages(name: str) -> str:
+    """Return the directory that a package of others is installed in; UnsupportedError."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise UnsupportedError(f"the package {name} is not installed: install Handiwork's packages")
+    return str(Path(found.origin).parents[1])
 
 
 @contextlib.contextmanager

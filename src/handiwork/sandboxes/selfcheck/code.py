@@ -1,11 +1,27 @@
 """Code in a sandbox of a tier that runs it: its value, its errors, its calls, its limits."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from handiwork.model.code import CodeLimits, CodeRequest, CodeResult, Language, LimitKind, LogLine
 from handiwork.sandboxes.selfcheck.table import Bench, check, expect, hold
+
+_OF: Mapping[Language, tuple[str, Any]] = {
+    "javascript": ("[6 * 7, 'ü']", [42, "ü"]),
+    "python": ("[6 * 7, 'ü']", [42, "ü"]),
+    "bash": (
+        "echo $((6 * 7)) ü; cat nothing",
+        {
+            "exit_code": 1,
+            "stdout": "42 ü\n",
+            "stderr": "cat: /workspace/nothing: No such file or directory",
+        },
+    ),
+}
+"""Code of each language, and what it gives."""
 
 
 async def _run(bench: Bench, code: str, language: Language = "javascript") -> CodeResult:
@@ -15,8 +31,9 @@ async def _run(bench: Bench, code: str, language: Language = "javascript") -> Co
 @check("code")
 async def _code_gives_its_value(bench: Bench) -> None:
     for language in (await bench.box()).languages:
-        done = await _run(bench, "[6 * 7, 'ü']", language)
-        expect((done.error, done.value), (None, [42, "ü"]), language)
+        code, value = _OF[language]
+        done = await _run(bench, code, language)
+        expect((done.error, done.value), (None, value), language)
 
 
 @check("code")
@@ -57,6 +74,11 @@ async def _code_and_files_see_the_same(bench: Bench) -> None:
     code = "await workspace.write('/workspace/out', await workspace.read('/workspace/in') + 2)"
     expect((await _run(bench, code)).error, None, "writing")
     expect(await box.files.read("/workspace/out"), b"12", "what was written")
+    done = await _run(bench, "cat out; echo -n 3 > more; rm in", "bash")
+    expect((done.error, done.value and done.value["stdout"]), (None, "12"), "what bash read")
+    expect(await box.files.read("/workspace/more"), b"3", "what bash wrote")
+    names = [one.name for one in await box.files.list("/workspace")]
+    expect(names, ["more", "out"], "what bash left")
 
 
 @check("code")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from handiwork.model.errors import UnsupportedError
 from handiwork.sandboxes.isolate import filters
 
-ALLOW, EPERM, KILL = 0x7FFF0000, 0x00050001, 0x80000000
+ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+THREAD = 0x3D0F00
 NUMBERS = {
     machine: {name: both[column] for name, both in filters.NUMBERS.items()}
     for column, machine in enumerate(filters.MACHINES)
@@ -41,7 +42,9 @@ def test_what_an_engine_needs_is_allowed(machine, language):
     for name in filters.ALLOWED[language]:
         number = NUMBERS[machine][name]
         if number is not None:
-            assert verdict(program, filters.MACHINES[machine], number) == ALLOW, name
+            first = THREAD if name == "clone" else 0
+            said = verdict(program, filters.MACHINES[machine], number, (first, 0, 0, 0, 0, 0))
+            assert said == (ENOSYS if name == "clone3" else ALLOW), name
 
 
 @pytest.mark.parametrize("machine", filters.MACHINES)
@@ -49,8 +52,19 @@ def test_what_an_engine_needs_is_allowed(machine, language):
 @given(number=st.integers(0, 0x3FFFFFFF) | st.integers(0, 500))
 def test_all_else_is_refused(machine, language, number):
     program = filters.program(language, machine)
-    known = number in {NUMBERS[machine][name] for name in filters.ALLOWED[language]}
-    assert verdict(program, filters.MACHINES[machine], number) == (ALLOW if known else EPERM)
+    known = {NUMBERS[machine][name]: name for name in filters.ALLOWED[language]}
+    special = {"clone": EPERM, "clone3": ENOSYS}  # its argument is 0 here: no thread
+    wanted = special.get(known[number], ALLOW) if number in known else EPERM
+    assert verdict(program, filters.MACHINES[machine], number) == wanted
+
+
+@pytest.mark.parametrize("machine", filters.MACHINES)
+@given(flags=st.integers(0, 0xFFFFFFFF) | st.sampled_from([THREAD ^ 1 << bit for bit in range(32)]))
+def test_no_process_can_be_made(machine, flags):
+    program = filters.program("bash", machine)
+    number = NUMBERS[machine]["clone"]
+    said = verdict(program, filters.MACHINES[machine], number, (flags, 0, 0, 0, 0, 0))
+    assert said == (ALLOW if flags == THREAD else EPERM)
 
 
 @pytest.mark.parametrize("machine", filters.MACHINES)

@@ -139,3 +139,9 @@ async def test_nothing_of_it_is_left(program):
     assert not place.exists()
     assert not Path(f"/proc/{pid}").exists()
     end.close()
+
+
+def test_a_package_that_is_not_installed_is_told_by_name():
+    assert Path(zygotes._packages("bashkit"), "bashkit").is_dir()
+    with pytest.raises(UnsupportedError, match="the package nothing_like_it is not installed"):
+        zygotes._packages("nothing_like_it")

@@ -15,6 +15,10 @@ from handiwork.testing.sandbox import FakeDriver, FakeSandbox
 GOOD = {
     "[6 * 7, 'ü']": b'[42,"\xc3\xbc"]',
     "typeof kept": b'"undefined"',
+    "echo $((6 * 7)) ü; cat nothing": (
+        b'{"exit_code":1,"stdout":"42 \xc3\xbc\\n",'
+        b'"stderr":"cat: /workspace/nothing: No such file or directory"}'
+    ),
 }
 
 
@@ -66,6 +70,10 @@ class Tier(FakeDriver):
             return CodeResult(value_json=msgspec.json.encode(value))
         if "workspace" in code and self.wrong != "files":
             await box.files.write("/workspace/out", await box.files.read("/workspace/in") + b"2")
+        if code.startswith("cat out") and self.wrong != "bash":
+            await box.files.write("/workspace/more", b"3")
+            await box.files.remove("/workspace/in")
+            return CodeResult(value_json=b'{"exit_code":0,"stdout":"12","stderr":""}')
         if "kept = 1" in code:
             self.kept = True
         if "mine" in code:
@@ -86,6 +94,7 @@ CHECKS = names(["code"])
         ("log", "what code logs is told as it comes"),
         ("tools", "code calls tools"),
         ("files", "code and files see the same"),
+        ("bash", "code and files see the same"),
         ("globals", "globals stay but in a fresh cell"),
         ("limits", "code without end is ended"),
         ("apart", "runs at once are apart"),

@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .link import Link
-from .session import EXIT_NO_MEMORY, Session
+from .session import EXIT_NO_MEMORY, BashSession, Session
 
 CELL_SOCKET = 3
+BASH_DESCRIPTORS = 2
+"""Those that its interpreter waits with: it is made before the cage is closed, and makes none after."""
+BASH_THREADS = 8
+"""It parses in threads what it evaluates, one at a time; one lives on for some seconds."""
 NOT_LOADED = frozenset(
     (
         *("antigravity", "this", "__main__"),  # do something when they are imported
@@ -68,13 +72,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--id", type=int, required=True)
     parser.add_argument("--memory-mib", type=int, required=True)
     parser.add_argument("--data-mib", type=int, required=True)
+    parser.add_argument("--bash-packages", default="")
     asked = parser.parse_args(arguments)
-    load()
-    session = Session(Link(CELL_SOCKET))
+    session = _bash_session(asked.bash_packages) if asked.bash_packages else _python_session()
     after_fork = ctypes.pythonapi.PyOS_AfterFork_Child
 
     def born() -> None:
         after_fork()
+        session.born()
 
     def serve() -> None:
         try:
@@ -90,4 +95,20 @@ def main(arguments: list[str]) -> None:
     gc.freeze()
     limit = data_bytes() + (asked.memory_mib << 20)
     root = asked.root.encode()
-    library.zygote_run(root, ctypes.c_uint32(asked.id), ctypes.c_uint64(limit), *hooks)
+    more = (BASH_DESCRIPTORS, BASH_THREADS) if asked.bash_packages else (0, 0)
+    numbers = ctypes.c_uint32(asked.id), ctypes.c_uint64(limit), *map(ctypes.c_uint32, more)
+    library.zygote_run(root, *numbers, *hooks)
+
+
+def _python_session() -> Session:
+    load()
+    return Session(Link(CELL_SOCKET))
+
+
+def _bash_session(packages: str) -> Session:
+    """Return one with the interpreter that lies in a directory of packages, and nothing else of these."""
+    sys.path.append(packages)
+    bash = importlib.import_module(".bash", __package__)
+    sys.path.remove(packages)
+    bash.Bash()  # what a first one loads, all cells have
+    return BashSession(Link(CELL_SOCKET), bash.Bash)

@@ -5,7 +5,8 @@ import io
 import os
 import posixpath
 import sys
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from .calls import Calls
 from .link import Link
@@ -53,11 +54,12 @@ class Session:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._outbox = Outbox(link)
-        self._calls = Calls(link, self._outbox)
-        self._finder = WorkspaceFinder(self._calls.ask)
+        self.calls = Calls(link, self._outbox)
+        """Of the host."""
+        self._finder = WorkspaceFinder(self.calls.ask)
         self._printed = Lines(self._outbox, "log")
         self._complained = Lines(self._outbox, "error")
-        call = self._calls.call
+        call = self.calls.call
         self._namespace: dict[str, Any] = {
             "__name__": "__main__",
             "__builtins__": __builtins__,
@@ -65,6 +67,9 @@ class Session:
             "workspace": Namespace("workspace", call),
             "fetch": fetcher(call),
         }
+
+    def born(self) -> None:
+        """Make what a cell must make before its cage is closed: nothing."""
 
     def serve(self) -> None:
         """Run what comes, for ever."""
@@ -81,9 +86,9 @@ class Session:
     def _run(self, code: str, name: str) -> None:
         sys.stdout, sys.stderr = self._printed, self._complained
         self._finder.places = tuple(dict.fromkeys((posixpath.dirname(name), WORKSPACE)))
-        self._calls.begin()
+        self.calls.begin()
         self._outbox.discard()
-        loop = Loop(self._link, self._outbox, self._calls)
+        loop = Loop(self._link, self._outbox, self.calls)
         try:
             value = to_json(loop.run_until_complete(self._value(code, name)))
         except BaseException as error:  # noqa: BLE001 -- also SystemExit: it is the run that ends
@@ -95,6 +100,7 @@ class Session:
                 loop.close()
 
     async def _value(self, code: str, name: str) -> Any:
+        """Return what code gives; here it is Python."""
         return await prepared(code, name)(self._namespace)
 
     def _succeed(self, value: str, name: str) -> None:
@@ -114,3 +120,28 @@ class Session:
     def _end_lines(self) -> None:
         for lines in (self._printed, self._complained):
             lines.end()
+
+
+class BashSession(Session):
+    """One whose code is for bash. `born` is to be called in the cell, before its cage is closed."""
+
+    def __init__(self, link: Link, make: Callable[[], "Shell"]) -> None:
+        super().__init__(link)
+        self._make = make
+        self._shell: Shell | None = None
+
+    def born(self) -> None:
+        """Make the shell."""
+        self._shell = self._make()
+
+    async def _value(self, code: str, name: str) -> Any:
+        if self._shell is None:
+            raise RuntimeError("there is no shell yet")
+        return self._shell.run(code, os.environ, self.calls.ask)
+
+
+class Shell(Protocol):
+    """What runs scripts."""
+
+    def run(self, code: str, env: Mapping[str, str], ask: Callable[[str, object], Any]) -> Any:
+        """Run one to its end; what it gives can be JSON."""

@@ -115,3 +115,43 @@ def test_without_a_host_it_ends(cell):
     pid = cell.run("import os\nos.getpid()")[0]["v"]
     cell._host.shutdown(socket.SHUT_RDWR)
     assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT).si_status == 0
+
+
+BASH = START.replace(
+    "Session(Link(int(sys.argv[2]))).serve()",
+    "from python_cell.session import BashSession\n"
+    "class Shell:\n"
+    "    def run(self, code, env, ask):\n"
+    "        return [code, env['GIVEN'], ask('workspace.tree', {})]\n"
+    "session = BashSession(Link(int(sys.argv[2])), Shell)\n"
+    "if sys.argv[3] == 'born': session.born()\n"
+    "session.serve()",
+)
+
+
+@pytest.fixture
+def shell_cell(request):
+    host, guest = socket.socketpair()
+    host.settimeout(30)
+    argv = [sys.executable, "-I", "-S", "-c", BASH, str(Path(isolate.__file__).parent)]
+    with guest:
+        process = subprocess.Popen(
+            [*argv, str(guest.fileno()), request.param], pass_fds=[guest.fileno()]
+        )
+    with host:
+        yield Cell(host)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    process.kill()
+    assert process.wait() in (0, -9)
+
+
+@pytest.mark.parametrize("shell_cell", ["born"], indirect=True)
+def test_a_shell_gets_the_script_its_environment_and_the_host(shell_cell):
+    for _ in range(2):
+        assert shell_cell.run("echo")[0]["v"] == ["echo", "one", {}]
+
+
+@pytest.mark.parametrize("shell_cell", ["not born"], indirect=True)
+def test_a_cell_without_its_shell_says_so(shell_cell):
+    assert shell_cell.run("echo")[0]["e"]["message"] == "there is no shell yet"
