@@ -4,13 +4,22 @@ import asyncio
 import contextlib
 
 import harness
-from parts import cells, runtimes
+from parts import cells, runtimes, workerd
 
-PEERS = ("deno_create_ms", "python_spawn_ms")
+PEERS = (
+    "deno_create_ms",
+    "mini_racer_create_ms",
+    "python_spawn_ms",
+    "workerd_dynamic_ms",
+    "workerd_process_ms",
+)
+
+
+SHORT: dict[cells.Language, str] = {"javascript": "js", "python": "python", "bash": "bash"}
 
 
 async def measure(bench: harness.Bench) -> None:
-    names = ("js_pooled_ms", "js_cold_ms", "python_pooled_ms", "python_cold_ms")
+    names = [f"{short}_{how}_ms" for short in SHORT.values() for how in ("pooled", "cold")]
     with bench.part(*names):
         async with cells.isolates() as made:
             keeper = await made.create()  # zygotes stay while there is one
@@ -18,15 +27,24 @@ async def measure(bench: harness.Bench) -> None:
             bench.protections += [name for name, held in holds.items() if held]
             await beside_others(bench, made)
             await made.ready(0)
-            for language, short in (("javascript", "js"), ("python", "python")):
+            for language, short in SHORT.items():
                 await cells.measure_runs(bench, made, language, short)
                 await cells.measure_idle(bench, made, language, f"{short}_idle_mb")
+            weigh_beside_workerd(bench)
             await cells.measure_rate(bench, made)
             await cells.measure_kill(bench, made)
             await made.driver.destroy(keeper.id)
     with bench.part("live_isolates", "live_isolate_mib", "live_woken_ms"):
         async with cells.isolates() as made:
             await cells.measure_crowd(bench, made)
+
+
+def weigh_beside_workerd(bench: harness.Bench) -> None:
+    """Sessions that can be killed one by one: of workerd those are processes."""
+    with bench.part("workerd_process_mb", "workerd_dynamic_mb", "workerd_vs_js_mb_ratio"):
+        workerd.measure_idle(bench)
+        ours = bench.results["js_idle_mb"]["value"]
+        bench.ratio("workerd_vs_js_mb_ratio", [bench.results["workerd_process_mb"]["value"] / ours])
 
 
 async def beside_others(bench: harness.Bench, made: cells.Isolates) -> None:
@@ -50,9 +68,11 @@ def arms_of(
     arms: dict[str, harness.Arm] = {"python_spawn_ms": runtimes.python(bench)}
     with bench.part("deno_create_ms"):
         arms["deno_create_ms"] = runtimes.deno(bench)
+    with bench.part("workerd_dynamic_ms", "workerd_warm_ms", "workerd_process_ms"):
+        arms |= stack.enter_context(workerd.arms(bench))
     with bench.part("mini_racer_create_ms"):
         arms["mini_racer_create_ms"] = stack.enter_context(runtimes.mini_racer(bench))
-    for language, short in (("javascript", "js"), ("python", "python")):
+    for language, short in SHORT.items():
         arms[f"{short}_pooled_ms"] = lambda language=language: pooled(made, language)
         arms[f"{short}_cold_ms"] = lambda language=language: cold(made, language)
     return arms

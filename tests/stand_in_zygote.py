@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Any, Self
 
-from handiwork.sandboxes.isolate.zygotes import Cause, End
+from handiwork.sandboxes.isolate.zygotes import Cause, End, Shape
 
 
 class Guest:
@@ -40,6 +40,8 @@ class Guest:
 
 class StandInZygote:
     """Has the verbs that a cell uses of its zygote; `asked` is what was asked of it."""
+
+    shape = Shape()
 
     def __init__(self) -> None:
         self.guests: list[Guest] = []

@@ -1,7 +1,7 @@
 """Stands in for the program of cells: speaks its control protocol, and its cells are descriptors that it keeps.
 
 Started as `MODE zygote --root ...` with the control socket as descriptor 3. Needs nothing but Python.
-A cell that is asked to end has ended; one whose other end is closed has too.
+Whatever a cell is told to run is done at once. One that is asked to end has ended; one whose other end is closed has too.
 """
 
 import contextlib
@@ -15,6 +15,8 @@ import time
 REQUEST, REPORT = struct.Struct("<IIQQ"), struct.Struct("<IIIIQ")
 FORK, END, HELLO, FORKED, ENDED = b"FEHfe"
 BITS, AGAIN = 15, 11
+_VALUE = b'{"t":"done","ok":true,"v":null}'
+DONE = struct.pack("<I", len(_VALUE)) + _VALUE
 
 
 def tell(control: socket.socket, kind: int, cell: int = 0, cause: int = 0, value: int = 0) -> None:
@@ -48,11 +50,13 @@ def obey(control: socket.socket, mode: str, cells: dict[int, int], made: list[in
         tell(control, ENDED, cell, 1, 137)
 
 
-def end_those_that_nobody_has(
-    control: socket.socket, cells: dict[int, int], ready: list[int]
-) -> None:
+def answer_or_end(control: socket.socket, cells: dict[int, int], ready: list[int]) -> None:
     for number, descriptor in list(cells.items()):
-        if descriptor in ready:
+        if descriptor not in ready:
+            continue
+        if os.read(descriptor, 1 << 16):
+            os.write(descriptor, DONE)
+        else:
             os.close(cells.pop(number))
             tell(control, ENDED, number, 0, 0)
 
@@ -71,7 +75,7 @@ def main(mode: str) -> None:
     with contextlib.suppress(ConnectionError, BrokenPipeError):
         while True:
             ready, _, _ = select.select([3, *cells.values()], [], [])
-            end_those_that_nobody_has(control, cells, ready)
+            answer_or_end(control, cells, ready)
             if 3 in ready:
                 obey(control, mode, cells, made)
 

@@ -20,7 +20,16 @@ from harness import Bench, Skip
 
 USER_ID = 64103
 READY = 16
-TRIVIAL = "40 + 2"
+TRIVIAL: dict[Language, str] = {
+    "javascript": "40 + 2",
+    "python": "40 + 2",
+    "bash": "echo $((40 + 2))",
+}
+CALLING: dict[Language, str] = {
+    "javascript": "await codemode.one({})",
+    "python": "await codemode.one({})",
+    "bash": "cat one",  # of the workspace, as a tool's answer is not to be had
+}
 TWENTY: dict[Language, str] = {
     "javascript": """
 const text = JSON.stringify({ names: ["a", "b"], numbers: [1, 2, 3] });
@@ -63,6 +72,28 @@ squares = [number**2 for number in range(10)]
 whole = {"longest": longest, "total": total, "squares": squares}
 [longest, total, len(upper), len(again["pairs"])]
 """,
+    "bash": """
+text='{"names": ["a", "b"], "numbers": [1, 2, 3]}'
+total=$(jq '.numbers | add' <<< "$text")
+words=(the quick brown fox jumps over the lazy dog)
+declare -A counts
+for word in "${words[@]}"; do
+  counts[$word]=$((${counts[$word]:-0} + 1))
+done
+longest=
+for word in "${words[@]}"; do
+  if ((${#word} > ${#longest})); then
+    longest=$word
+  fi
+done
+matched=$(printf '%s\\n' "${words[@]}" | grep '^[a-f]')
+ordered=$(printf '%s\\n' "${words[@]}" | sort)
+upper=$(tr a-z A-Z <<< "$ordered")
+pairs=$(jq -c '[.names, .numbers] | transpose' <<< "$text")
+squares=$(seq 10 | awk '{ print $1 * $1 }')
+echo "$longest $total ${#upper} $pairs" > whole
+cat whole
+""",
 }
 """Of twenty lines each."""
 
@@ -88,7 +119,7 @@ class Isolates:
         """Return the seconds from nothing to the first result."""
         before = time.perf_counter()
         box = await self.create()
-        await value(box, TRIVIAL, language)
+        await value(box, TRIVIAL[language], language)
         seconds = time.perf_counter() - before
         await self.driver.destroy(box.id)
         return seconds
@@ -124,9 +155,10 @@ async def measure_runs(bench: Bench, made: Isolates, language: Language, short: 
     """Runs in a warm cell, without a call and with one."""
     box = await made.create()
     arms = {
-        f"{short}_warm_run_ms": lambda: value(box, TRIVIAL, language),
-        f"{short}_tool_call_ms": lambda: value(box, "await codemode.one({})", language),
+        f"{short}_warm_run_ms": lambda: value(box, TRIVIAL[language], language),
+        f"{short}_tool_call_ms": lambda: value(box, CALLING[language], language),
     }
+    await box.files.write("/workspace/one", b"1")
     taken = await bench.alternate(arms, count=bench.times(2000, 300), warm_up=50)
     for name, seconds in taken.items():
         bench.record(name, seconds, "ms", scale=1000)
@@ -141,7 +173,7 @@ async def measure_idle(bench: Bench, made: Isolates, language: Language, name: s
     names = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     pids = [pid for pid in map(int, names) if _is_cell(pid)]
     newest = sorted(pids)[-len(boxes) :]
-    bench.record(name, [_private_kib(pid) for pid in newest], "MB", scale=1024 / 1e6)
+    bench.record(name, [private_kib(pid) for pid in newest], "MB", scale=1024 / 1e6)
     for box in boxes:
         await made.driver.destroy(box.id)
 
@@ -155,7 +187,8 @@ def _is_cell(pid: int) -> bool:
         return False
 
 
-def _private_kib(pid: int) -> float:
+def private_kib(pid: int) -> float:
+    """Return what a process has for itself, with its page tables."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     fields = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
     private = int(fields["Private_Clean"]) + int(fields["Private_Dirty"]) + int(fields["Swap"])
@@ -186,7 +219,7 @@ async def measure_kill(bench: Bench, made: Isolates) -> None:
     limits = CodeLimits(cpu_ms=20)
     late = []
     for _ in range(bench.times(300, 40)):
-        await value(box, TRIVIAL, "javascript", fresh=False)
+        await value(box, TRIVIAL["javascript"], "javascript", fresh=False)
         before = time.perf_counter()
         done = await box.run_code(CodeRequest(code="for (;;) {}", limits=limits))
         if done.error is None or done.error.limit is None:
@@ -212,7 +245,7 @@ async def measure_crowd(bench: Bench, made: Isolates) -> None:
     boxes = []
     for _ in range(wanted):
         boxes.append(await made.create())
-        await value(boxes[-1], TRIVIAL, "javascript")
+        await value(boxes[-1], TRIVIAL["javascript"], "javascript")
     used = before - _available_mib()
     bench.record("live_isolates", [float(wanted)], "count", mib_together=round(used))
     bench.record("live_isolate_mib", [used / wanted], "MiB")
@@ -220,7 +253,7 @@ async def measure_crowd(bench: Bench, made: Isolates) -> None:
     for at in range(bench.times(2000, 300)):
         box = boxes[at * 7919 % wanted]
         began = time.perf_counter()
-        await value(box, TRIVIAL, "javascript")
+        await value(box, TRIVIAL["javascript"], "javascript")
         seconds.append(time.perf_counter() - began)
     bench.record("live_woken_ms", seconds, "ms", scale=1000)
 

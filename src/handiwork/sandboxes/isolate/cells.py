@@ -6,9 +6,18 @@ import signal
 import socket
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
-from handiwork.model.code import CodeError, CodeRequest, CodeResult, LimitKind, LogLine
-from handiwork.model.errors import ConflictError, HandiworkError, SandboxUnavailableError
+import msgspec
+
+from handiwork.model.code import CodeError, CodeRequest, CodeResult, Language, LimitKind, LogLine
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    HandiworkError,
+    NotFoundError,
+    SandboxUnavailableError,
+)
 from handiwork.sandboxes.isolate import frames
 from handiwork.sandboxes.isolate.budget import Budget, OverLimitError
 from handiwork.sandboxes.isolate.zygotes import Cause, End, Zygote
@@ -18,7 +27,21 @@ READ_BYTES = 1 << 18
 EXIT_NO_MEMORY = 4
 _FELL = (128 + signal.SIGABRT, 128 + signal.SIGSEGV)
 """How the interpreter of bash ends that is refused memory."""
+WARM_UP: Mapping[Language, CodeRequest] = {
+    "javascript": CodeRequest(code="null"),
+    "python": CodeRequest(code="None", language="python"),
+    "bash": CodeRequest(code=":", language="bash"),
+}
+"""Code that leaves nothing behind."""
 NO_ENV: Mapping[str, str] = MappingProxyType({})
+
+
+async def _played(name: str, argument: msgspec.Raw) -> Any:
+    """Answer for a workspace that has nothing."""
+    del argument
+    if name != "workspace.tree":
+        raise NotFoundError(f"{name}: there is nothing")
+    return {"entries": (), "more": False}
 
 
 class Cell:
@@ -39,6 +62,15 @@ class Cell:
         cell = cls(zygote)
         cell._number, cell._socket = await zygote.fork(cell._ended)
         return cell
+
+    async def warm_up(self) -> None:
+        """Run what changes nothing, so that the first run finds in place what a run needs.
+
+        SandboxUnavailableError when it fails.
+        """
+        done = await self.run(WARM_UP[self._zygote.shape.language], _played)
+        if done.error is not None:
+            raise SandboxUnavailableError(f"a new cell failed: {done.error.message}")
 
     @property
     def alive(self) -> bool:
@@ -62,6 +94,7 @@ class Cell:
         run = _Run(self._socket, request, env, serve, on_log)
         limits = request.limits
         try:
+            run.begin()  # what has room is on its way before the zygote has to do something as well
             self._zygote.watch(
                 self._number, cpu_seconds=limits.cpu_ms / 1000, wall_seconds=limits.wall_seconds
             )
@@ -164,14 +197,26 @@ class _Run:
         self._group = asyncio.TaskGroup()
         self._calls: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
+        self._unsent = b""
         self._began = self._loop.time()
+
+    def begin(self) -> None:
+        """Send what there is room for of the frame that begins it; ConfigError when it cannot be sent."""
+        try:
+            self._unsent = frames.run(self.request.code, self.request.name, self._env)
+        except frames.FrameError as error:
+            raise ConfigError(f"this code cannot be run: {error}") from None
+        with contextlib.suppress(
+            BlockingIOError, ConnectionError
+        ):  # who reads learns of the latter
+            self._unsent = self._unsent[self._end.send(self._unsent) :]
 
     async def whole(self) -> frames.Done:
         """Return how the code ended; calls that it did not wait for are cancelled."""
         outcome: frames.Done | Exception
         async with asyncio.TaskGroup() as self._group:
             try:
-                await self._write(frames.run(self.request.code, self.request.name, self._env))
+                await self._write(self._unsent)
                 outcome = await self._converse()
             except (OverLimitError, frames.FrameError, EOFError, ConnectionError) as error:
                 outcome = error

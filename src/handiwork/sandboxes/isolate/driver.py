@@ -96,6 +96,7 @@ class IsolateDriver:
             await self._pool(language)
         for pool in self._pools.values():
             pool.resize(self._ready)
+        self._states.keep_ready(self._ready)
         await self._let_go()
 
     async def leftovers(self) -> list[str]:
@@ -190,7 +191,13 @@ class IsolateDriver:
         shape = Shape(
             language=language, memory_mib=self._memory_mib, data_mib=self._memory_mib + 64
         )
-        pool = Pool(shape, size=self._ready, user_id=self._user_id, program=self._program)
+        pool = Pool(
+            shape,
+            size=self._ready,
+            user_id=self._user_id,
+            program=self._program,
+            beside=lambda: self._states.keep_ready(self._ready),
+        )
         await pool.__aenter__()
         self._pools[language] = pool
         return pool

@@ -20,6 +20,7 @@ from handiwork.sandboxes.isolate.zygotes import PROGRAM, Cage, Shape, Zygote
 
 _LOG = structlog.get_logger("sandboxes.isolate.pool")
 RETRY_SECONDS = 5.0
+REFILL_SECONDS = 0.005
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,12 +42,15 @@ class Pool:
         renewal: Renewal | None = None,
         program: Path = PROGRAM,
         clock: Callable[[], float] | None = None,
+        beside: Callable[[], None] = lambda: None,
     ) -> None:
+        """`beside` is called for each cell that was made to stand ready: what goes with it is made there."""
         self._shape = shape
         self._size = size
         self._user_id = user_id
         self._renewal = renewal or Renewal()
         self._program = program
+        self._beside = beside
         self._clock = clock or asyncio.get_running_loop().time
         self._zygote: Zygote | None = None
         self._since = 0.0
@@ -93,7 +97,7 @@ class Pool:
         self._wanted.set()
 
     async def take(self) -> Cell:
-        """Return a cell that ran nothing yet, the caller's from now on; SandboxUnavailableError."""
+        """Return a cell that ran nothing of anybody yet, the caller's from now on; SandboxUnavailableError."""
         if self._closed:
             raise SandboxUnavailableError("the pool of cells is closed")
         self._wanted.set()
@@ -142,6 +146,8 @@ class Pool:
     async def _fill(self) -> None:
         while True:
             await self._wanted.wait()
+            if self._ready:  # whoever took one is to run before the next is made
+                await asyncio.sleep(REFILL_SECONDS)
             self._wanted.clear()
             try:
                 await self._fill_up()
@@ -158,4 +164,10 @@ class Pool:
             cell = await self._forked()
             if not cell.alive:
                 raise SandboxUnavailableError("a cell ended before anybody asked for it")
+            try:
+                await cell.warm_up()
+            except BaseException:
+                cell.close()
+                raise
+            self._beside()
             self._ready.append(cell)

@@ -79,7 +79,10 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 class Zygote:
     """Used as a context manager; every cell of it ends with it."""
 
-    def __init__(self, process: host.HostProcess, control: socket.socket, place: Path) -> None:
+    def __init__(
+        self, shape: Shape, process: host.HostProcess, control: socket.socket, place: Path
+    ) -> None:
+        self.shape = shape
         self._process = process
         self._control = control
         self._place = place
@@ -111,7 +114,7 @@ class Zygote:
             ours.close()
             place.rmdir()
             raise
-        zygote = cls(process, ours, place)
+        zygote = cls(shape, process, ours, place)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 await zygote._hello

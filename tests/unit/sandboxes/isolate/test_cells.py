@@ -7,7 +7,12 @@ import msgspec
 import pytest
 
 from handiwork.model.code import CodeLimits, CodeRequest, LimitKind
-from handiwork.model.errors import ConflictError, SandboxUnavailableError, ToolFailedError
+from handiwork.model.errors import (
+    ConfigError,
+    ConflictError,
+    SandboxUnavailableError,
+    ToolFailedError,
+)
 from handiwork.sandboxes.isolate.cells import Cell
 from handiwork.sandboxes.isolate.zygotes import Cause, End
 from stand_in_zygote import StandInZygote
@@ -208,3 +213,48 @@ async def test_answers_that_nobody_waits_for_are_given_up(zygote, cell):
     guest.say({"t": "done", "ok": True, "v": 1})
     assert (await running).value == 1
     assert ended == ["codemode.a"]
+
+
+async def test_a_warm_up_changes_nothing_and_meets_an_empty_workspace(zygote, cell):
+    running = asyncio.create_task(cell.warm_up())
+    guest = zygote.guests[0]
+    assert (await guest.heard())["code"] == "null"
+    guest.say(
+        {
+            "t": "turn",
+            "c": [
+                {"id": 1, "n": "workspace.tree", "a": {}},
+                {"id": 2, "n": "codemode.a", "a": {}},
+            ],
+        }
+    )
+    answers = [*(await guest.heard())["s"], *(await guest.heard())["s"]]
+    assert {one["id"]: one.get("v") for one in answers} == {
+        1: {"entries": [], "more": False},
+        2: None,
+    }
+    guest.say({"t": "done", "ok": True})
+    await running
+    assert cell.alive
+
+
+async def test_one_that_fails_to_warm_up_is_told(zygote, cell):
+    running = asyncio.create_task(cell.warm_up())
+    await zygote.guests[0].heard()
+    zygote.guests[0].say({"t": "done", "ok": False, "e": {"name": "Error", "message": "no"}})
+    with pytest.raises(SandboxUnavailableError, match="a new cell failed: no"):
+        await running
+
+
+async def test_code_that_cannot_be_sent_is_refused(cell, monkeypatch):
+    monkeypatch.setattr("handiwork.sandboxes.isolate.frames.FRAME_BYTES", 100)
+    with pytest.raises(ConfigError, match=r"this code cannot be run: .* too many for a cell"):
+        await cell.run(CodeRequest(code="x" * 100), answer)
+
+
+async def test_code_of_any_length_is_sent_whole(zygote, cell):
+    running = asyncio.create_task(cell.run(CodeRequest(code="x" * 3_000_000), answer))
+    assert len((await zygote.guests[0].heard())["code"]) == 3_000_000
+    zygote.guests[0].say({"t": "done", "ok": True, "v": 1})
+    assert (await running).value == 1
+    assert [one[0] for one in zygote.asked] == ["watch", "unwatch"]

@@ -112,3 +112,33 @@ async def test_what_cannot_be_made_is_told_and_tried_again(make, monkeypatch):
         os.kill(pool._zygote._process.pid, 9)
         make()  # writes a program that works
         await full(pool)
+
+
+async def test_what_goes_with_a_cell_is_made_beside_it(make, monkeypatch):
+    made = []
+    pool = make(3)
+    pool._beside = lambda: made.append(pool.ready)
+    async with pool:
+        await full(pool, 3)
+        assert made == [0, 1, 2]
+
+
+async def test_whoever_took_one_runs_before_the_next_is_made(make, monkeypatch):
+    async with make() as pool:
+        await full(pool)
+        monkeypatch.setattr(module, "REFILL_SECONDS", 60)
+        await pool.take()
+        await asyncio.sleep(0.05)
+        assert pool.ready == 1
+        monkeypatch.setattr(module, "REFILL_SECONDS", 0)
+
+
+async def test_one_that_does_not_warm_up_does_not_stand_ready(make, monkeypatch):
+    async def fails(cell):
+        raise SandboxUnavailableError("no")
+
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("handiwork.sandboxes.isolate.cells.Cell.warm_up", fails)
+    async with make() as pool:
+        await until(lambda: pool._zygote is not None and pool._zygote.forked >= 3)
+        assert (pool.ready, pool._zygote.cells) == (0, 0)

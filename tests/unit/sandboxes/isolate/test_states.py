@@ -58,3 +58,26 @@ def test_what_a_crash_left_half_is_taken_away(states, tmp_path):
         (tmp_path / "isolate" / name / "x").mkdir(parents=True)
     assert States(tmp_path / "isolate").ids() == [ONE]
     assert [entry.name for entry in (tmp_path / "isolate").iterdir()] == [ONE]
+
+
+def test_those_that_lie_ready_are_taken_and_made_anew(states, tmp_path):
+    states.keep_ready(2)
+    assert (states.ids(), len([*(tmp_path / "isolate").iterdir()])) == ([], 2)
+    for one in (ONE, TWO, "sbx_three0000003"):
+        states.make(one)
+        with states.open(one, Quota()) as workspace:
+            assert [node.path for node in workspace.walk()] == ["/workspace"]
+    with pytest.raises(ConflictError):
+        states.make(ONE)
+    assert len(states.ids()) == 3
+    states.keep_ready(1)
+    states.keep_ready(0)
+    for one in states.ids():
+        states.remove(one)
+    assert [*(tmp_path / "isolate").iterdir()] == []
+
+
+def test_those_that_lay_ready_at_a_crash_are_gone_at_the_next_start(states, tmp_path):
+    states.keep_ready(2)
+    States(tmp_path / "isolate")
+    assert [*(tmp_path / "isolate").iterdir()] == []

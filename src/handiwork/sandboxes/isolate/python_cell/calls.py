@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from .link import Link
+from .link import Host
 from .outbox import Outbox
 from .values import to_json
 
@@ -19,7 +19,7 @@ class CallError(Exception):
 class Calls:
     """Those of one cell. Ids rise, so that an answer to a former run meets nobody."""
 
-    def __init__(self, link: Link, outbox: Outbox) -> None:
+    def __init__(self, link: Host, outbox: Outbox) -> None:
         self._link = link
         self._outbox = outbox
         self._last = 0

@@ -4,12 +4,22 @@ import json
 import os
 import select
 import struct
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 FRAME_BYTES = 32 << 20
 READ_BYTES = 1 << 18
 EXIT_BAD_FRAME = 5
 _LENGTH = struct.Struct("<I")
+
+
+class Host(Protocol):
+    """Takes frames, and gives those that come."""
+
+    def send(self, text: str) -> None:
+        """Send a frame; ValueError when it is longer than one may be."""
+
+    def receive(self, wait_seconds: float | None) -> Any:
+        """Return the next frame, or None when none came in so long; None waits for ever."""
 
 
 class Link:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from .calls import Calls
-from .link import Link
+from .link import Host
 from .outbox import Outbox
 
 STUCK = (
@@ -20,7 +20,7 @@ class StuckError(RuntimeError):
 class Loop(asyncio.BaseEventLoop):
     """One for each run. Where asyncio waits for descriptors, it waits for a frame."""
 
-    def __init__(self, link: Link, outbox: Outbox, calls: Calls) -> None:
+    def __init__(self, link: Host, outbox: Outbox, calls: Calls) -> None:
         super().__init__()
         self._selector = self
         self._link = link

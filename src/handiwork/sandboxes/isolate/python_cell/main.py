@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .link import Link
+from .rehearsal import rehearse
 from .session import EXIT_NO_MEMORY, BashSession, Session
 
 CELL_SOCKET = 3
@@ -102,6 +103,7 @@ def main(arguments: list[str]) -> None:
 
 def _python_session() -> Session:
     load()
+    rehearse()
     return Session(Link(CELL_SOCKET))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from .calls import Calls
-from .link import Link
+from .link import Host
 from .loop import Loop
 from .modules import WORKSPACE, WorkspaceFinder
 from .names import Namespace, fetcher
@@ -51,7 +51,7 @@ class Lines(io.TextIOBase):
 class Session:
     """The guest's side of one cell."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Host) -> None:
         self._link = link
         self._outbox = Outbox(link)
         self.calls = Calls(link, self._outbox)
@@ -81,9 +81,10 @@ class Session:
             message = self._link.receive(None)
             if message["t"] == "run":  # else an answer that came too late
                 os.environ.update(message["env"])
-                self._run(message["code"], message["name"])
+                self.run(message["code"], message["name"])
 
-    def _run(self, code: str, name: str) -> None:
+    def run(self, code: str, name: str) -> None:
+        """Run code to its end, and say how it ended."""
         sys.stdout, sys.stderr = self._printed, self._complained
         self._finder.places = tuple(dict.fromkeys((posixpath.dirname(name), WORKSPACE)))
         self.calls.begin()
@@ -125,7 +126,7 @@ class Session:
 class BashSession(Session):
     """One whose code is for bash. `born` is to be called in the cell, before its cage is closed."""
 
-    def __init__(self, link: Link, make: Callable[[], "Shell"]) -> None:
+    def __init__(self, link: Host, make: Callable[[], "Shell"]) -> None:
         super().__init__(link)
         self._make = make
         self._shell: Shell | None = None
