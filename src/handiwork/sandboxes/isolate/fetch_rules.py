@@ -14,7 +14,7 @@ URL_CHARACTERS = 16_384
 HEADERS = 200
 HEADER_BYTES = 64 << 10
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
-_VALUE = re.compile(r"[^\x00\r\n]*")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 OURS = frozenset(
     (
         *("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer"),
@@ -63,7 +63,7 @@ def _header(name: str, value: str) -> Header:
                 f"fetch: the value of {name} has characters that no header has"
             ) from None
         if not _VALUE.fullmatch(text):
-            raise ToolFailedError(f"fetch: the value of {name} has a line break or a NUL")
+            raise ToolFailedError(f"fetch: the value of {name} has a line break or the like")
     return name.lower(), text
 
 

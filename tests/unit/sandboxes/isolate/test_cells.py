@@ -13,6 +13,7 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     ToolFailedError,
 )
+from handiwork.sandboxes.isolate import cells
 from handiwork.sandboxes.isolate.cells import Cell
 from handiwork.sandboxes.isolate.zygotes import Cause, End
 from stand_in_zygote import StandInZygote
@@ -37,6 +38,14 @@ async def answer(name, argument):
     if name == "codemode.fail":
         raise ToolFailedError("it failed")
     return [name, msgspec.json.decode(argument)]
+
+
+async def until(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to be")
 
 
 def begin(cell, *, limits=None, on_log=lambda line: None):
@@ -64,14 +73,16 @@ async def test_a_run_from_its_code_to_its_value(zygote, cell):
         ["hello"],
         tuple(heard),
     )
-    assert [what for what, *_ in zygote.asked] == ["watch", "unwatch"]
     assert cell.alive
 
 
-async def test_its_limits_are_watched_from_the_first_moment(zygote, cell):
+async def test_the_limits_of_a_run_that_goes_on_are_watched(zygote, cell):
     running = begin(cell, limits=CodeLimits(cpu_ms=1500, wall_seconds=7))
     await zygote.guests[0].heard()
-    assert zygote.asked == [("watch", 1, 1.5, 7)]
+    await until(lambda: zygote.asked)
+    assert zygote.asked == [
+        ("watch", 1, 1.5 - cells.UNWATCHED_SECONDS, 7 - cells.UNWATCHED_SECONDS)
+    ]
     zygote.guests[0].say({"t": "done", "ok": True})
     assert (await running).value is None
 
@@ -257,4 +268,20 @@ async def test_code_of_any_length_is_sent_whole(zygote, cell):
     assert len((await zygote.guests[0].heard())["code"]) == 3_000_000
     zygote.guests[0].say({"t": "done", "ok": True, "v": 1})
     assert (await running).value == 1
-    assert [one[0] for one in zygote.asked] == ["watch", "unwatch"]
+
+
+async def test_a_run_that_is_over_at_once_is_never_watched(zygote, cell, monkeypatch):
+    monkeypatch.setattr(cells, "UNWATCHED_SECONDS", 5)
+    running = begin(cell)
+    await zygote.guests[0].heard()
+    zygote.guests[0].say({"t": "done", "ok": True, "v": 1})
+    assert (await running).value == 1
+    assert zygote.asked == []
+
+
+async def test_limits_that_are_shorter_than_it_goes_unwatched_hold_at_once(zygote, cell):
+    running = begin(cell, limits=CodeLimits(cpu_ms=1, wall_seconds=0.001))
+    await until(lambda: zygote.asked)
+    assert zygote.asked == [("watch", 1, 0, 0)]
+    zygote.guests[0].say({"t": "done", "ok": True})
+    await running

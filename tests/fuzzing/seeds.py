@@ -1,0 +1,62 @@
+"""What each target begins with: what it would take long to come upon by chance."""
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+
+def _frame(message: Any, cut: int = 255) -> bytes:
+    text = message if isinstance(message, bytes) else json.dumps(message).encode()
+    return bytes([cut]) + struct.pack("<I", len(text)) + text
+
+
+_FRAMES = (
+    _frame(
+        {
+            "t": "turn",
+            "l": [["log", "a line"]],
+            "c": [{"id": 1, "n": "codemode.a", "a": {"x": [1]}}],
+        }
+    ),
+    _frame({"t": "turn", "l": [], "c": []}, 0),
+    _frame({"t": "done", "ok": True, "v": {"a": [1, None, "\u00fc\\"]}}, 2),
+    _frame({"t": "done", "ok": False, "e": {"name": "N", "message": "m", "stack": "s"}}),
+    _frame(b'{"t":"done","ok":true,"v":"\\ud83d\\ude00"}'),
+    _frame(b'{"t":"turn","c":[{"id":1,"n":"x","a":' + b"[" * 40 + b"]" * 40 + b"}]}"),
+    b"\x03" + _frame({"t": "turn"})[1:] + _frame({"t": "done", "ok": True})[1:],
+    b"\x01\xff\xff\xff\xff",
+)
+_ANSWERS = (
+    b"\x00HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+    b"\x03HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: y\r\n\r\n",
+    b"\x06HTTP/1.1 103 Early\r\nlink: x\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
+    b"\x01HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+    b"\x02HTTP/1.0 200 OK\r\n\r\nuntil the end of it",
+    b"\x05HTTP/1.1 302 Found\r\nlocation: http://b.test/\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    b"\xffHTTP/1.1 101 Switch\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n\x00\x01",
+    b"\x00HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 25\r\n\r\n"
+    + bytes.fromhex("1f8b08000000000000ffcb48cdc9c907008 6a6103605000000".replace(" ", "")),
+)
+_FETCHES = (
+    b"GET\nhttp://a.test/x?y#z\n/other\naccept: */*\nhost: b",
+    b"POST\nhttps://a.test:8443/\nhttps://b.test/\nauthorization: x\ncontent-type: y\ncookie: z",
+    b"HEAD\nhttp://[::1]/\n//c.test/path\nx-a: 1\nx-a: 2",
+    b"PUT\nhttp://a.test\nhttp://a.test:80/\nproxy-authorization: x",
+    b"GET\nhttp://u:p@a.test/\n?q",
+)
+_ARGUMENTS = (
+    b'{"path":"a","content":"b"}',
+    b'{"$arguments":["a","b",3]}',
+    b'{"$arguments":["a"],"content":"\\ud800"}',
+    b'{"a":[1,{"b":[]}],"b":null}',
+    b"text\n```js\nconst a = `x`;\n```\nmore",
+    b'```python\nprint("""\n```\n""")\n```',
+    b"~~~~ ts\n 1\n~~~~",
+)
+SEEDS: Mapping[str, tuple[bytes, ...]] = {
+    "frames": _FRAMES,
+    "exchange": _ANSWERS,
+    "fetch_rules": _FETCHES,
+    "arguments": _ARGUMENTS,
+}
