@@ -21,6 +21,7 @@ from handiwork.cli import (
     selfcheck,
     session,
     snapshot,
+    tool,
     webhook,
 )
 from handiwork.cli.demo.command import demo
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 for noun in (
     *(sandbox, process, session, policy, secret, agent, audit, webhook, model, image),
-    snapshot,
+    *(snapshot, tool),
 ):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 app.command("up")(up)
