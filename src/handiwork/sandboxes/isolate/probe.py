@@ -1,5 +1,6 @@
 """Whether this host can carry isolates: what is missing for them, and the proof by running code in some."""
 
+import asyncio
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from handiwork.model.errors import HandiworkError, UnsupportedError
 from handiwork.model.sandbox import SandboxSpec
 from handiwork.sandboxes.isolate.driver import IsolateDriver
 from handiwork.sandboxes.isolate.filters import MACHINES
+from handiwork.sandboxes.isolate.room import read_room
 from handiwork.sandboxes.isolate.zygotes import PROGRAM
 from handiwork.sandboxes.probe import Finding
 
@@ -72,7 +74,8 @@ async def examine(driver: IsolateDriver) -> Finding:
         return _lacking(str(error))
     lacks = [name for name, held in holds.items() if not held]
     weaker = f"; not on this host: {', '.join(lacks)}" if lacks else ""
-    how = f"runs {', '.join(LANGUAGES)} in cells locked by seccomp{weaker}"
+    room = (await asyncio.to_thread(read_room)).told()
+    how = f"runs {', '.join(LANGUAGES)} in cells locked by seccomp{weaker}; {room}"
     return Finding(name="isolate", ok=True, detail=how)
 
 
