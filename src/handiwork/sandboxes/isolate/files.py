@@ -85,8 +85,13 @@ class WorkspaceFiles:
 
     async def tree(self, *, limit: int) -> "list[Node]":
         """Return the first nodes of all, by path."""
+        found: list[Node] = []
         with _faults():
-            return [*itertools.islice(self._workspace.walk(), limit)]
+            for node in itertools.islice(self._workspace.walk(), limit):
+                found.append(node)
+                if len(found) % 500 == 0:
+                    await asyncio.sleep(0)
+        return found
 
     async def list(self, path: str, *, limit: int = 10_000) -> list[FileInfo]:
         """Return the entries of a directory, sorted by name."""

@@ -145,3 +145,18 @@ async def test_watches_have_a_number(files):
     await files.write("/workspace/file", b"")
     with pytest.raises(GuestError):
         await files.watch("/workspace/file")
+
+
+async def test_a_tree_is_told_up_to_a_limit_and_lets_others_go_first(files):
+    for number in range(1_100):
+        await files.write(f"/workspace/{number:04}", b"")
+    nodes = await files.tree(limit=2_000)
+    assert [node.path for node in nodes[:2]] == ["/workspace", "/workspace/0000"]
+    assert len(nodes) == 1_101
+    assert len(await files.tree(limit=7)) == 7
+    turns = []
+    listing = asyncio.ensure_future(files.tree(limit=2_000))
+    while not listing.done():
+        turns.append(1)
+        await asyncio.sleep(0)
+    assert len(turns) > 2

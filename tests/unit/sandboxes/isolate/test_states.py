@@ -1,5 +1,8 @@
 """What isolates leave on the host."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
@@ -81,3 +84,18 @@ def test_those_that_lay_ready_at_a_crash_are_gone_at_the_next_start(states, tmp_
     states.keep_ready(2)
     States(tmp_path / "isolate")
     assert [*(tmp_path / "isolate").iterdir()] == []
+
+
+def test_there_are_fewer_ready_where_there_is_no_room(states, tmp_path, monkeypatch):
+    states.keep_ready(1)
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        states.keep_ready(3)
+    assert len([*(tmp_path / "isolate").iterdir()]) == 1
+    states.make(ONE)
+    states.make(TWO)
+    assert states.ids() == [ONE, TWO]

@@ -84,3 +84,22 @@ async def test_what_fails_is_told_to_the_code(call):
         await call("fly")
     with pytest.raises(ToolFailedError, match="it takes path"):
         await call("mkdir")
+
+
+async def test_a_tree_has_another_version_for_each_write(call, monkeypatch):
+    await call("write", "a", "1", mode=0o755)
+    first = await call("tree")
+    (home, (path, version, size, mode)) = first["entries"]
+    assert (home[:3], path, size, mode, first["more"]) == (
+        ["/workspace", 0, 0],
+        "/workspace/a",
+        1,
+        0o755,
+        False,
+    )
+    await call("write", "a", "2")
+    assert (await call("tree"))["entries"][1][1] > version
+    monkeypatch.setattr(module, "LISTED", 1)
+    assert await call("tree") == {"entries": [home], "more": True}
+    with pytest.raises(ToolFailedError, match="it takes nothing"):
+        await call("tree", "a")
