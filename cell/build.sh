@@ -3,7 +3,8 @@
 # QUICKJS, or get_quickjs.sh gets them.
 #   build.sh              the program, static, into ../src/handiwork/isolate_cell (or --output FILE); and with _python after it
 #                         its zygote and its cage as a library, for engines that are programs of others
-#   build.sh --sanitize   the same with ASan and UBSan, dynamic, into build/ (or --output DIR)
+#   build.sh --sanitize   the program with ASan and UBSan and without its cage, dynamic, into build/ (or --output DIR)
+#   build.sh --fuzz       the libFuzzer targets, into build/ (or --output DIR); needs clang, and not QuickJS-ng
 set -eu
 cd "$(dirname "$0")"
 cc=${CC:-cc}
@@ -13,6 +14,7 @@ mode=cell
 while [ $# -gt 0 ]; do
     case $1 in
     --sanitize) mode=sanitize ;;
+    --fuzz) mode=fuzz cc=${CC:-clang} ;;
     --output) output=$2 && shift ;;
     *) echo "build.sh: unknown option $1" >&2 && exit 2 ;;
     esac
@@ -22,7 +24,7 @@ if ! command -v "${cc%% *}" >/dev/null 2>&1; then
     echo "build.sh: no C compiler ($cc): install gcc and libc6-dev, or set CC" >&2
     exit 1
 fi
-[ -n "${QUICKJS-}" ] || ./get_quickjs.sh
+[ -n "${QUICKJS-}" ] || [ "$mode" = fuzz ] || ./get_quickjs.sh
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
@@ -35,12 +37,13 @@ warnings="-Wall -Wextra -Wformat=2 -Wconversion -Wshadow -Wstrict-prototypes -Wv
     printf '})\n'
 } >"$made/prelude.js"
 
+# compile FLAGS CAGE
 compile() {
     for part in quickjs libregexp libunicode dtoa; do
         # shellcheck disable=SC2086
         $cc -std=gnu11 $1 -w -D_GNU_SOURCE -I"$quickjs" -c -o "$made/$part.o" "$quickjs/$part.c" &
     done
-    for part in cage fatal frames javascript main modules natives zygote; do
+    for part in "$2" fatal frames javascript main modules natives zygote; do
         # shellcheck disable=SC2086
         $cc -std=gnu11 $1 $warnings -isystem "$quickjs" -Wa,-I"$made" -c -o "$made/$part.o" "$part.c"
     done
@@ -50,7 +53,7 @@ compile() {
 case $mode in
 cell)
     output=${output:-../src/handiwork/isolate_cell}
-    compile "-O2 -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2"
+    compile "-O2 -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2" cage
     $cc -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -s -o "$output.new" "$made"/*.o -lm
     chmod 0755 "$output.new"
     # shellcheck disable=SC2086
@@ -62,7 +65,16 @@ cell)
 sanitize)
     output=${output:-build}
     mkdir -p "$output"
-    compile "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+    compile "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" uncaged
     $cc -fsanitize=address,undefined -o "$output/isolate_cell_sanitized" "$made"/*.o -lm
+    ;;
+fuzz)
+    output=${output:-build}
+    mkdir -p "$output"
+    for target in frames zygote; do
+        # shellcheck disable=SC2086
+        $cc -std=gnu11 -O1 -g $warnings -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+            -o "$output/fuzz_$target" "fuzz_$target.c"
+    done
     ;;
 esac

@@ -179,7 +179,7 @@ class CodeCalls:
         call = CALLS.get(name) or CALLS.get(_RESERVED.get(name, ""))
         if call is not None:
             return await call.does(self._context, converted(name, argument, call.takes))
-        found = self._tools.get(name) or self._by_python.get(name)
+        found = self._found(name)
         if found is None and name in self._finding:
             return self._finding[name](argument)
         if found is None:
@@ -187,6 +187,11 @@ class CodeCalls:
             raise ToolFailedError(f"codemode.{name[:80]}: there is no such tool; there are {known}")
         given = named(name, argument, found.input_type.__struct_fields__)
         return _value(await self._context.call_tool(found.name, given))
+
+    def _found(self, name: str) -> Tool | None:
+        """Return the tool of a name as either language spells it, or as it is declared."""
+        spelled = self._tools.get(name) or self._by_python.get(name)
+        return spelled or self._tools.get(identifier(name))
 
     def _search(self, argument: msgspec.Raw) -> list[dict[str, str]]:
         given = converted("search", argument, _Search)
@@ -207,7 +212,7 @@ class CodeCalls:
         given = converted("describe", argument, _Describe)
         if given.name in CALLS:
             return typescript([one for one in workspace_tools() if one.name == given.name])
-        found = self._tools.get(identifier(given.name)) or self._by_python.get(given.name)
+        found = self._found(given.name)
         if found is None:
             raise ToolFailedError(
                 f"codemode.describe: there is no tool {given.name[:80]!r}; codemode.search finds them"

@@ -97,11 +97,9 @@ class _TypeScript:
     def _stated(self, schema: Mapping[str, Any], indent: str, inside: tuple[int, ...]) -> _Type:
         if "$ref" in schema:
             return self.of(self._referenced(schema["$ref"]), indent, inside)
-        for name in ("anyOf", "oneOf"):
-            if isinstance(schema.get(name), (list, tuple)):
-                return _union([self.of(one, indent, inside) for one in schema[name]])
-        if isinstance(schema.get("allOf"), (list, tuple)):
-            return _all([self.of(one, indent, inside) for one in schema["allOf"]])
+        combined = self._combined(schema, indent, inside)
+        if combined != _UNKNOWN:
+            return combined
         if isinstance(schema.get("enum"), (list, tuple)):
             return _union([_Type((_literal(value),)) for value in schema["enum"]])
         if "const" in schema:
@@ -111,6 +109,18 @@ class _TypeScript:
             found = [self._kind(one, schema, indent, inside) for one in kinds]
             return _union(found) if found else _UNKNOWN
         return self._kind(kinds, schema, indent, inside)
+
+    def _combined(self, schema: Mapping[str, Any], indent: str, inside: tuple[int, ...]) -> _Type:
+        """Return what its alternatives or parts say; nothing where they only require fields of it."""
+        for name in ("anyOf", "oneOf"):
+            if isinstance(schema.get(name), (list, tuple)):
+                return _union([self.of(one, indent, inside) for one in schema[name]])
+        if isinstance(schema.get("allOf"), (list, tuple)):
+            parts = [self.of(one, indent, inside) for one in schema["allOf"]]
+            if isinstance(schema.get("properties"), Mapping):
+                parts.append(_Type((self._object(schema, indent, inside),)))
+            return _all(parts)
+        return _UNKNOWN
 
     def _kind(
         self, kind: Any, schema: Mapping[str, Any], indent: str, inside: tuple[int, ...]
@@ -235,7 +245,8 @@ def _union(types: Sequence[_Type]) -> _Type:
 
 
 def _all(types: Sequence[_Type]) -> _Type:
-    """Return the type of what is of each of these; of none, `unknown`."""
+    """Return the type of what is of each of these; of none that says something, `unknown`."""
+    types = [one for one in types if one != _UNKNOWN]
     if len(types) < 2:
         return types[0] if types else _UNKNOWN
     return _Type(

@@ -11,7 +11,7 @@ from handiwork.model.sandbox import SandboxSpec
 from handiwork.model.tool import Block, ImageBlock, TextBlock
 from handiwork.testing.sandbox import FakeDriver
 from handiwork.tools.code_calls import CALLS, CodeCalls, session_tools, workspace_tools
-from handiwork.tools.code_interface import identifier, python, typescript
+from handiwork.tools.code_interface import identifier, python, python_identifier, typescript
 from handiwork.tools.context import ToolContext
 from handiwork.tools.registry import tool
 
@@ -69,6 +69,31 @@ async def test_arguments_come_by_name_or_in_order(calls: Calls) -> None:
     assert calls.heard == [("look-up", {"city": "Rome", "days": 3})]
 
 
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("look-up", ("look_up", "look-up")),
+        ("1st", ("_1st", "1st")),
+        ("lambda", ("lambda", "lambda_")),
+        ("class", ("class", "class_")),
+    ],
+)
+async def test_a_tool_is_called_as_either_language_is_shown_it(
+    name: str, spelled: tuple[str]
+) -> None:
+    box = await FakeDriver().create(SandboxSpec(id="sbx_one00000001"))
+
+    async def call_tool(called: str, given: Any) -> tuple[Block, ...]:
+        return (TextBlock(text=called),)
+
+    named = tool(name, description="")(look_up.function)
+    calls = Calls(context_in(box, tools=(named,), call_tool=call_tool))
+    assert identifier(name) in spelled
+    assert python_identifier(name) in spelled
+    for one in spelled:
+        assert await calls.call(one, {"city": "Rome"}) == name
+
+
 async def test_a_tool_gives_its_text_or_its_parts(calls: Calls) -> None:
     assert await calls.call("look_up", {"city": "Rome"}) == "sunny\nwarm"
     assert await calls.call("look_up", {"city": "Rome", "days": 2}) == [
@@ -86,7 +111,7 @@ async def test_a_tool_gives_its_text_or_its_parts(calls: Calls) -> None:
         ("read", {"$arguments": ["a", "b"]}, "codemode.read: .*at most length 1"),
         ("read", {"$arguments": 1}, "codemode.read: Expected `array`"),
         ("read", [1], "it takes one object"),
-        ("look-up", {}, "there is no such tool; there are read, .*look_up"),
+        ("look-down", {}, "there is no such tool; there are read, .*look_up"),
         ("x" * 1000, {}, "codemode.x{80}: there is no such tool"),
     ],
 )

@@ -80,6 +80,22 @@ def test_what_a_schema_says(schema, typescript, python):
     assert (typescript_type(schema), python_type(schema)) == (typescript, python)
 
 
+@pytest.mark.parametrize("name", ["anyOf", "oneOf", "allOf"])
+def test_alternatives_that_only_require_fields_take_none_away(name):
+    fields = {"properties": {"a": {"type": "string"}}}
+    found = typescript_type({**fields, name: [{"required": ["a"]}, {"required": ["b"]}]})
+    assert found == typescript_type(fields)
+    found = typescript_type({**fields, name: [{"type": "null"}, {"required": ["b"]}]})
+    assert "null" in found
+
+
+def test_fields_hold_beside_parts():
+    part = {"properties": {"b": {"type": "null"}}}
+    assert typescript_type({"properties": {"a": {"type": "null"}}, "allOf": [part, {}]}) == (
+        "{\n    b?: null;\n} & {\n    a?: null;\n}"
+    )
+
+
 def test_what_people_are_told_stands_beside_the_field():
     schema = {
         "properties": {

@@ -12,24 +12,24 @@ class Namespace:
     """Any name is a function: which exist is the host's to know, and its answer says so."""
 
     def __init__(self, name: str, call: Call) -> None:
-        self._name = name
-        self._call = call
+        self.__name = name
+        self.__call = call
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_"):
-            raise AttributeError(name)
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)  # what Python itself asks any object for
 
         def function(*positional: Any, **named: Any) -> Any:
             if len(positional) == 1 and isinstance(positional[0], dict):
                 named = {**positional[0], **named}
             elif positional:
                 named = {"$arguments": list(positional), **named}
-            return self._call(f"{self._name}.{name}", named)
+            return self.__call(f"{self.__name}.{name}", named)
 
         return function
 
     def __repr__(self) -> str:
-        return f"<{self._name}>"
+        return f"<{self.__name}>"
 
 
 class Response:

@@ -33,6 +33,15 @@ async def test_any_name_is_a_function():
     assert repr(tools) == "<codemode>"
 
 
+async def test_names_may_begin_with_a_line():
+    host = Host()
+    tools = Namespace("codemode", host)
+    await tools._1st(a=1)
+    await tools._name(b=2)
+    await tools._call(c=3)
+    assert [name for name, _ in host.asked] == ["codemode._1st", "codemode._name", "codemode._call"]
+
+
 ANSWER = {
     "status": 201,
     "url": "https://a.test/",
