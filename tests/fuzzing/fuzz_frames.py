@@ -3,6 +3,7 @@
 import struct
 
 import atheris
+import msgspec
 from target import PLANTED, fuzz, must
 
 with atheris.instrument_imports(include=["handiwork.sandboxes.isolate.frames"]):
@@ -55,7 +56,7 @@ def check(one: Said, size: int) -> None:
         must(len(one.calls) < 2 or size <= MIXED_BYTES, "a long frame of several calls")
     else:
         must(type(one.ok) is bool, "an end that is neither good nor bad")
-        bytes(one.value).decode()
+        msgspec.json.decode(one.value)  # whoever asked for it can read it
         if PLANTED == "frames" and one.error is not None:
             raise AssertionError("planted")
 

@@ -24,6 +24,7 @@ _FRAMES = (
     _frame({"t": "done", "ok": False, "e": {"name": "N", "message": "m", "stack": "s"}}),
     _frame(b'{"t":"done","ok":true,"v":"\\ud83d\\ude00"}'),
     _frame(b'{"t":"turn","c":[{"id":1,"n":"x","a":' + b"[" * 40 + b"]" * 40 + b"}]}"),
+    _frame(b'{"t":"done","ok":true,"v":[1e308,"1e999",-1.5E+300]}'),
     b"\x03" + _frame({"t": "turn"})[1:] + _frame({"t": "done", "ok": True})[1:],
     b"\x01\xff\xff\xff\xff",
 )

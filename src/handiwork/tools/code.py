@@ -13,7 +13,7 @@ from handiwork.model.tool import Block, DocumentBlock, ImageBlock, TextBlock
 from handiwork.tools import cell_shell
 from handiwork.tools.code_calls import CALLS, CodeCalls, workspace_tools
 from handiwork.tools.code_interface import CodeTool, python, typescript
-from handiwork.tools.code_text import unfenced
+from handiwork.tools.code_text import broken, unfenced
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import ROOT
 from handiwork.tools.media import PDF, examined
@@ -90,7 +90,11 @@ async def execute(
     context: ToolContext, code: str, language: Literal["javascript", "python"] = "javascript"
 ) -> tuple[Block, ...]:
     """Run code."""
-    return await _run(context, unfenced(code), language, posixpath.join(ROOT, "code"))
+    code = unfenced(code)
+    problem = broken(code)
+    if problem is not None:
+        raise ToolFailedError(f"execute: code: {problem}")
+    return await _run(context, code, language, posixpath.join(ROOT, "code"))
 
 
 @tool("run_file", keeps_time=True)

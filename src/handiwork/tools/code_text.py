@@ -5,14 +5,39 @@ from collections.abc import Sequence
 
 _FENCE = re.compile(r"(?P<indent>\s*)(?P<mark>`{3,}|~{3,})\s*(?P<word>[^\s`]*)(?:\s[^`]*)?")
 """A line that opens a block; without a word it may close one as well."""
+_ONE_LINE = re.compile(
+    r"\s*```(?:js|javascript|mjs|ts|typescript|py|python3?)?[ \t]+(?P<code>[^`\n]+?)[ \t]*```\s*",
+    re.IGNORECASE,
+)
+"""A block on a line of its own, and no other text."""
+
+_LABEL = re.compile(r"\s*(?:js|javascript|typescript|python3?|py)[ \t]*\r?\n", re.IGNORECASE)
+"""The word of a block whose fence was lost: as code it would be a name that nothing has."""
+
+
+def broken(code: str) -> str | None:
+    """Return what is wrong with code that still begins with a fence, None for any other."""
+    first, *others = code.strip().removeprefix("\ufeff").splitlines() or [""]
+    if not re.match(r"\s*(```|~~~)", first):
+        return None
+    if any(_FENCE.fullmatch(line) for line in others):
+        return "there are several blocks: send the code of one program, without fences"
+    return "its block does not end, so some of it may be missing: send it again, without fences"
 
 
 def unfenced(text: str) -> str:
     """Return what stands in the one fenced block of a text; any other text as it is.
 
     The words around a block are dropped where there is exactly one. A fence in a string or a comment of
-    code opens none. A fence may close at the end of the last line of code.
+    code opens none. A fence may close at the end of the last line of code. What never closes was cut off, and
+    stays as it is: half of a program is not run.
     """
+    alone = _ONE_LINE.fullmatch(text.removeprefix("\ufeff"))
+    if alone is not None:
+        return alone["code"]
+    labelled = _LABEL.match(text.removeprefix("\ufeff"))
+    if labelled is not None:
+        text = text.removeprefix("\ufeff")[labelled.end() :]
     lines = text.removeprefix("\ufeff").split("\n")
     fences = [at for at, line in enumerate(lines) if _FENCE.fullmatch(line)]
     if not fences or _is_open("\n".join(lines[: fences[0]])):

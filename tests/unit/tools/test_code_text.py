@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handiwork.tools.code_text import unfenced
+from handiwork.tools.code_text import broken, unfenced
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,11 @@ from handiwork.tools.code_text import unfenced
         ("```js\n1 + 1```", "1 + 1"),
         ("```js\n1 + 1```  \n", "1 + 1"),
         ("```js\n```", ""),
+        ("```js 1 + 1```", "1 + 1"),
+        ("\ufeff ``` 1 + 1 ```\n", "1 + 1"),
+        ("```Python3 1 + 1```", "1 + 1"),
+        ("js\n1 + 1", "1 + 1"),
+        ("\ufeffPython\r\n1 + 1", "1 + 1"),
         ("```py\nt = '''\n```sh\nls\n```\n'''\n```", "t = '''\n```sh\nls\n```\n'''"),
     ],
 )
@@ -42,7 +47,9 @@ def test_one_block_is_its_code(text, code):
         "```js\n1\n```\nand\n```\n2\n```",
         "first\n```js\n1\n```\nsecond\n```js\n2\n```",
         "`1 + 1`",
-        "```js 1 + 1```",
+        "```js```",
+        "```js 1``` and ```js 2```",
+        "```js\t```",
         't = """\n```js\n1\n```\n"""\nprint(t)',
         "t = '''\n```\n1\n```\n'''",
         "const t = `\n```js\n1\n```\n`",
@@ -53,6 +60,24 @@ def test_one_block_is_its_code(text, code):
 )
 def test_other_text_stays_as_it_is(text):
     assert unfenced(text) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("```js\n1\n```\nand\n```js\n2\n```", "several blocks"),
+        ("\n  ~~~\n1\n~~~\n~~~\n2\n~~~", "several blocks"),
+        ("```js\n1 + 1", "does not end"),
+        ("\ufeff```", "does not end"),
+        ("", None),
+        ("\n", None),
+        ("1 + 1\n```", None),
+        ("const t = `\n```js\n1\n```\n`", None),
+    ],
+)
+def test_what_is_still_in_a_fence_is_told(code, problem):
+    told = broken(code)
+    assert told is None if problem is None else problem in told
 
 
 @given(st.text(st.sampled_from("`~ \njs1\r'\"/*\ufeff"), max_size=60))

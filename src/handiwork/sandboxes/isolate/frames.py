@@ -5,6 +5,7 @@ and what a guest may fill at will, arguments and results, stays text until someb
 shape reads it: a few bytes of JSON can be many of Python. `cell/PROTOCOL.md` is the description.
 """
 
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,12 @@ MIXED_BYTES = 1 << 20
 _LENGTH = struct.Struct("<I")
 _HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 """An escape of half a character. Our cells write none; a half alone is no text for whoever reads it."""
+_LARGE = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+"|(-?[0-9][0-9.eE+-]{300,}|-?[0-9][0-9.]*+[eE]\+?[0-9]{3,})'
+)
+"""Texts, which are passed over, and numbers that may be larger than any."""
+_MOST_DIGITS = 4_300
+"""Of an integer that Python reads."""
 
 
 class FrameError(ValueError):
@@ -129,9 +136,21 @@ def _decoded(text: bytes) -> Said:
 
 
 def _checked(said: Said) -> Said:
-    if isinstance(said, Done) and _HALF.search(said.value):
-        raise FrameError("a value with an escape of half a character")
+    if isinstance(said, Done):
+        if _HALF.search(said.value):
+            raise FrameError("a value with an escape of half a character")
+        if any(found[1] and _is_too_large(found[1]) for found in _LARGE.finditer(said.value)):
+            raise FrameError("a value with a number larger than any")
     return said
+
+
+def _is_too_large(number: bytes) -> bool:
+    if number.removeprefix(b"-").isdigit():
+        return len(number) > _MOST_DIGITS
+    try:
+        return math.isinf(float(number))
+    except ValueError:  # it is no number either
+        return True
 
 
 def run(code: str, name: str, env: Mapping[str, str]) -> bytes:

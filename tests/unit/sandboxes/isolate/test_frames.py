@@ -34,6 +34,34 @@ def test_what_a_guest_fills_stays_as_it_was_sent():
     assert (bytes(done.value), size) == (b'[1, {"a":[]}]', 40)
 
 
+@pytest.mark.parametrize(
+    ("value", "is_read"),
+    [
+        (b"1e999", False),
+        (b"[1, -1.5E+400]", False),
+        (b"9e308", False),
+        (b"1.7e+308", True),
+        (b"9" * 400, True),
+        (b"9" * 5000, False),
+        (b"9" * 400 + b".5", False),
+        (rb'"\ud83d"', False),
+        (rb'"\uDE00 \ud83d"', False),
+        (rb'{"a":"1e999 \" 1e999","1e999":[1e2]}', True),
+        (b'"' + b"9" * 5000 + b'"', True),
+        (b"1e-999", True),
+    ],
+)
+def test_a_value_is_one_that_whoever_asked_can_read(value, is_read):
+    frame = framed(b'{"t":"done","ok":true,"v":%b}' % value)
+    if is_read:
+        ((done, _),) = Reader().feed(frame)
+        assert bytes(done.value) == value
+        msgspec.json.decode(done.value)
+    else:
+        with pytest.raises(FrameError):
+            list(Reader().feed(frame))
+
+
 LONG = b'"' + b"x" * frames.MIXED_BYTES + b'"'
 CALL = b'{"id":1,"n":"x","a":%b}'
 
