@@ -90,6 +90,11 @@ _JAVASCRIPT: dict[str, str] = {
     "an import": "import { six } from './six.mjs';\nexport default six * 7",
     "an import of all": "import * as all from './six.mjs';\nexport default all.six * 7;",
     "an import without an export before": "const { six } = await import('./six.mjs');\nsix * 7",
+    "an import and a last expression": "import { six } from './six.mjs';\nsix * 7",
+    "an import and a return": "import { six } from './six.mjs';\nreturn six * 7;",
+    "an import and a function": "import { six as a } from './six.mjs';\n\nasync function main() { return a * 7 }\nmain()",
+    "an import of all and a last expression": "// one\nimport * as all from './six.mjs';\nall.six * 7",
+    "an import of nothing": "import './six.mjs'\n42",
     "an import and an await": "import { six } from './six.mjs';\nconst a = await Promise.resolve(7);\nexport default six * a",
     # --- comments and marks
     "a comment before": "// gives 42\n6 * 7",

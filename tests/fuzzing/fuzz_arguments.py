@@ -9,7 +9,7 @@ with atheris.instrument_imports(
 ):
     from handiwork.model.errors import ToolFailedError
     from handiwork.tools.code_arguments import PARTS, converted, named
-    from handiwork.tools.code_text import unfenced
+    from handiwork.tools.code_text import broken, imports_awaited, unfenced
 
 
 class Write(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +33,10 @@ def test(data: bytes) -> None:
     except ToolFailedError:
         pass
     text = data.decode("utf-8", "replace")
-    must(len(unfenced(text)) <= len(text), "more text than there was")
+    code = unfenced(text)
+    must(len(code) <= len(text), "more text than there was")
+    must(broken(code) is None or "```" in code or "~~~" in code, "a fence that is not there")
+    must(imports_awaited(code).count("\n") == code.count("\n"), "lines that moved")
 
 
 if __name__ == "__main__":

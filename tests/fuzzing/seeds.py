@@ -54,6 +54,7 @@ _ARGUMENTS = (
     b"text\n```js\nconst a = `x`;\n```\nmore",
     b'```python\nprint("""\n```\n""")\n```',
     b"~~~~ ts\n 1\n~~~~",
+    b"import d, { a as b } from './a.mjs'\nimport * as c from \"./c.mjs\";\nd",
 )
 SEEDS: Mapping[str, tuple[bytes, ...]] = {
     "frames": _FRAMES,

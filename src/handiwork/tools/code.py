@@ -13,7 +13,7 @@ from handiwork.model.tool import Block, DocumentBlock, ImageBlock, TextBlock
 from handiwork.tools import cell_shell
 from handiwork.tools.code_calls import CALLS, CodeCalls, workspace_tools
 from handiwork.tools.code_interface import CodeTool, python, typescript
-from handiwork.tools.code_text import broken, unfenced
+from handiwork.tools.code_text import broken, imports_awaited, unfenced
 from handiwork.tools.context import ToolContext
 from handiwork.tools.files import ROOT
 from handiwork.tools.media import PDF, examined
@@ -94,6 +94,8 @@ async def execute(
     problem = broken(code)
     if problem is not None:
         raise ToolFailedError(f"execute: code: {problem}")
+    if language == "javascript":
+        code = imports_awaited(code)
     return await _run(context, code, language, posixpath.join(ROOT, "code"))
 
 

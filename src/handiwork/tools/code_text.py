@@ -3,16 +3,67 @@
 import re
 from collections.abc import Sequence
 
-_FENCE = re.compile(r"(?P<indent>\s*)(?P<mark>`{3,}|~{3,})\s*(?P<word>[^\s`]*)(?:\s[^`]*)?")
+# Quantifiers that give nothing back: code is anybody's, and no text of it takes longer than its length.
+_FENCE = re.compile(r"(?P<indent>\s*+)(?P<mark>`{3,}+|~{3,}+)\s*+(?P<word>[^\s`]*+)(?:\s[^`]*+)?")
 """A line that opens a block; without a word it may close one as well."""
 _ONE_LINE = re.compile(
-    r"\s*```(?:js|javascript|mjs|ts|typescript|py|python3?)?[ \t]+(?P<code>[^`\n]+?)[ \t]*```\s*",
+    r"```(?:javascript|js|mjs|typescript|ts|python3?|py)?[ \t]++(?P<code>[^`\n]++)```",
     re.IGNORECASE,
 )
 """A block on a line of its own, and no other text."""
 
-_LABEL = re.compile(r"\s*(?:js|javascript|typescript|python3?|py)[ \t]*\r?\n", re.IGNORECASE)
+_LABEL = re.compile(r"\s*+(?:javascript|js|typescript|python3?|py)[ \t]*+\r?\n", re.IGNORECASE)
 """The word of a block whose fence was lost: as code it would be a name that nothing has."""
+_NAME = r"[A-Za-z_$][\w$]*"
+_IMPORT = re.compile(
+    rf"""import\b\s*+
+    (?:(?:(?P<default>{_NAME})\s*+)?,?\s*+
+       (?:\{{(?P<names>[^{{}}]*+)\}}\s*+|\*\s*+as\s++(?P<whole>{_NAME})\s*+)?from\s*+)?
+    (?P<path>"[^"\\\n]++"|'[^'\\\n]++')[ \t]*+(?:;|(?=\r?\n|\Z))""",
+    re.VERBOSE,
+)
+_BETWEEN = re.compile(r"(?:\s++|//[^\n]*+|/\*.*?\*/)++", re.DOTALL)
+_EXPORT = re.compile(r"^[ \t]*+export\b", re.MULTILINE)
+_IMPORTED = re.compile(rf"({_NAME})(?:\s++as\s++({_NAME}))?")
+
+
+def imports_awaited(code: str) -> str:
+    """Return JavaScript whose first imports are calls that are awaited; what exports stays as it is.
+
+    A module has no value but its default export: code that imports and has none would give nothing, and
+    may not return. No line moves to another place.
+    """
+    if _EXPORT.search(code):
+        return code
+    made: list[str] = []
+    at = 0
+    while True:
+        between = _BETWEEN.match(code, at)
+        start = between.end() if between else at
+        found = _IMPORT.match(code, start)
+        awaited = _awaited(found) if found else None
+        if found is None or awaited is None:
+            return "".join((*made, code[at:]))
+        made += (code[at:start], awaited, "\n" * found[0].count("\n"))
+        at = found.end()
+
+
+def _awaited(found: re.Match[str]) -> str | None:
+    """Return what an import is instead; None where it names what cannot be said so."""
+    called = f"await import({found['path']});"
+    names = [one.strip() for one in (found["names"] or "").split(",") if one.strip()]
+    taken = [f"default: {found['default']}"] if found["default"] else []
+    for one in names:
+        name = _IMPORTED.fullmatch(one)
+        if name is None:
+            return None
+        taken.append(f"{name[1]}: {name[2]}" if name[2] else name[1])
+    listed = f"const {{ {', '.join(taken)} }} = " if taken else ""
+    if found["whole"]:
+        return f"const {found['whole']} = {called}" + (
+            f" {listed}{found['whole']};" if listed else ""
+        )
+    return f"{listed}{called}"
 
 
 def broken(code: str) -> str | None:
@@ -32,9 +83,9 @@ def unfenced(text: str) -> str:
     code opens none. A fence may close at the end of the last line of code. What never closes was cut off, and
     stays as it is: half of a program is not run.
     """
-    alone = _ONE_LINE.fullmatch(text.removeprefix("\ufeff"))
+    alone = _ONE_LINE.fullmatch(text.removeprefix("\ufeff").strip())
     if alone is not None:
-        return alone["code"]
+        return alone["code"].rstrip()
     labelled = _LABEL.match(text.removeprefix("\ufeff"))
     if labelled is not None:
         text = text.removeprefix("\ufeff")[labelled.end() :]

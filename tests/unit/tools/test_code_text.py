@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handiwork.tools.code_text import broken, unfenced
+from handiwork.tools.code_text import broken, imports_awaited, unfenced
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,86 @@ def test_other_text_stays_as_it_is(text):
 def test_what_is_still_in_a_fence_is_told(code, problem):
     told = broken(code)
     assert told is None if problem is None else problem in told
+
+
+@pytest.mark.parametrize(
+    ("code", "made"),
+    [
+        ("import a from './a.mjs'\na", "const { default: a } = await import('./a.mjs');\na"),
+        (
+            'import { a, b as c, } from "./a.mjs"; a',
+            'const { a, b: c } = await import("./a.mjs"); a',
+        ),
+        ("import * as a from './a.mjs';", "const a = await import('./a.mjs');"),
+        (
+            "import d, * as a from './a.mjs';",
+            "const a = await import('./a.mjs'); const { default: d } = a;",
+        ),
+        (
+            "import d, {a} from './a.mjs';",
+            "const { default: d, a } = await import('./a.mjs');",
+        ),
+        (
+            "// one\nimport {\n  a,\n} from './a.mjs'; /* two */ import './b.mjs'\na",
+            "// one\nconst { a } = await import('./a.mjs');\n\n /* two */ await import('./b.mjs');\na",
+        ),
+    ],
+)
+def test_imports_are_awaited(code, made):
+    assert imports_awaited(code) == made
+    assert made.count("\n") == code.count("\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "1 + 1",
+        "import './a.mjs';\nexport default 1",
+        "import('./a.mjs')",
+        "import.meta.url",
+        "importer from './a.mjs'",
+        "import { 'a b' as c } from './a.mjs'",
+        "import a from './a.json' with { type: 'json' }",
+        "import { a // one\n} from './a.mjs'",
+        "const t = `\nimport a from './a.mjs'\n`",
+    ],
+)
+def test_what_is_no_plain_import_stays(code):
+    assert imports_awaited(code) == code
+
+
+SIZE = 300_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```{' ' * SIZE}`x",
+        f"``` {' ' * SIZE}",
+        f"``` {'x ' * SIZE}",
+        f"{' ' * SIZE}js",
+        "\n" * SIZE,
+        f"import {' ' * SIZE}x",
+        f"import a{' ' * SIZE},{' ' * SIZE}",
+        f"import {{{'a, ' * SIZE}",
+        f"import {{{' ' * SIZE}a{' ' * SIZE}as{' ' * SIZE}}} from 'a'",
+        f"import * as {'a' * SIZE}",
+        f"import {'a' * SIZE}",
+        "/*" * SIZE,
+        "import 'a';\n" * (SIZE // 10),
+        f"{'`' * SIZE}\n{'~' * SIZE}",
+    ],
+    ids=range(14),
+)
+def test_no_text_takes_longer_than_its_length(text):
+    code = imports_awaited(unfenced(text))
+    assert broken(code) is None or code.lstrip().startswith("`")
+
+
+@given(st.text(st.sampled_from("import *as{},from'a./;\n ")))
+def test_any_text_has_its_lines(text):
+    assert imports_awaited(text).count("\n") == text.count("\n")
 
 
 @given(st.text(st.sampled_from("`~ \njs1\r'\"/*\ufeff"), max_size=60))
