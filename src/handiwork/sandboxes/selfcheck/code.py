@@ -17,7 +17,7 @@ _OF: Mapping[Language, tuple[str, Any]] = {
         {
             "exit_code": 1,
             "stdout": "42 ü\n",
-            "stderr": "cat: /workspace/nothing: No such file or directory",
+            "stderr": "cat: nothing: No such file or directory",
         },
     ),
 }

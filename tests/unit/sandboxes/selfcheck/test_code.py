@@ -17,7 +17,7 @@ GOOD = {
     "typeof kept": b'"undefined"',
     "echo $((6 * 7)) ü; cat nothing": (
         b'{"exit_code":1,"stdout":"42 \xc3\xbc\\n",'
-        b'"stderr":"cat: /workspace/nothing: No such file or directory"}'
+        b'"stderr":"cat: nothing: No such file or directory"}'
     ),
 }
 
