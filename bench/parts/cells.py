@@ -168,14 +168,18 @@ async def measure_runs(bench: Bench, made: Isolates, language: Language, short: 
 async def measure_idle(bench: Bench, made: Isolates, language: Language, name: str) -> None:
     """Private memory of a cell that has run twenty lines, with its page tables: the mean of many."""
     boxes = [await made.create() for _ in range(bench.times(100, 30))]
+    before = _cells()
     for box in boxes:
         await value(box, TWENTY[language], language)
-    names = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    pids = [pid for pid in map(int, names) if _is_cell(pid)]
-    newest = sorted(pids)[-len(boxes) :]
-    bench.record(name, [private_kib(pid) for pid in newest], "MB", scale=1024 / 1e6)
+    weighed = [private_kib(pid) for pid in _cells() - before]
+    bench.record(name, weighed, "MB", scale=1024 / 1e6)
     for box in boxes:
         await made.driver.destroy(box.id)
+
+
+def _cells() -> set[int]:
+    names = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return {pid for pid in map(int, names) if _is_cell(pid)}
 
 
 def _is_cell(pid: int) -> bool:
