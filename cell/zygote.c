@@ -26,6 +26,9 @@ enum cause { BY_ITSELF = 0, ON_DEMAND = 1, CPU = 2, WALL = 3 };
 #define LONGEST_NS (INT64_MAX / 4)
 /* A cell that is nearly at its limit is looked at no more often than this. */
 #define LEAST_PAUSE_NS 200000LL
+/* A cell that nobody watches has nothing to do: one that uses so much is ended. It is looked at once in so long. */
+#define REST_CPU_NS 100000000LL
+#define SWEEP_NS SECOND_NS
 
 /* From the host: FORK (one descriptor comes along), WATCH, UNWATCH, END. */
 struct request {
@@ -45,12 +48,14 @@ struct cell {
     uint32_t cause;
     bool watched;
     int64_t cpu_limit_ns, wall_limit_ns; /* on the clock of the process; on ours */
+    int64_t rested_ns; /* what it had used when it was last left alone; -1: not looked at yet */
     uint32_t watch_place;
 };
 
 static struct cell cells[CELLS_MAX];
 static uint32_t free_cells[CELLS_MAX], free_count;
 static uint32_t watched[CELLS_MAX], watched_count;
+static int64_t sweep_at_ns;
 static const struct engine *the_engine;
 
 static int64_t nanoseconds(clockid_t clock)
@@ -82,6 +87,12 @@ static void unwatch(struct cell *cell)
     watched[cell->watch_place] = last;
     cells[last].watch_place = cell->watch_place;
     cell->watched = false;
+}
+
+static void leave_alone(struct cell *cell)
+{
+    unwatch(cell);
+    cell->rested_ns = used_ns(cell->pid);
 }
 
 static int64_t bounded(uint64_t ns)
@@ -159,7 +170,7 @@ static void fork_one(int socket)
         report.value = pid < 0 ? (uint32_t)errno : 0;
         if (pid > 0) {
             free_count--;
-            cells[index] = (struct cell){.pid = pid, .number = cells[index].number + CELLS_MAX};
+            cells[index] = (struct cell){.pid = pid, .number = cells[index].number + CELLS_MAX, .rested_ns = -1};
             report.cell = cells[index].number;
         }
     }
@@ -204,17 +215,37 @@ static void obey(void)
     else if (request.kind == WATCH && known)
         watch(cell, &request);
     else if (request.kind == UNWATCH && known)
-        unwatch(cell);
+        leave_alone(cell);
     else if (request.kind == END && known)
         finish(cell, ON_DEMAND);
     if (descriptor >= 0)
         close(descriptor);
 }
 
+/* Ends whoever computes though nothing was asked of it: code may have said that it is done, and go on. */
+static void sweep(void)
+{
+    for (struct cell *cell = cells; cell < cells + CELLS_MAX; cell++) {
+        if (!cell->pid || cell->watched || cell->cause)
+            continue;
+        int64_t used = used_ns(cell->pid);
+        if (cell->rested_ns < 0)
+            cell->rested_ns = used;
+        else if (used - cell->rested_ns > REST_CPU_NS)
+            finish(cell, CPU);
+    }
+}
+
 /* Ends whoever is over a limit; returns in how many nanoseconds somebody may be, -1 for nobody. */
 static int64_t enforce(void)
 {
     int64_t now = nanoseconds(CLOCK_MONOTONIC), next = -1;
+    if (now >= sweep_at_ns) {
+        sweep();
+        sweep_at_ns = now + SWEEP_NS;
+    }
+    if (free_count < CELLS_MAX)
+        next = sweep_at_ns - now;
     for (uint32_t i = watched_count; i-- > 0;) {
         struct cell *cell = &cells[watched[i]];
         int64_t used = used_ns(cell->pid), cpu_left = cell->cpu_limit_ns - used;

@@ -1,5 +1,6 @@
 """bash in real cells: over the files of a workspace, as a tool of a session, within its cage."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -144,3 +145,14 @@ async def test_a_command_that_takes_too_long_is_ended(world: ToolWorld) -> None:
     assert failed
     assert text.startswith("bash: bash command timed out after 0.2s\n[the shell was ended;")
     assert await world.told("bash", command="echo again") == ("again", False)
+
+
+async def test_a_shell_that_hangs_can_be_begun_anew(box: IsolateSandbox) -> None:
+    await ran(box, "x=old", scope="one")
+    hanging = asyncio.ensure_future(
+        box.run_code(CodeRequest(code="sleep 60", language="bash", scope="one"))
+    )
+    await asyncio.sleep(0.1)
+    assert await ran(box, "echo ${x-none}", scope="one", restart=True) == (0, "none\n", "")
+    assert (await hanging).error is not None
+    assert await ran(box, "echo ${x-none}", scope="one") == (0, "none\n", "")

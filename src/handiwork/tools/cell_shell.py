@@ -11,8 +11,8 @@ from handiwork.tools.context import ToolContext
 OUTPUT_KIB = 16_384
 MOST_CPU_MS = 60_000
 _GONE = (
-    "[the shell was ended; the next command starts a new one in /workspace. What this command changed"
-    " in files is not kept]"
+    "[the shell was ended; the next command starts a new one in /workspace. Look which files are as"
+    " they were: what this command changed is mostly not kept]"
 )
 _BACKGROUND = (
     "bash: commands do not go on in the background in a sandbox of the isolate tier; run it without"

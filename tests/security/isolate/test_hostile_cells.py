@@ -263,3 +263,32 @@ async def test_an_interrupt_ends_whatever_it_does(zygotes):
         await task
     assert (await cell.gone()).cause is Cause.DEMAND
     assert time.monotonic() - began < 20
+
+
+FORGED = (
+    "import os, struct\n"
+    'text = b\'{"t":"done","ok":true,"v":1}\'\n'
+    "os.write(3, struct.pack('<I', len(text)) + text)\n"
+)
+
+
+async def test_who_says_that_it_is_done_and_goes_on_is_ended(zygotes):
+    cell = await Cell.fork(zygotes["python"])
+    limits = CodeLimits(cpu_ms=50, wall_seconds=1)
+    request = CodeRequest(code=f"{FORGED}while True: pass", language="python", limits=limits)
+    assert (await cell.run(request, serve)).value == 1
+    async with asyncio.timeout(20):
+        end = await cell.gone()
+    assert (end.cause, end.cpu_seconds < 5) == (Cause.CPU, True)
+
+
+async def test_one_that_rests_lives_on(zygotes):
+    cells = [await Cell.fork(zygote) for zygote in zygotes.values()]
+    kept = [KEPT[language] for language in zygotes]
+    for cell, language, (keep, _, _) in zip(cells, zygotes, kept, strict=True):
+        await cell.run(CodeRequest(code=keep, language=language), serve)
+    await asyncio.sleep(2.5)  # longer than from one look to the next
+    for cell, language, (_, show, value) in zip(cells, zygotes, kept, strict=True):
+        assert cell.is_at_rest()
+        assert (await cell.run(CodeRequest(code=show, language=language), serve)).value == value
+        cell.close()

@@ -12,7 +12,6 @@ import msgspec
 
 from handiwork.model.code import (
     CodeError,
-    CodeLimits,
     CodeRequest,
     CodeResult,
     Language,
@@ -32,8 +31,6 @@ from handiwork.sandboxes.isolate.zygotes import Cause, End, Zygote
 from handiwork.sandboxes.protocol import OnLog, Serve, no_log
 
 READ_BYTES = 1 << 18
-UNWATCHED_SECONDS = 0.002
-"""How long a run goes on before its limits are watched; it is taken from them."""
 EXIT_NO_MEMORY = 4
 _FELL = (128 + signal.SIGABRT, 128 + signal.SIGSEGV)
 """How the interpreter of bash ends that is refused memory."""
@@ -64,7 +61,6 @@ class Cell:
         self._socket: socket.socket | None = None
         self._over: asyncio.Future[End] = self._loop.create_future()
         self._running = False
-        self._watched = False
         self._closed = False
 
     @classmethod
@@ -73,6 +69,19 @@ class Cell:
         cell = cls(zygote)
         cell._number, cell._socket = await zygote.fork(cell._ended)
         return cell
+
+    def is_at_rest(self) -> bool:
+        """Say whether it says nothing, as a cell does that nothing is asked of; else it is ended."""
+        if self._socket is None or not self.alive:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            pass
+        self.close()  # what waits would be taken for an answer to the next run
+        return False
 
     async def warm_up(self) -> None:
         """Run what changes nothing, so that the first run finds in place what a run needs.
@@ -103,31 +112,20 @@ class Cell:
             raise SandboxUnavailableError("this cell has ended")
         self._running = True
         run = _Run(self._socket, request, env, serve, on_log)
-        late = self._loop.call_later(UNWATCHED_SECONDS, self._watch, request.limits)
+        limits = request.limits
         try:
-            run.begin()
+            run.begin()  # what has room is on its way before the zygote has to do something as well
+            self._zygote.watch(
+                self._number, cpu_seconds=limits.cpu_ms / 1000, wall_seconds=limits.wall_seconds
+            )
             return await self._to_its_end(run)
         except BaseException:
             self.close()
             raise
         finally:
-            late.cancel()
             self._running = False
-            if self._watched and not self._over.done():
-                self._zygote.unwatch(self._number)
-            self._watched = False
             if self._closed:
                 self._drop()
-
-    def _watch(self, limits: CodeLimits) -> None:
-        """Have the zygote end it over these limits. Most runs have ended before they are to be watched."""
-        with contextlib.suppress(SandboxUnavailableError):  # it is gone, with all of its cells
-            self._zygote.watch(
-                self._number,
-                cpu_seconds=max(limits.cpu_ms / 1000 - UNWATCHED_SECONDS, 0.0),
-                wall_seconds=max(limits.wall_seconds - UNWATCHED_SECONDS, 0.0),
-            )
-            self._watched = True
 
     async def _to_its_end(self, run: "_Run") -> CodeResult:
         try:
@@ -140,6 +138,8 @@ class Cell:
         except (frames.FrameError, EOFError, ConnectionError) as broken:
             self.close()
             return run.result(error=self._why(await self._over, run, broken))
+        if not self._over.done():
+            self._zygote.unwatch(self._number)
         if done.ok:
             return run.result(value_json=bytes(done.value))
         thrown = done.error or frames.Thrown("Error", "it failed and did not say why")

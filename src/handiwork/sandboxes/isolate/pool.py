@@ -170,4 +170,7 @@ class Pool:
                 cell.close()
                 raise
             self._beside()
-            self._ready.append(cell)
+            if len(self._ready) < self._size and not self._closed:
+                self._ready.append(cell)
+            else:  # fewer are wanted by now
+                cell.close()

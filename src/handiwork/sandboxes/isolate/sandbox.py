@@ -134,12 +134,13 @@ class IsolateSandbox:
         """Return the cell whose globals stay, or a new one that has them from now on, if none has."""
         name = (request.language, request.scope)
         own = self._cells.pop(name, None)
-        if own is not None and own.alive:
+        if own is not None and request.restart:
+            own.close()  # what runs in it ends as one that was cut
+        elif own is not None and own in self._runs:
             self._cells[name] = own
-            if own not in self._runs:
-                if not request.restart:
-                    return own
-                own.close()
+        elif own is not None and own.is_at_rest():
+            self._cells[name] = own
+            return own
         cell = await self._new(request.language)
         current = self._cells.get(name)
         if current is None or not current.alive:

@@ -13,7 +13,6 @@ from handiwork.model.errors import (
     SandboxUnavailableError,
     ToolFailedError,
 )
-from handiwork.sandboxes.isolate import cells
 from handiwork.sandboxes.isolate.cells import Cell
 from handiwork.sandboxes.isolate.zygotes import Cause, End
 from stand_in_zygote import StandInZygote
@@ -76,13 +75,10 @@ async def test_a_run_from_its_code_to_its_value(zygote, cell):
     assert cell.alive
 
 
-async def test_the_limits_of_a_run_that_goes_on_are_watched(zygote, cell):
+async def test_its_limits_are_watched_from_the_first_moment(zygote, cell):
     running = begin(cell, limits=CodeLimits(cpu_ms=1500, wall_seconds=7))
     await zygote.guests[0].heard()
-    await until(lambda: zygote.asked)
-    assert zygote.asked == [
-        ("watch", 1, 1.5 - cells.UNWATCHED_SECONDS, 7 - cells.UNWATCHED_SECONDS)
-    ]
+    assert zygote.asked == [("watch", 1, 1.5, 7)]
     zygote.guests[0].say({"t": "done", "ok": True})
     assert (await running).value is None
 
@@ -270,18 +266,9 @@ async def test_code_of_any_length_is_sent_whole(zygote, cell):
     assert (await running).value == 1
 
 
-async def test_a_run_that_is_over_at_once_is_never_watched(zygote, cell, monkeypatch):
-    monkeypatch.setattr(cells, "UNWATCHED_SECONDS", 5)
-    running = begin(cell)
-    await zygote.guests[0].heard()
+async def test_one_that_says_something_unasked_is_not_at_rest(zygote, cell):
+    assert cell.is_at_rest()
     zygote.guests[0].say({"t": "done", "ok": True, "v": 1})
-    assert (await running).value == 1
-    assert zygote.asked == []
-
-
-async def test_limits_that_are_shorter_than_it_goes_unwatched_hold_at_once(zygote, cell):
-    running = begin(cell, limits=CodeLimits(cpu_ms=1, wall_seconds=0.001))
-    await until(lambda: zygote.asked)
-    assert zygote.asked == [("watch", 1, 0, 0)]
-    zygote.guests[0].say({"t": "done", "ok": True})
-    await running
+    await until(lambda: not cell.is_at_rest())
+    assert not cell.alive
+    assert not cell.is_at_rest()

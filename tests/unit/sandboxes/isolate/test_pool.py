@@ -9,6 +9,7 @@ import pytest
 
 from handiwork.model.errors import SandboxUnavailableError
 from handiwork.sandboxes.isolate import pool as module
+from handiwork.sandboxes.isolate.cells import Cell
 from handiwork.sandboxes.isolate.pool import Pool, Renewal
 from handiwork.sandboxes.isolate.zygotes import Shape
 
@@ -142,3 +143,17 @@ async def test_one_that_does_not_warm_up_does_not_stand_ready(make, monkeypatch)
     async with make() as pool:
         await until(lambda: pool._zygote is not None and pool._zygote.forked >= 3)
         assert (pool.ready, pool._zygote.cells) == (0, 0)
+
+
+async def test_one_that_nobody_wants_by_the_time_it_is_warm_is_ended(make, monkeypatch):
+    warm_up = Cell.warm_up
+
+    async def meanwhile(cell):
+        await warm_up(cell)
+        pool.resize(0)
+
+    monkeypatch.setattr(Cell, "warm_up", meanwhile)
+    async with make() as pool:
+        await until(lambda: pool._zygote is not None and pool._zygote.forked >= 1)
+        await until(lambda: pool._zygote.cells == 0)
+        assert pool.ready == 0

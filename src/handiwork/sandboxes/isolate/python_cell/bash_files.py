@@ -6,6 +6,7 @@ which is another one with each write; what the interpreter has, by size, time an
 
 import base64
 import contextlib
+import hashlib
 import posixpath
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -58,8 +59,11 @@ class _Stamp(NamedTuple):
 
 
 class _Known(NamedTuple):
+    """What both have; `digest` of a file's bytes, for its stamp may be set by a script."""
+
     version: int
     stamp: _Stamp
+    digest: bytes = b""
 
 
 class Copy:
@@ -70,6 +74,7 @@ class Copy:
         self._ask = ask
         self._known: dict[str, _Known] = {}
         self._told: set[str] = set()
+        self._links: set[str] = set()  # of the copy, since the last run
         self._former = dict(self._walk())
 
     def pull(self) -> list[str]:
@@ -94,8 +99,8 @@ class Copy:
         """Let the host have what was changed in the copy; returns what could not be."""
         now = dict(self._walk())
         failed = [*self._unwritten(now), *self._written(now)]
-        links = [path for path, stamp in now.items() if stamp.kind == "symlink"]
-        news = [path for path in links if path not in self._former]
+        self._links = {path for path, stamp in now.items() if stamp.kind == "symlink"}
+        news = sorted(self._links - self._former.keys())
         return [*failed, *self._news("symbolic links, which last as long as this shell", news)]
 
     def _tree(self) -> tuple[dict[str, tuple[int, int, int]], bool]:
@@ -110,53 +115,67 @@ class Copy:
             self._files.remove(path, True)
 
     def _pulled(self, path: str, version: int, mode: int) -> bool:
+        digest = b""
+        if path in self._links:  # it would be written to where that leads
+            self._links.discard(path)
+            self._files.remove(path, False)
+        if any(path.startswith(f"{link}/") for link in self._links):
+            return False
         try:
             if version == DIRECTORY:
                 self._files.mkdir(path, True)
             else:
                 data = base64.b64decode(self._ask("workspace.readBytes", {"path": path})["$bytes"])
+                digest = _digest(data)
                 self._files.write_file(path, data)
                 self._files.chmod(path, mode)
-            self._known[path] = _Known(version, _stamp(self._files.stat(path)))
+            self._known[path] = _Known(version, _stamp(self._files.stat(path)), digest)
         except Exception:  # noqa: BLE001 -- of whatever kind: it has no room for it, or it went meanwhile
             return False
         return True
 
     def _unwritten(self, now: dict[str, _Stamp]) -> Iterator[str]:
-        """Delete what the copy has no more, or has as something else; yield what could not be."""
+        """Delete what the copy has no more, or has as something else; yield what could not be.
+
+        One by one, what lies deepest first: a directory may have files that were not shown.
+        """
         gone = {
             path
             for path, known in self._known.items()
             if path not in now or now[path].kind != known.stamp.kind
         }
-        for path in sorted(gone):
-            if posixpath.dirname(path) not in gone:
-                yield from self._called(path, "workspace.delete", {"path": path, "recursive": True})
+        for path in sorted(gone, reverse=True):
+            yield from self._called(path, "workspace.delete", {"path": path})
         for path in gone:
             del self._known[path]
 
     def _written(self, now: dict[str, _Stamp]) -> Iterator[str]:
         """Write what is new or changed in the copy, directories first; yield what could not be."""
-        done: dict[str, _Stamp] = {}
+        done: dict[str, tuple[_Stamp, bytes]] = {}
         for path, stamp in sorted(now.items(), key=lambda one: (one[1].kind != "directory", one)):
             known = self._known.get(path)
-            if stamp == (known.stamp if known else self._former.get(path)):
+            if known is None and stamp == self._former.get(path):
                 continue
-            problem = list(self._sent(path, stamp))
+            data = self._files.read_file(path) if stamp.kind == "file" else b""
+            digest = _digest(data) if stamp.kind == "file" else b""
+            same = known is not None and (known.digest, known.stamp.mode) == (digest, stamp.mode)
+            if same and known is not None and known.stamp.kind == stamp.kind:
+                continue
+            problem = list(self._sent(path, stamp, data))
             yield from problem
             if not problem:
-                done[path] = stamp
+                done[path] = stamp, digest
         if done:
             entries, _ = self._tree()
-            for path, stamp in done.items():
+            for path, (stamp, digest) in done.items():
                 if path in entries:
-                    self._known[path] = _Known(entries[path][0], stamp)
+                    self._known[path] = _Known(entries[path][0], stamp, digest)
 
-    def _sent(self, path: str, stamp: _Stamp) -> Iterator[str]:
+    def _sent(self, path: str, stamp: _Stamp, data: bytes) -> Iterator[str]:
         if stamp.kind == "directory":
             yield from self._called(path, "workspace.mkdir", {"path": path})
         elif stamp.kind == "file":
-            content = {"$bytes": base64.b64encode(self._files.read_file(path)).decode()}
+            content = {"$bytes": base64.b64encode(data).decode()}
             given = {"path": path, "content": content, "mode": stamp.mode & 0o7777}
             yield from self._called(path, "workspace.write", given)
 
@@ -184,6 +203,10 @@ class Copy:
                     yield path, stamp
                     if stamp.kind == "directory":
                         waiting.append(path)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _stamp(metadata: dict[str, Any]) -> _Stamp:

@@ -54,7 +54,9 @@ class Host:
         elif name == "workspace.mkdir":
             self.put(given["path"])
         else:
-            assert (name, given["recursive"]) == ("workspace.delete", True)
+            assert (name, given) == ("workspace.delete", {"path": given["path"]})
+            if any(path.startswith(f"{given['path']}/") for path in self.files):
+                raise CallError("ToolFailedError", "the directory is not empty")
             self.drop(given["path"])
         return None
 
@@ -260,3 +262,47 @@ class Both(RuleBasedStateMachine):
 
 TestBoth = Both.TestCase
 TestBoth.settings = settings(stateful_step_count=12, deadline=None)
+
+
+def test_what_was_not_shown_stays_with_its_directory(host, bash, copy, monkeypatch):
+    monkeypatch.setattr(bash_files, "FILE_BYTES", 10)
+    host.put("/workspace/d/big", b"x" * 11)
+    host.put("/workspace/d/s", b"s")
+    copy.pull()
+    bash.execute_sync("mv d e")
+    (told,) = copy.push()
+    assert told == "[not saved: /workspace/d: the directory is not empty]"
+    assert host.contents["/workspace/d/big"] == (b"x" * 11, 0o644)
+    assert host.contents["/workspace/e/s"] == (b"s", 0o644)
+    assert "/workspace/d/s" not in host.files
+
+
+def test_what_the_host_writes_goes_through_no_link_of_the_shell(host, bash, copy):
+    host.put("/workspace/k", b"k")
+    host.put("/workspace/n", b"precious")
+    host.put("/workspace/real/x", b"x")
+    copy.pull()
+    bash.execute_sync("rm k; ln -s n k; rm -r real; mkdir other; ln -s other real")
+    copy.push()
+    host.put("/workspace/k", b"written")
+    host.put("/workspace/real/y", b"y")
+    copy.pull()
+    bash.execute_sync(":")
+    copy.push()
+    assert host.contents["/workspace/n"] == (b"precious", 0o644)
+    assert host.contents["/workspace/k"] == (b"written", 0o644)
+    assert not [path for path in host.files if path.startswith("/workspace/other/")]
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["cp -p a2 a1", "mv a2 a1", "echo BBBB > a1; touch -d @5 a1"],
+)
+def test_bytes_that_changed_are_written_whatever_their_time(host, bash, copy, script):
+    copy.pull()
+    bash.execute_sync("echo AAAA > a1; echo BBBB > a2; touch -d @5 a1 a2")
+    copy.push()
+    copy.pull()
+    bash.execute_sync(script)
+    assert copy.push() == []
+    assert host.contents["/workspace/a1"][0] == b"BBBB\n"
