@@ -151,7 +151,7 @@ class Pool:
             self._wanted.clear()
             try:
                 await self._fill_up()
-            except HandiworkError as error:
+            except (HandiworkError, OSError) as error:
                 _LOG.warning("no cell can stand ready", reason=str(error))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RETRY_SECONDS):
@@ -166,10 +166,10 @@ class Pool:
                 raise SandboxUnavailableError("a cell ended before anybody asked for it")
             try:
                 await cell.warm_up()
+                self._beside()
             except BaseException:
                 cell.close()
                 raise
-            self._beside()
             if len(self._ready) < self._size and not self._closed:
                 self._ready.append(cell)
             else:  # fewer are wanted by now

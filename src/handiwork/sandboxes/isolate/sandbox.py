@@ -145,16 +145,17 @@ class IsolateSandbox:
         current = self._cells.get(name)
         if current is None or not current.alive:
             self._cells[name] = cell
-            self._bound()
         return cell
 
-    def _bound(self) -> None:
-        """End those that have rested longest where there are more than its memory has room for."""
+    def _make_room(self) -> None:
+        """End those that have rested longest where, with what runs, there is no room for all in its memory."""
         resting = [name for name, cell in self._cells.items() if cell not in self._runs]
-        for name in resting[: len(self._cells) - max(self._runs_at_once, len(LANGUAGES))]:
+        over = len(resting) + self._asked - self._runs_at_once
+        for name in resting[: max(over, 0)]:
             self._cells.pop(name).close()
 
     async def _new(self, language: Language) -> Cell:
+        self._make_room()
         cell = await self._take(language)
         if self._closed.done():
             cell.close()

@@ -71,7 +71,10 @@ class States:
                 (beside / WORKSPACE).write_bytes(self._empty)
             else:
                 source.copy_to(beside / WORKSPACE)
-            beside.rename(target)
+            try:
+                beside.rename(target)
+            except FileExistsError:
+                raise _taken(sandbox_id) from None
 
     def open(self, sandbox_id: str, quota: Quota) -> Workspace:
         """Open one's workspace; NotFoundError when there is none."""

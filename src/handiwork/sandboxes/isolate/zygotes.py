@@ -169,7 +169,7 @@ class Zygote:
         self._send(_WATCH, cell, _nanoseconds(cpu_seconds), _nanoseconds(wall_seconds))
 
     def unwatch(self, cell: int) -> None:
-        """Let it go on as long as it likes."""
+        """Let it rest, as long as it likes; one that computes while it does is ended."""
         self._send(_UNWATCH, cell)
 
     def end(self, cell: int) -> None:

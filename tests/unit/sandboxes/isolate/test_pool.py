@@ -1,6 +1,7 @@
 """Cells that stand ready, of zygotes that are stood in for."""
 
 import asyncio
+import errno
 import os
 import sys
 from pathlib import Path
@@ -157,3 +158,18 @@ async def test_one_that_nobody_wants_by_the_time_it_is_warm_is_ended(make, monke
         await until(lambda: pool._zygote is not None and pool._zygote.forked >= 1)
         await until(lambda: pool._zygote.cells == 0)
         assert pool.ready == 0
+
+
+async def test_a_disk_that_is_full_ends_no_pool(make, monkeypatch):
+    failures = [OSError(errno.ENOSPC, "full")]
+
+    def beside():
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    pool = make()
+    pool._beside = beside
+    async with pool:
+        await until(lambda: pool.ready == 2)
+        await until(lambda: pool._zygote.cells == 2)

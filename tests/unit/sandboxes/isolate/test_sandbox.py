@@ -87,6 +87,25 @@ async def test_what_runs_beside_has_a_cell_that_ends_with_it(box, zygote):
     assert ("end", 1) not in zygote.asked
 
 
+async def test_as_many_are_kept_as_there_is_room_for_and_no_more(box, zygote):
+    """None ends before there is need, and then the one that rested longest."""
+
+    async def run_in(guest, scope):
+        task = begin(box, scope=str(scope))
+        assert (await heard_by(zygote, guest))["t"] == "run"
+        assert await ended(zygote, guest, task) == guest
+
+    for number in (0, 1, 2, 3):
+        await run_in(number, number)
+    for number in (3, 2, 1, 0):
+        await run_in(number, number)
+    assert len(zygote.guests) == 4
+    await run_in(4, "another")
+    assert [asked for asked in zygote.asked if asked[0] == "end"] == [("end", 4)]  # of scope 3
+    for number in (0, 1, 2):
+        await run_in(number, number)
+
+
 async def test_no_more_run_at_once_than_its_memory_has_room_for(box, zygote):
     tasks = [begin(box, fresh=True) for _ in range(4)]
     await heard_by(zygote, 3)

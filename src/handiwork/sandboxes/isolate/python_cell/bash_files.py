@@ -1,7 +1,7 @@
 """The files that bash sees: a copy of the workspace, brought up to date before each run and written back after it.
 
 The interpreter knows files of its own memory only. What the host has by a path is named by a version,
-which is another one with each write; what the interpreter has, by size, time and mode.
+which is another one with each write; what the interpreter has, by a digest of its bytes and by its mode.
 """
 
 import base64
@@ -116,12 +116,12 @@ class Copy:
 
     def _pulled(self, path: str, version: int, mode: int) -> bool:
         digest = b""
-        if path in self._links:  # it would be written to where that leads
-            self._links.discard(path)
-            self._files.remove(path, False)
         if any(path.startswith(f"{link}/") for link in self._links):
             return False
         try:
+            if path in self._links:  # it would be written to where that leads
+                self._files.remove(path, False)
+                self._links.discard(path)
             if version == DIRECTORY:
                 self._files.mkdir(path, True)
             else:

@@ -306,3 +306,18 @@ def test_bytes_that_changed_are_written_whatever_their_time(host, bash, copy, sc
     bash.execute_sync(script)
     assert copy.push() == []
     assert host.contents["/workspace/a1"][0] == b"BBBB\n"
+
+
+def test_a_link_that_went_with_its_directory_stands_in_no_way(host, bash, copy):
+    host.put("/workspace/d/k", b"k")
+    copy.pull()
+    bash.execute_sync("rm d/k; ln -s /etc/hosts d/k")
+    copy.push()
+    host.drop("/workspace/d")
+    host.put("/workspace/d/k", b"again")
+    copy.pull()
+    bash.execute_sync(":")
+    copy.push()
+    copy.pull()
+    assert bash.execute_sync("cat d/k").stdout == "again"
+    assert host.contents["/workspace/d/k"] == (b"again", 0o644)

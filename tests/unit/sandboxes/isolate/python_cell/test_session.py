@@ -44,19 +44,26 @@ class Cell:
         return said, lines
 
 
-@pytest.fixture
-def cell():
+@contextlib.contextmanager
+def started(program, *arguments):
     host, guest = socket.socketpair()
     host.settimeout(30)
-    argv = [sys.executable, "-I", "-S", "-c", START, str(Path(isolate.__file__).parent)]
+    argv = [sys.executable, "-I", "-S", "-c", program, str(Path(isolate.__file__).parent)]
     with guest:
-        process = subprocess.Popen([*argv, str(guest.fileno())], pass_fds=[guest.fileno()])
+        argv += [str(guest.fileno()), *arguments]
+        process = subprocess.Popen(argv, pass_fds=[guest.fileno()])
     with host:
         yield Cell(host)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(10)
     process.kill()
     assert process.wait() in (0, -9)
+
+
+@pytest.fixture
+def cell():
+    with started(START) as found:
+        yield found
 
 
 def test_names_stay_from_run_to_run(cell):
@@ -131,19 +138,8 @@ BASH = START.replace(
 
 @pytest.fixture
 def shell_cell(request):
-    host, guest = socket.socketpair()
-    host.settimeout(30)
-    argv = [sys.executable, "-I", "-S", "-c", BASH, str(Path(isolate.__file__).parent)]
-    with guest:
-        process = subprocess.Popen(
-            [*argv, str(guest.fileno()), request.param], pass_fds=[guest.fileno()]
-        )
-    with host:
-        yield Cell(host)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
-    process.kill()
-    assert process.wait() in (0, -9)
+    with started(BASH, request.param) as found:
+        yield found
 
 
 @pytest.mark.parametrize("shell_cell", ["born"], indirect=True)
