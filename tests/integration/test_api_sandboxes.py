@@ -17,6 +17,7 @@ from handiwork.model.errors import (
     GuestError,
     HandiworkError,
     NotFoundError,
+    PolicyDeniedError,
     UnauthorizedError,
 )
 from handiwork.model.process import ProcessState
@@ -217,6 +218,27 @@ async def test_what_is_refused_is_on_record(hw: Handiwork) -> None:
     assert {record.host for record in records} == {"refused.example"}
     assert all("query" not in record.path for record in records)
     await hw.policies.delete("quiet")
+
+
+async def test_a_policy_that_wants_a_stronger_tier_is_kept_and_refuses_weaker_ones(
+    hw: Handiwork,
+) -> None:
+    strict = DENYING.replace('"quiet"', '"strict"\nminimum_tier = "gvisor"', 1)
+    await hw.policies.put_toml("strict", strict)
+    assert (await hw.policies.get("strict")).minimum_tier == "gvisor"
+    reason = "'namespace' is weaker than minimum_tier = 'gvisor' of the session policy 'strict'"
+    with pytest.raises(PolicyDeniedError, match=reason):
+        await hw.sandboxes.create(policy="strict")
+    async with await hw.sandboxes.create() as box:
+        await hw.policies.put_toml("strict", strict.replace("gvisor", "namespace"))
+        (fork,) = await box.fork(policy="strict")
+        await fork.close()
+        await hw.policies.put_toml("strict", strict)
+        with pytest.raises(PolicyDeniedError, match=reason):
+            await box.fork(policy="strict")
+    with pytest.raises(ConfigError, match="'docker' is no tier: use"):
+        await hw.policies.put_toml("strict", strict.replace("gvisor", "docker"))
+    await hw.policies.delete("strict")
 
 
 async def test_no_policy_no_tier_no_sandbox(hw: Handiwork) -> None:

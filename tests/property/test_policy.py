@@ -2,12 +2,14 @@
 
 import json
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from handiwork.egress.decide import compile_layers
 from handiwork.model.errors import ConfigError
 from handiwork.model.policy import PolicyLayer, parse_policy
+from handiwork.model.sandbox import TIERS, is_weaker
 
 words = st.sampled_from(
     ["a.test", "*", "*.a", "GET", "/a*", "https", "http", "default", "${x}", ""]
@@ -34,7 +36,7 @@ rules = st.fixed_dictionaries(
 )
 policies = st.fixed_dictionaries(
     {"name": words | st.just("p"), "rules": st.lists(rules | scalars, max_size=3)},
-    optional={"description": scalars},
+    optional={"description": scalars, "minimum_tier": scalars | st.sampled_from(TIERS)},
 )
 
 
@@ -44,6 +46,18 @@ def _holds(text, form):
     except ConfigError:
         return
     compile_layers((PolicyLayer(scope="agent", policy=policy),))
+    assert parse_policy(msgspec.json.encode(policy).decode(), format="json") == policy
+    assert policy.minimum_tier in ("", *TIERS)
+
+
+@given(st.sampled_from(TIERS), st.sampled_from(TIERS), st.sampled_from(TIERS))
+def test_tiers_have_one_order_and_the_last_is_weaker_than_none(one, other, third):
+    assert is_weaker(one, other) <= (not is_weaker(other, one))
+    assert not is_weaker(one, one)
+    assert not is_weaker(one, "")
+    if is_weaker(one, other) and is_weaker(other, third):
+        assert is_weaker(one, third)
+    assert not is_weaker("microvm", one)
 
 
 @given(policies)
