@@ -24,6 +24,7 @@ from handiwork.model.policy import Injection, Match, Policy, ServiceRule, Servic
 from session_user import User
 from session_world import until
 from skill_uploads import MANIFEST
+from snapshot_contents import contents
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 CREDENTIAL = "git-credential-0123456789abcdef"
@@ -165,6 +166,7 @@ async def test_everything_is_there_and_comes_back(
             assert expected in first
         assert CREDENTIAL not in first
         assert served.seen
+        await assert_kept_apart(hands, tmp_path)
         memories = client.beta.memory_stores.memories
 
         async def written() -> bool:
@@ -190,6 +192,16 @@ async def test_everything_is_there_and_comes_back(
             assert expected in second
         assert third.startswith("mine")
         assert CREDENTIAL not in plane.log.read_text()
+
+
+async def assert_kept_apart(hands: Handiwork, directory: Path) -> None:
+    """A snapshot has neither a memory store nor a skill: those of its day are there when it is made again."""
+    (box,) = await hands.sandboxes.list()
+    found = await contents(box, directory)
+    for kept in (b"from git\n", b"1,2\n", b"report.txt"):
+        assert kept in found
+    for other in (b"Shows how.", b"SKILL.md", b"remember\n", b"kept.md", CREDENTIAL.encode()):
+        assert other not in found, other
 
 
 async def _sleeps(hands: Handiwork, session_id: str) -> bool:

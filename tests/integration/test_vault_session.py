@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import anthropic
@@ -13,13 +11,12 @@ import pytest
 import control_plane_process
 from brain_process import TOOLSET, call
 from egress_world import HOST, TestAuthority, TestUpstream
-from generation_taking import make
 from handiwork.client.handiwork import Handiwork
 from handiwork.client.sandboxes import Sandbox
 from handiwork.model.policy import Match, Policy, ServiceRule, ServiceTarget
-from handiwork.sandboxes.snapshots import archive
-from handiwork.sandboxes.snapshots.generations import Generations
+from handiwork.tools.toolset import stock
 from session_user import User
+from snapshot_contents import contents
 from uppers import kept_bytes
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -60,25 +57,19 @@ async def begin(
     return User(client, session.id)
 
 
-async def snapshot_of(box: Sandbox, directory: Path) -> bytes:
-    """Return all that a snapshot holds: what it says of itself, names, what links lead to, contents."""
-    taken = await box.snapshot()
-    await box.snapshots.export(taken.number, directory / "exported")
-    with (directory / "exported").open("rb") as file:
-        found = archive.opened(file.fileno(), os.fstat(file.fileno()).st_size)
-        generations = Generations(
-            found.blobs, found.keys, archive.TENANT, lambda: datetime.now(UTC), os.urandom
-        )
-        manifest = generations.load(found.sandbox_id, found.number)
-        made = make(generations, manifest, directory / "kept")
-    pieces = [repr(manifest.head).encode()]
-    for one in made.rglob("*"):
-        pieces.append(os.fsencode(one))
-        if one.is_symlink():
-            pieces.append(os.fsencode(one.readlink()))
-        elif one.is_file():
-            pieces.append(one.read_bytes())
-    return b"\0".join(pieces)
+async def vault_with_key(client: anthropic.AsyncAnthropic) -> tuple[str, str]:
+    """Return a credential and its vault: the value is for one host."""
+    vault = await client.beta.vaults.create(display_name="keys")
+    credential = await client.beta.vaults.credentials.create(
+        vault.id,
+        auth={
+            "type": "environment_variable",
+            "secret_name": "API_KEY",
+            "secret_value": VALUE,
+            "networking": {"type": "limited", "allowed_hosts": [HOST]},
+        },
+    )
+    return credential.id, vault.id
 
 
 async def assert_kept_apart(hands: Handiwork, placeholder: str, directory: Path) -> None:
@@ -88,10 +79,22 @@ async def assert_kept_apart(hands: Handiwork, placeholder: str, directory: Path)
     done = await box.exec("echo of the guest >note; cat /etc/ssl/certs/ca-certificates.crt")
     authority = done.stdout.rstrip().splitlines()[-4]
     assert len(authority) == 64
-    found = await snapshot_of(box, directory)
-    assert b"of the guest" in found  # the control: what is kept is seen
-    for secret in (placeholder.encode(), VALUE.encode(), authority, HOST.encode(), b"hwph_"):
-        assert secret not in found
+    secrets = (placeholder.encode(), VALUE.encode(), authority, HOST.encode(), b"hwph_")
+    found = await contents(box, directory)
+    assert b"of the guest" in found
+    assert [one for one in secrets if one in found] == []
+    await assert_found_where_planted(box, secrets, directory)
+
+
+async def assert_found_where_planted(
+    box: Sandbox, secrets: tuple[bytes, ...], directory: Path
+) -> None:
+    """The control: what a guest itself writes down of them is kept as its own, and seen in a snapshot."""
+    planted = b"x" * 4095 + b"\n".join(secrets)
+    await box.files.write("/workspace/planted", planted)
+    found = await contents(box, directory)
+    await box.files.remove("/workspace/planted")
+    assert [one for one in secrets if one not in found] == []
 
 
 async def test_a_vaults_credential_from_the_sdk_to_the_upstream(
@@ -108,18 +111,9 @@ async def test_a_vaults_credential_from_the_sdk_to_the_upstream(
             ) as client,
         ):
             await hands.policies.put(policy(served.port, anchor))
-            vault = await client.beta.vaults.create(display_name="keys")
-            credential = await client.beta.vaults.credentials.create(
-                vault.id,
-                auth={
-                    "type": "environment_variable",
-                    "secret_name": "API_KEY",
-                    "secret_value": VALUE,
-                    "networking": {"type": "limited", "allowed_hosts": [HOST]},
-                },
-            )
+            credential, vault = await vault_with_key(client)
             commands = [SHOW, ASK.format(host=HOST), ASK.format(host=OTHER), SHOW, SHOW]
-            user = await begin(client, addresses["environment_id"], [vault.id], *commands)
+            user = await begin(client, addresses["environment_id"], [vault], *commands)
             shown: list[str] = []
             for turn in range(4):
                 await user.say()
@@ -141,7 +135,7 @@ async def test_a_vaults_credential_from_the_sdk_to_the_upstream(
             )
             await stranger.say()
             assert await stranger.results(1) == [("403", False)]
-            await client.beta.vaults.credentials.archive(credential.id, vault_id=vault.id)
+            await client.beta.vaults.credentials.archive(credential, vault_id=vault)
             await asyncio.sleep(0.5)
             await user.say()
             assert (await user.results(5))[4] == ("(no output)", False)
@@ -149,3 +143,45 @@ async def test_a_vaults_credential_from_the_sdk_to_the_upstream(
         assert VALUE not in plane.log.read_text()
     for file in (tmp_path / "data").rglob("*"):
         assert not file.is_file() or VALUE.encode() not in kept_bytes(file)
+
+
+async def test_no_snapshot_of_an_isolate_has_what_its_code_was_given(tmp_path: Path) -> None:
+    """Its cells know the placeholder of their environment; its files are all that is kept."""
+    execute = stock().get("execute")
+    assert execute is not None
+    tool = {"name": "execute", "description": "runs code", "input_schema": execute.schema}
+    code = "await workspace.write('/workspace/note', 'of the guest'); process.env.API_KEY"
+    turns = [{"steps": [call("execute", code=code)]}]
+    with control_plane_process.running(tmp_path) as plane:
+        async with (
+            Handiwork(socket=plane.socket) as hands,
+            anthropic.AsyncAnthropic(
+                api_key=plane.brain_key, base_url=plane.addresses["local_brain"]
+            ) as client,
+        ):
+            _, vault = await vault_with_key(client)
+            agent = await client.beta.agents.create(
+                name="isolated",
+                model="scripted",
+                system=json.dumps({"turns": turns}),
+                tools=[{"type": "custom", **tool}],
+            )
+            await hands.agents.put(agent.id, tier="isolate")
+            session = await client.beta.sessions.create(
+                agent=agent.id,
+                environment_id=plane.addresses["environment_id"],
+                vault_ids=[vault],
+            )
+            user = User(client, session.id)
+            await user.say()
+            await user.turn_over()
+            (result,) = await user.events("user.custom_tool_result")
+            placeholder = json.loads(result.content[0].text)["result"]
+            assert placeholder.startswith("hwph_")
+            (box,) = [one for one in await hands.sandboxes.list() if one.record.session_id]
+            assert box.record.tier == "isolate"
+            secrets = (placeholder.encode(), VALUE.encode(), HOST.encode(), b"hwph_")
+            found = await contents(box, tmp_path)
+            assert b"of the guest" in found
+            assert [one for one in secrets if one in found] == []
+            await assert_found_where_planted(box, secrets, tmp_path)
