@@ -7,7 +7,9 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+from handiwork.sandboxes.isolate.driver import IsolateDriver
 from handiwork.sandboxes.namespace import NamespaceDriver
+from handiwork.sandboxes.protocol import Driver
 from handiwork.sandboxes.snapshots.manifest import Entry
 from handiwork.sandboxes.snapshots.owners import Range
 from handiwork.store.object_blobs import ObjectBlobs
@@ -17,13 +19,13 @@ DISK_MIB = 64
 OTHER = "sbx_bbbbbbbb"
 
 
-def open_driver(directory: Path) -> NamespaceDriver:
+def open_driver(directory: Path, tier: str) -> Driver:
+    if tier == "isolate":
+        return IsolateDriver(directory, user_id=0)
     return NamespaceDriver(directory, clock=lambda: datetime.now(UTC))
 
 
-async def remake(
-    driver: NamespaceDriver, directory: Path, number: int, sandbox_id: str = ID
-) -> None:
+async def remake(driver: Driver, directory: Path, number: int, sandbox_id: str = ID) -> None:
     """Make a generation that is in `directory/blobs` a sandbox's files."""
     generations = generations_in(ObjectBlobs.in_directory(directory / "blobs"))
     manifest = generations.load(ID, number)
@@ -36,8 +38,8 @@ async def remake(
 
 
 async def main() -> None:
-    directory, number = Path(sys.argv[1]), int(sys.argv[2])
-    driver = open_driver(directory)
+    directory, tier, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    driver = open_driver(directory, tier)
     # What is made once for all, by programs of the host, is there before anybody counts.
     await remake(driver, directory, number, OTHER)
     await driver.destroy(OTHER)

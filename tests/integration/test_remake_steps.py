@@ -6,6 +6,7 @@ anything on this host. `test_restore_faults.py` does the same by the clock, to a
 
 import asyncio
 import collections
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from generation_taking import take
 from handiwork.model.errors import NotFoundError
 from handiwork.model.sandbox import ExecRequest, Limits, SandboxSpec
+from handiwork.sandboxes.protocol import Sandbox
 from handiwork.store.object_blobs import ObjectBlobs
 from remake_child import DISK_MIB, open_driver, remake
 from snapshot_child import ID, generations_in
@@ -35,7 +37,17 @@ CALLS = (
         "unlinkat",
     ),
     *("rmdir", "ftruncate", "fallocate", "fchown", "fchownat", "lchown", "utimensat", "fchmod"),
-    *("fsync", "fdatasync", "syncfs", "mount", "umount2", "move_mount", "mount_setattr", "ioctl"),
+    *(
+        "fsync",
+        "fdatasync",
+        "syncfs",
+        "pwrite64",
+        "mount",
+        "umount2",
+        "move_mount",
+        "mount_setattr",
+        "ioctl",
+    ),
 )
 """What changes files, names and mounts, or has them last."""
 OF_EACH = 3
@@ -51,42 +63,63 @@ SPEC = SandboxSpec(id=ID, limits=Limits(disk_mib=DISK_MIB))
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-async def generation_of(directory: Path) -> int:
-    """Start it as a next start of the program would; return of which generation all of its files are, 0: it is not."""
-    driver = open_driver(directory)
+async def fill(box: Sandbox, generation: int) -> None:
+    """Have it hold files of every kind that it can, all of one generation."""
+    if box.languages:
+        for number in range(12):
+            content = b"%d\n" % generation + os.urandom(1 << 18)
+            await box.files.write(f"/workspace/f{number}", content)
+        return
+    script = FILES.format(generation=generation)
+    done = await box.exec(ExecRequest(argv=("sh", "-c", script), cwd="/"))
+    assert done.exit_code == 0, done
+
+
+async def held(box: Sandbox) -> int:
+    """Return of which generation all of its files are."""
+    if box.languages:
+        files = [await box.files.read(f"/workspace/f{number}") for number in range(12)]
+        assert {len(content) for content in files} == {2 + (1 << 18)}
+        (generation,) = {int(content[:1]) for content in files}
+        return generation
+    done = await box.exec(ExecRequest(argv=("sh", "-c", HELD), cwd="/"))
+    link, count, told = done.stdout.decode().split()
+    assert (done.exit_code, link, count) == (0, "two", "15"), done
+    return int(told)
+
+
+async def generation_of(directory: Path, tier: str) -> int:
+    """Open it as the next start would; return of which generation its files are, 0 where it has none."""
+    driver = open_driver(directory, tier)
     assert await driver.leftovers() in ([], [ID])
-    assert not list((directory / "sandboxes").glob(".*")), "something half made is left"
+    left = [one for one in directory.glob("*/.*") if one.parent.name in {"sandboxes", "isolate"}]
+    assert left == [], "something half made is left"
     try:
         box = await driver.restore(SPEC)
     except NotFoundError:
         return 0
     try:
-        done = await box.exec(ExecRequest(argv=("sh", "-c", HELD), cwd="/"))
+        return await held(box)
     finally:
         await driver.sleep(ID)
-    link, count, generation = done.stdout.decode().split()
-    assert (done.exit_code, link, count) == (0, "two", "15"), done
-    return int(generation)
 
 
-async def prepared(directory: Path) -> None:
+async def prepared(directory: Path, tier: str) -> None:
     """Take two generations of one that has the second."""
-    driver = open_driver(directory)
+    driver = open_driver(directory, tier)
     generations = generations_in(ObjectBlobs.in_directory(directory / "blobs"))
     box = await driver.create(SPEC)
     for generation in (1, 2):
-        script = FILES.format(generation=generation)
-        done = await box.exec(ExecRequest(argv=("sh", "-c", script), cwd="/"))
-        assert done.exit_code == 0, done
+        await fill(box, generation)
         await take(driver, generations, ID)
     await driver.sleep(ID)
 
 
-def traced(directory: Path, number: int, options: list[str]) -> tuple[int, str]:
-    """Put a generation back under a tracer; returns how the process ended, and the tracer's log."""
+def traced(directory: Path, tier: str, options: list[str]) -> tuple[int, str]:
+    """Put the first generation back under a tracer; returns how the process ended, and the tracer's log."""
     log = directory / "trace"
     child = subprocess.Popen(
-        [sys.executable, CHILD, directory, str(number)],
+        [sys.executable, CHILD, directory, tier, "1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -123,26 +156,25 @@ def steps(log: str) -> Iterator[tuple[str, int]]:
         yield from ((call, which) for which in sorted({1, (count + 1) // 2, count})[:OF_EACH])
 
 
-@pytest.mark.parametrize(
-    "there", [True, False], ids=["in the place of files", "of files that are lost"]
-)
+@pytest.mark.parametrize("there", [True, False], ids=["over files", "files that are lost"])
+@pytest.mark.parametrize("tier", ["namespace", "isolate"])
 async def test_killed_at_any_step_the_files_are_of_before_or_after(
-    tmp_path: Path, there: bool
+    tmp_path: Path, tier: str, there: bool
 ) -> None:
-    trace = f"trace={','.join(CALLS)}"
-    await prepared(tmp_path)
-    before = await reset(tmp_path, there)
-    code, log = await asyncio.to_thread(traced, tmp_path, 1, ["-e", trace])
+    trace = ["-e", f"trace={','.join(CALLS)}"]
+    await prepared(tmp_path, tier)
+    before = await reset(tmp_path, tier, there)
+    code, log = await asyncio.to_thread(traced, tmp_path, tier, trace)
     assert code == 0
-    assert await generation_of(tmp_path) == 1, "the control: it gets to its end"
+    assert await generation_of(tmp_path, tier) == 1, "the control: it gets to its end"
     found = list(steps(log))
     assert {"mkdir", "fsync"} <= {call for call, _ in found}
     seen: collections.Counter[int] = collections.Counter()
     for call, which in found:
-        await reset(tmp_path, there)
-        inject = f"inject={call}:signal=SIGKILL:when={which}"
-        code, _ = await asyncio.to_thread(traced, tmp_path, 1, ["-e", trace, "-e", inject])
-        generation = await generation_of(tmp_path)
+        await reset(tmp_path, tier, there)
+        inject = ["-e", f"inject={call}:signal=SIGKILL:when={which}"]
+        code, _ = await asyncio.to_thread(traced, tmp_path, tier, [*trace, *inject])
+        generation = await generation_of(tmp_path, tier)
         assert generation in (before, 1), (call, which)
         assert code == -signal.SIGKILL, (call, which)
         seen[generation] += 1
@@ -151,9 +183,9 @@ async def test_killed_at_any_step_the_files_are_of_before_or_after(
     assert seen[1], seen
 
 
-async def reset(directory: Path, there: bool) -> int:
+async def reset(directory: Path, tier: str, there: bool) -> int:
     """Have it be of the second generation, or not there; returns which."""
-    driver = open_driver(directory)
+    driver = open_driver(directory, tier)
     if not there:
         await driver.destroy(ID)
         return 0
