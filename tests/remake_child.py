@@ -1,6 +1,7 @@
 """Puts the files of one generation in the place of a sandbox's, once it is told to; who starts it may kill it."""
 
 import asyncio
+import concurrent.futures
 import os
 import sys
 import threading
@@ -38,6 +39,9 @@ async def remake(driver: Driver, directory: Path, number: int, sandbox_id: str =
 
 
 async def main() -> None:
+    # A tracer counts by thread: with one, two runs take the same steps in it.
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(executor)
     directory, tier, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     driver = open_driver(directory, tier)
     # What is made once for all, by programs of the host, is there before anybody counts.
