@@ -56,9 +56,33 @@ _ARGUMENTS = (
     b"~~~~ ts\n 1\n~~~~",
     b"import d, { a as b } from './a.mjs'\nimport * as c from \"./c.mjs\";\nd",
 )
+_MASKED = (
+    b"\x00\x03key: sk-ab12ab12, 736b2D61623132616231 322d",
+    b"\x00\x00sk-ab12absk-ab12ab12",
+    b"\x01\x05" + b'p\\"a\\/s\\\\s %41 p%22a%2Fs%5Cs+%2541',
+    b"\x02\x02\\u00e4\\u20ac-\\ud83d\\ude00x \\u00E4\\u20AC\\u002d",
+    b"\x03\x01//9hYmFiL2FiYWI=",
+    b"\x04\x08c2stYWIxMmFiMTI=c2stYWIxMmFiMTJ21ba21ba-ks",
+)
+_CODED = (
+    b"\x00\x03" + bytes.fromhex("1f8b0800000000000003cb48cdc9c9070086a6103605000000") * 2,
+    b"\x01\x00" + bytes.fromhex("789ccb48cdc9c907000 62c0215".replace(" ", "")),
+    b"\x01\x01" + bytes.fromhex("cb48cdc9c90700"),
+    b"\x02\x02" + bytes.fromhex("0b028068656c6c6f03"),
+    b"\x03\x01" + bytes.fromhex("28b52ffd200529000068656c6c6f"),
+)
+_SOCKET = (
+    b"\x02\x81\x05hello\x89\x02hi\x88\x02\x03\xe8",
+    b"\x00\x01\x03sk-\x89\x00\x80\x06abab12",
+    b"\x05\x81\x85\x01\x02\x03\x04hello\x8a\x80\x01\x02\x03\x04",
+    b"\x07\x82\x7e\x00\x80" + b"sk-abab12" + bytes(119),
+)
 SEEDS: Mapping[str, tuple[bytes, ...]] = {
     "frames": _FRAMES,
     "exchange": _ANSWERS,
     "fetch_rules": _FETCHES,
     "arguments": _ARGUMENTS,
+    "mask": _MASKED,
+    "decoding": _CODED,
+    "websocket": _SOCKET,
 }

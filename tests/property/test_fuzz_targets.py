@@ -11,7 +11,15 @@ import pytest
 from fuzzing.seeds import SEEDS
 
 TARGETS = Path(__file__).parents[1] / "fuzzing"
-SECONDS = {"frames": 120, "exchange": 30, "fetch_rules": 20, "arguments": 20}
+SECONDS = {
+    "frames": 120,
+    "exchange": 30,
+    "fetch_rules": 20,
+    "arguments": 20,
+    "mask": 60,
+    "decoding": 30,
+    "websocket": 30,
+}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(300),

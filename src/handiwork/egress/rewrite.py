@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
+from handiwork.egress.decoding import decodable
 from handiwork.egress.mask import Mask
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -47,6 +48,43 @@ _UNSCANNABLE = frozenset(
 _NOT_FROM_CLIENT_IF_SECRET = _NOT_FROM_CLIENT | _UNSCANNABLE
 # The other services that an answer names are not for the guest to try; what we say, only we say.
 _NOT_FROM_UPSTREAM = _HOP_BY_HOP | {b"alt-svc", b"x-handiwork-error", b"x-handiwork-rule"}
+# What was said of the bytes as they were compressed.
+_OF_CODED = frozenset(
+    {b"accept-ranges", b"content-digest", b"content-encoding", b"content-md5", b"digest"}
+)
+# Trailers come too late for what they would change: framing, routing, credentials, the body's kind.
+_NOT_IN_TRAILERS = (
+    _NOT_FROM_CLIENT
+    | _UNSCANNABLE
+    | _NOT_FROM_UPSTREAM
+    | {
+        b"age",
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"date",
+        b"expect",
+        b"expires",
+        b"forwarded",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-unmodified-since",
+        b"location",
+        b"max-forwards",
+        b"pragma",
+        b"retry-after",
+        b"set-cookie",
+        b"vary",
+        b"warning",
+        b"www-authenticate",
+    }
+)
+MAX_TRAILERS = 100
+MAX_TRAILER_BYTES = 65_536
 _TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 
 _CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})
@@ -60,13 +98,14 @@ class Framing(msgspec.Struct, frozen=True, kw_only=True):
     """How what follows a head is delimited: `length` bytes, chunks, or neither.
 
     `upgrade` names the protocol switched to (`websocket`); `close` says that the connection ends
-    after this message.
+    after this message; `trailers` that the sender of a request wants those of the answer.
     """
 
     length: int | None = None
     chunked: bool = False
     upgrade: bytes | None = None
     close: bool = False
+    trailers: bool = False
 
 
 NO_BODY = Framing()
@@ -103,6 +142,8 @@ def _delimiters(framing: Framing) -> bytes:
         lines = b"connection: upgrade\r\nupgrade: %b\r\n" % framing.upgrade
     elif framing.close:
         lines = b"connection: close\r\n"
+    elif framing.trailers:
+        lines = b"connection: te\r\nte: trailers\r\n"
     if framing.chunked:
         if framing.length is not None:
             raise NotSendable("a body is either chunked or of known length")
@@ -147,6 +188,8 @@ def request_head(
     ours = {_joined(name) for name, _ in set_headers}
     dropped = _NOT_FROM_CLIENT_IF_SECRET if identity else _NOT_FROM_CLIENT
     fields = [(b"host", host), *_kept(headers, dropped, ours)]
+    if framing.chunked:
+        fields += _announced(headers)
     if identity:
         fields.append((b"accept-encoding", b"identity"))
     fields += set_headers
@@ -161,29 +204,82 @@ def response_head(
     mask: Mask,
     *,
     framing: Framing = NO_BODY,
+    decoded: bool = False,
 ) -> bytes:
     """Return the head of a response for the guest, in HTTP/1.1, every field masked.
 
     For answers to HEAD and for 304 give the upstream's length; for 1xx, 204 and bodies that end
-    with the connection give neither length nor chunked (and `close` for the latter).
+    with the connection give neither length nor chunked (and `close` for the latter). `decoded` is
+    for a body whose content coding is undone on the way.
     """
     if not 100 <= status <= 999:
         raise NotSendable("the status is not of three digits")
     start = b"HTTP/1.1 %d %b\r\n" % (status, reason)
-    shown = mask.apply(_block(start, _kept(headers, _NOT_FROM_UPSTREAM)))
+    fields = _kept(headers, _NOT_FROM_UPSTREAM)
+    if decoded:
+        fields = [_weakened(field) for field in fields if field[0].lower() not in _OF_CODED]
+    if framing.chunked:
+        fields += _announced(headers)
+    shown = mask.apply(_block(start, fields))
     return shown + _delimiters(framing) + b"\r\n"
 
 
-def unscannable(headers: Headers) -> str | None:
-    """Return why the body of a response cannot be masked, or None when it can be read as it is.
+def _weakened(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return a field of which an ETag no longer promises the same bytes."""
+    name, value = field
+    if name.lower() == b"etag" and not value.startswith(b"W/"):
+        return name, b"W/" + value
+    return field
 
-    An upstream may compress although it was told not to; such an answer to a flow that carries a
-    secret must not be passed on.
+
+def _announced(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the field that announces trailers, for those that are passed on."""
+    names = [
+        name.strip()
+        for key, value in headers
+        if key.lower() == b"trailer"
+        for name in value.split(b",")
+    ]
+    kept = [name for name in names if name and _joined(name) not in _NOT_IN_TRAILERS]
+    return [(b"trailer", b", ".join(kept))] if kept else []
+
+
+def trailers(fields: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the trailers that travel on; NotSendable where they cannot be written, or are too large."""
+    kept = _kept(fields, _NOT_IN_TRAILERS)
+    if len(fields) > MAX_TRAILERS or len(_block(b"\r\n", kept)) > MAX_TRAILER_BYTES:
+        raise NotSendable("the trailers are too many or too large")
+    return kept
+
+
+def trailer_lines(kept: Headers, set_headers: Headers = ()) -> bytes:
+    """Return trailers as lines, but for copies of what was set in the head."""
+    ours = {_joined(name) for name, _ in set_headers}
+    return b"".join([b"%b: %b\r\n" % field for field in kept if _joined(field[0]) not in ours])
+
+
+def coding(headers: Headers) -> bytes:
+    """Return the content codings of a body, in lower case; nothing where it is as it is."""
+    told = [
+        one.strip().lower()
+        for name, value in headers
+        if name.lower() == b"content-encoding"
+        for one in value.split(b",")
+    ]
+    return b", ".join([one for one in told if one not in (b"", b"identity")])
+
+
+def unscannable(headers: Headers) -> str | None:
+    """Return why the body of a response cannot be masked, or None when it can be read.
+
+    An upstream may compress although it was told not to; on a flow that carries a secret, what is
+    not decoded here must not be passed on.
     """
+    coded = coding(headers)
+    if coded and not decodable(coded):
+        return "the answer has a content coding that cannot be read, although none was asked for"
     for name, value in headers:
         key, told = name.lower(), value.strip().lower()
-        if key == b"content-encoding" and told not in (b"", b"identity"):
-            return "the answer is compressed although identity was asked for"
         if key == b"transfer-encoding" and told != b"chunked":
             return "the answer has a transfer coding other than chunked"
         if key == b"sec-websocket-extensions" and told:

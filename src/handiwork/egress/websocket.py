@@ -165,7 +165,8 @@ class MaskedFrames:
 
     def _in_order(self, payload: bytes) -> list[bytes]:
         """Return payload with what stands between its bytes."""
-        parts, cut = [], 0
+        parts: list[bytes] = []
+        cut = 0
         end = self._given + len(payload)
         while self._between and self._between[0][0] <= end:
             place, data = self._between.popleft()

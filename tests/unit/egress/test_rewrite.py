@@ -1,5 +1,6 @@
 import pytest
 
+from handiwork.egress import rewrite
 from handiwork.egress.mask import Mask
 from handiwork.egress.rewrite import (
     Framing,
@@ -167,9 +168,11 @@ def test_a_status_of_other_than_three_digits_is_refused(status):
 @pytest.mark.parametrize(
     ("field", "readable"),
     [
-        ((b"Content-Encoding", b"gzip"), False),
+        ((b"Content-Encoding", b"gzip"), True),
         ((b"content-encoding", b"identity"), True),
-        ((b"Content-Encoding", b" BR "), False),
+        ((b"Content-Encoding", b" BR "), True),
+        ((b"Content-Encoding", b"compress"), False),
+        ((b"Content-Encoding", b"gzip, gzip"), False),
         ((b"Transfer-Encoding", b"gzip, chunked"), False),
         ((b"Transfer-Encoding", b"chunked"), True),
         ((b"Sec-WebSocket-Extensions", b"permessage-deflate"), False),
@@ -178,3 +181,67 @@ def test_a_status_of_other_than_three_digits_is_refused(status):
 )
 def test_an_answer_that_cannot_be_read_is_told(field, readable):
     assert (unscannable([field]) is None) is readable
+
+
+def test_two_fields_of_codings_are_two_codings():
+    fields = [(b"Content-Encoding", b"gzip"), (b"content-encoding", b"identity, br")]
+    assert rewrite.coding(fields) == b"gzip, br"
+    assert unscannable(fields)
+
+
+def test_a_head_whose_body_is_decoded_says_nothing_of_the_compressed_bytes():
+    fields = [
+        (b"Content-Encoding", b"gzip"),
+        (b"Content-MD5", b"x"),
+        (b"Accept-Ranges", b"bytes"),
+        (b"ETag", b'"a"'),
+        (b"etag", b'W/"b"'),
+    ]
+    head = response_head(200, b"OK", fields, Mask([]), framing=Framing(chunked=True), decoded=True)
+    assert head == (
+        b'HTTP/1.1 200 OK\r\nETag: W/"a"\r\netag: W/"b"\r\ntransfer-encoding: chunked\r\n\r\n'
+    )
+
+
+def test_a_request_that_wants_trailers_says_so_to_the_next():
+    head = request_head(
+        b"GET",
+        b"/",
+        b"h",
+        [(b"TE", b"trailers")],
+        [],
+        identity=False,
+        framing=Framing(trailers=True),
+    )
+    assert head == b"GET / HTTP/1.1\r\nhost: h\r\nconnection: te\r\nte: trailers\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Content-Length",
+        b"Transfer_Encoding",
+        b"Authorization",
+        b"Set-Cookie",
+        b"Host",
+        b"Content-Encoding",
+        b"X-HTTP-Method-Override",
+        b"X-Handiwork-Rule",
+    ],
+)
+def test_a_trailer_that_comes_too_late_is_left_out(name):
+    assert rewrite.trailers([(name, b"1"), (b"X-Sum", b"2")]) == [(b"X-Sum", b"2")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [[(b"X", b"1")] * 101, [(b"X", b"a" * 70_000)], [(b"X", b"a\r\nb: c")], [(b"X Y", b"1")]],
+)
+def test_trailers_that_cannot_be_written_are_refused(fields):
+    with pytest.raises(NotSendable):
+        rewrite.trailers(fields)
+
+
+def test_a_trailer_named_as_what_was_injected_is_not_written():
+    lines = rewrite.trailer_lines([(b"X_Key", b"1"), (b"X-Sum", b"2")], [(b"x-key", b"s")])
+    assert lines == b"X-Sum: 2\r\n"

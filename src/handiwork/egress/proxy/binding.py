@@ -78,6 +78,7 @@ class LiveBinding:
             idle_seconds=plane.settings.pool_idle_seconds,
         )
         self.requests = 0
+        self.decoding = 0
         self.closed = False
         self._authority = Authority(
             plane.ca_root, identity.ca_id, identity.ca_generation, now=plane.now

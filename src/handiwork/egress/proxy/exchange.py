@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING
 
 from handiwork.egress import rewrite
 from handiwork.egress.proxy import answers
+from handiwork.egress.proxy.answer import Answer
 from handiwork.egress.proxy.dial import GUARD, Destination, DialError, destination_of
 from handiwork.egress.proxy.grants import NOTHING, Granted, Injected
 from handiwork.egress.proxy.heads import (
     FRAMING,
+    LIMITS,
     PLACEHOLDER,
     Facts,
     Place,
     Refusal,
-    Shown,
     origin_form,
     path_of,
 )
@@ -24,9 +25,7 @@ from handiwork.model.policy import Decision, EgressRequest
 if TYPE_CHECKING:
     from handiwork.egress.proxy.flow import Flow
 
-LIMITS = "limits"
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-_CODED = frozenset({b"content-encoding", b"transfer-encoding", b"sec-websocket-extensions"})
 _MAX_UNSENT = 65_536
 _GUEST_LEFT = "the guest went away"
 
@@ -35,16 +34,15 @@ class Exchange:
     """Lives from the end of the request's head to the end of the answer; owned by its flow."""
 
     __slots__ = (
-        "_body",
         "_destination",
         "_head",
-        "_incoming",
         "_outgoing",
         "_outgoing_bytes",
+        "_trailers",
         "address",
+        "answer",
         "bytes_in",
         "bytes_out",
-        "chunked_in",
         "chunked_out",
         "decision",
         "done",
@@ -96,8 +94,8 @@ class Exchange:
         self.tunnelling = False
         self.retried = False
         self.chunked_out = False
-        self.chunked_in = False
         self.upstream: Upstream | None = None
+        self.answer: Answer | None = None
         self.address = ""
         self.place: Place | None = None
         self.path = ""
@@ -112,8 +110,7 @@ class Exchange:
         self.started = 0.0
         self._head = b""
         self._destination: Destination | None = None
-        self._incoming: list[bytes] = []
-        self._body: list[bytes] = []
+        self._trailers: rewrite.Headers = ()
         self._outgoing: list[bytes] = []
         self._outgoing_bytes = 0
 
@@ -141,9 +138,11 @@ class Exchange:
         self._outgoing_bytes += len(data)
         self.bytes_out += len(data)
 
-    def completed(self) -> None:
-        """Hear that the request is whole; trailers were dropped."""
+    def completed(self, trailers: rewrite.Headers = ()) -> None:
+        """Hear that the request is whole, and what followed its body."""
         self.whole = True
+        if trailers and not self.done:
+            self._take_trailers(trailers)
         if not self.done and (self.chunked_out or self.request is None):
             self._outgoing.append(b"")
 
@@ -164,16 +163,37 @@ class Exchange:
         """
         pieces = self._outgoing
         if self.chunked_out:
-            pieces = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
+            pieces = [
+                b"%x\r\n%b\r\n" % (len(piece), piece) if piece else self._last_chunk()
+                for piece in pieces
+            ]
         taken = b"".join(pieces)
         self._outgoing.clear()
         self._outgoing_bytes = 0
         return taken
 
+    def _take_trailers(self, trailers: rewrite.Headers) -> None:
+        """Keep the trailers that may be sent; the request is refused over those that may not leave."""
+        try:
+            self._trailers = rewrite.trailers(trailers)
+            self._check_trailers()
+        except rewrite.NotSendable as error:
+            self.refuse(400, FRAMING, str(error))
+        except Refusal as refusal:
+            self.refuse(refusal.status, refusal.rule, refusal.reason)
+
+    def _check_trailers(self) -> None:
+        told = b"\n".join([b"%b\n%b" % field for field in self._trailers])
+        if self.granted is not None and self.granted.foreign(placeholders_in(told)):
+            raise Refusal(403, PLACEHOLDER, "the request carries a placeholder of another session")
+
+    def _last_chunk(self) -> bytes:
+        return b"0\r\n%b\r\n" % rewrite.trailer_lines(self._trailers, self.injected.headers)
+
     def tunnel(self, data: bytes) -> None:
         """Pass raw bytes on to the upstream."""
         self.bytes_out += len(data)
-        if self.upstream is not None:
+        if self.upstream is not None and self.answer is not None and self.answer.may_send(data):
             self.upstream.transport.write(data)
 
     def judge_again(self) -> bool:
@@ -208,6 +228,8 @@ class Exchange:
         )
         self.granted = granted = binding.granted
         self.decision = decision = granted.policy.decide(self.request)
+        if self._trailers:
+            self._check_trailers()
         if not decision.allowed:
             raise Refusal(403, decision.rules[-1], decision.reason)
         if binding.requests > binding.settings.max_requests:
@@ -258,6 +280,7 @@ class Exchange:
             length=facts.length,
             chunked=facts.chunked,
             upgrade=b"websocket" if self.upgrade else None,
+            trailers=facts.trailers,
         )
         try:
             self._head = rewrite.request_head(
@@ -309,173 +332,50 @@ class Exchange:
     def _carry(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self.address = upstream.address
-        upstream.take(self)
+        self.answer = answer = Answer(self, upstream)
+        upstream.take(answer)
         self.bytes_out += len(self._head)
         upstream.transport.write(self._head + self._taken() if self._outgoing else self._head)
         self.flow.hold_reading(unsent=not upstream.writable)
         if self.flow.write_paused:
             upstream.transport.pause_reading()
 
-    # The answer, from the upstream.
+    # What comes of the answer.
 
-    def informed(self, status: int) -> None:
-        """Pass `100 Continue` on; other 1xx answers are dropped."""
-        if status == 100:
-            self._incoming.append(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def answered(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Write the final head for the guest; say whether to go on reading."""
-        fields = {name.lower(): value for name, value in headers}
-        why = None
-        if self.injected is not NOTHING and not _CODED.isdisjoint(fields):
-            why = rewrite.unscannable(headers)
-        if status == 101 and not self.upgrade:
-            why = "a switch of protocols that was not asked for"
-        if why is not None:
-            self.refuse(502, "upstream", why)
+    def retry(self, upstream: Upstream) -> bool:
+        """Send the request once more where it cannot have been seen; say whether so."""
+        if (
+            not upstream.age
+            or self.retried
+            or self.has_body
+            or self.method not in _IDEMPOTENT
+            or self._destination is None
+        ):
             return False
-        if status == 101 and not self.judge_again():
-            self.refuse(403, LIMITS, "the policy changed")
-            return False
-        if not self.whole and status >= 200:
-            self.keep_alive = False
-        try:
-            head = self._shown_head(status, reason, headers, fields)
-        except rewrite.NotSendable as error:
-            self.refuse(502, "upstream", f"the head of the answer is not usable: {error}")
-            return False
-        self.status = status
-        self.tunnelling = status == 101
-        self._incoming.append(head)
-        if self.tunnelling:
-            self.flow.tunnel_opened()
+        self.retried = True
+        self.flow.binding.spawn(self._dial(self._destination))
         return True
 
-    def _shown_head(
-        self,
-        status: int,
-        reason: bytes,
-        headers: list[tuple[bytes, bytes]],
-        fields: dict[bytes, bytes],
-    ) -> bytes:
-        """Return the head for the guest, made anew only when it is not that of the last answer."""
-        upstream = self.upstream
-        of = (status, reason, headers, self.keep_alive, self.head_only, self.injected)
-        shown = upstream.shown if upstream is not None else None
-        if shown is not None and shown.of == of:
-            self.chunked_in = shown.chunked
-        else:
-            before = self.mask.hits
-            framing = self._framing(status, fields)
-            head = rewrite.response_head(status, reason, headers, self.mask, framing=framing)
-            shown = Shown(of, head, framing.chunked, self.mask.hits - before)
-            self.mask.hits = before
-            if upstream is not None:
-                upstream.shown = shown
-        self.mask.hits += shown.hits
-        if self.chunked_in and b"transfer-encoding" not in fields and upstream is not None:
-            upstream.unsized = True
-        return shown.head
-
-    def _framing(self, status: int, fields: dict[bytes, bytes]) -> rewrite.Framing:
-        """Say how the guest is told the end of the body, which may have none of its own."""
-        if status == 101:
-            return rewrite.Framing(upgrade=b"websocket")
-        length = None if status == 204 else fields.get(b"content-length")
-        if not self.head_only and status not in (204, 304) and length is None:
-            self.chunked_in = True
-        return rewrite.Framing(
-            length=None if length is None else int(length),
-            chunked=self.chunked_in,
-            close=not self.keep_alive,
-        )
-
-    def received(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        self.bytes_in += len(data)
-        self._body.append(data)
-
-    def _pass_on(self, data: bytes) -> None:
-        if self.chunked_in and data:
-            self._incoming.append(b"%x\r\n%b\r\n" % (len(data), data))
-        elif data:
-            self._incoming.append(data)
-
-    def flush(self) -> None:
-        """Write to the guest what was taken, masked."""
-        body = self._taken_in()
-        if body:
-            self._pass_on(self.mask.feed(body) if self.mask else body)
-        self._write()
-
-    def _taken_in(self) -> bytes:
-        body = self._body
-        if not body:
-            return b""
-        taken = body[0] if len(body) == 1 else b"".join(body)
-        body.clear()
-        return taken
-
-    def _write(self) -> None:
-        incoming = self._incoming
-        if incoming:
-            self.flow.write(incoming[0] if len(incoming) == 1 else b"".join(incoming))
-            incoming.clear()
-
-    def ended(self, *, reusable: bool) -> None:
-        """End the answer; give the connection back when nothing is left on it."""
-        if self.done:
-            return
-        body = self._taken_in()
-        self._pass_on(self.mask.finish(body) if self.mask else body)
-        if self.chunked_in:
-            self._incoming.append(b"0\r\n\r\n")
-        self._write()
+    def answered_whole(self, *, reusable: bool) -> None:
+        """Give the connection back when nothing is left on it: the answer came to its end."""
         upstream, self.upstream = self.upstream, None
-        if upstream is not None:
-            if reusable and self.whole and not upstream.closed:
-                if self.flow.write_paused:
-                    upstream.transport.resume_reading()
-                self.flow.binding.pool.give(upstream, self.flow.loop.time())
-            elif not upstream.closed:
-                upstream.abort()
-        self._finish(close=not self.keep_alive)
-
-    def upgraded(self, data: bytes) -> None:
-        """Pass raw bytes on to the guest, masked."""
-        self.bytes_in += len(data)
-        data = self.mask.feed(data) if self.mask else data
-        if data:
-            self.flow.write(data)
-
-    def lost(self, reason: str) -> None:
-        """Answer 502, or retry once where the request cannot have been seen; else cut the flow."""
-        upstream, self.upstream = self.upstream, None
-        if self.done:
+        if upstream is None or upstream.closed:
             return
-        if self.tunnelling:
-            if self.mask:
-                self.flow.write(self.mask.finish())
-            self._finish(close=True)
-        elif self.status:
-            self.cut(reason)
-        elif (
-            upstream is not None
-            and upstream.age
-            and not self.retried
-            and not self.has_body
-            and not self._incoming
-            and self.method in _IDEMPOTENT
-            and self._destination is not None
-        ):
-            self.retried = True
-            self.flow.binding.spawn(self._dial(self._destination))
+        if reusable and self.whole:
+            if self.flow.write_paused or (self.answer is not None and self.answer.holds):
+                upstream.transport.resume_reading()
+            self.flow.binding.pool.give(upstream, self.flow.loop.time())
         else:
-            self.refuse(502, "upstream", reason)
+            upstream.abort()
 
-    def upstream_writable(self, *, writable: bool) -> None:
-        """Hold the guest while the upstream's buffer is full."""
-        self.flow.hold_reading(unsent=not writable)
+    def passed_on(self, reason: str = "", *, close: bool | None = None) -> None:
+        """Hear that the guest was sent all of the answer."""
+        self._finish(close=not self.keep_alive if close is None else close, reason=reason)
+
+    def guest_reads(self) -> None:
+        """Let more of the answer come: the guest took what was written."""
+        if self.answer is not None:
+            self.answer.go_on()
 
     # Ends that are ours.
 
@@ -518,6 +418,8 @@ class Exchange:
     def _finish(self, *, close: bool, refused_by: str = "", reason: str = "") -> None:
         self.done = True
         self._outgoing.clear()
+        if self.answer is not None:
+            self.answer.close()
         self._record(refused_by, reason)
         self.flow.finished(self, close=close)
 

@@ -64,6 +64,7 @@ class Flow(asyncio.Protocol):
         self._head_since = 0.0
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._trailers: list[tuple[bytes, bytes]] = []
         self._parsing: Exchange | None = None
         self._current: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
@@ -123,9 +124,9 @@ class Flow(asyncio.Protocol):
         """Let the upstream go on."""
         self.write_paused = False
         current = self._current
-        if current is not None and current.upstream is not None:
-            current.upstream.transport.resume_reading()
-        elif current is None:
+        if current is not None:
+            current.guest_reads()
+        else:
             self._next()
 
     # What the parser calls.
@@ -142,10 +143,10 @@ class Flow(asyncio.Protocol):
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; trailers are dropped."""
-        # Else a trailer, which is dropped, or one field too many, for which the head is refused.
-        if self._in_head and len(self._headers) <= MAX_HEADERS:
-            self._headers.append((name.lower(), value))
+        """Take a field of the head, or of the trailers; one too many of either is noted."""
+        fields = self._headers if self._in_head else self._trailers
+        if len(fields) <= MAX_HEADERS:
+            fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Make an exchange of the head, and begin it when it is its turn."""
@@ -183,8 +184,9 @@ class Flow(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Tell the exchange that its request is whole."""
         if self._parsing is not None:
-            self._parsing.completed()
+            self._parsing.completed(self._trailers)
             self._parsing.push()
+        self._trailers = []
         self._in_head = True
         self._head_bytes = 0
 

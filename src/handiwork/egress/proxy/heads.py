@@ -10,6 +10,7 @@ from handiwork.model.placeholder import placeholders_in
 from handiwork.model.policy import DEFAULT_PORTS, Scheme
 
 FRAMING = "framing"
+LIMITS = "limits"
 PLACEHOLDER = "placeholder"
 
 
@@ -53,6 +54,7 @@ class Facts:
         "placeholders",
         "sent_with",
         "tail",
+        "trailers",
         "upgrade",
     )
 
@@ -72,6 +74,7 @@ class Facts:
         self.chunked = coding is not None
         self.length = None if length is None or self.chunked else int(length)
         self.has_body = self.chunked or bool(self.length)
+        self.trailers = b"trailers" in fields.get(b"te", b"").lower()
         self.upgrade = fields.get(b"upgrade", b"").lower()
         self.placeholders = placeholders_in(b"\n".join([b"%b\n%b" % field for field in headers]))
         self.sent_with: tuple[Injected, Place] | None = None
@@ -85,6 +88,7 @@ class Shown(msgspec.Struct, frozen=True):
     head: bytes
     chunked: bool
     hits: int
+    coding: bytes
 
 
 def origin_form(target: bytes) -> str:

@@ -36,6 +36,9 @@ class Answered(Protocol):
     def flush(self) -> None:
         """Pass on what was taken; called once for each read."""
 
+    def trailed(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """Take the fields that followed the body, before its end."""
+
     def ended(self, *, reusable: bool) -> None:
         """Pass on the rest: the answer is whole; the connection has let go of the exchange."""
 
@@ -69,6 +72,7 @@ class Upstream(asyncio.Protocol):
         "persistent",
         "reason",
         "shown",
+        "trailers",
         "transport",
         "unsized",
         "upgraded",
@@ -96,6 +100,7 @@ class Upstream(asyncio.Protocol):
 
     def _reset(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
+        self.trailers: list[tuple[bytes, bytes]] = []
         self.head_bytes = 0
         self.in_head = True
         self.complete = False
@@ -187,10 +192,10 @@ class Upstream(asyncio.Protocol):
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; trailers are dropped."""
-        # Else a trailer, which is dropped, or one field too many, for which the head is refused.
-        if self.in_head and len(self.headers) <= MAX_HEADERS:
-            self.headers.append((name, value))
+        """Take a field of the head, or of the trailers; one too many of either is noted."""
+        fields = self.headers if self.in_head else self.trailers
+        if len(fields) <= MAX_HEADERS:
+            fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Hand the head to the exchange."""
@@ -244,6 +249,8 @@ class Upstream(asyncio.Protocol):
 
     def _finish(self, exchange: Answered) -> None:
         reusable = self.persistent and not self.closed
+        if self.trailers:
+            exchange.trailed(self.trailers)
         if exchange.head_only:
             self._renew()
         else:

@@ -1,34 +1,40 @@
-"""The answer's side of an exchange: heads that come again, bodies that come in pieces."""
+"""The request's side of an exchange: its body as it is sent, its trailers, and its one retry."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from handiwork.egress.mask import Mask
+from handiwork.egress.proxy.answer import Answer
 from handiwork.egress.proxy.dial import Destination
 from handiwork.egress.proxy.exchange import Exchange
 from handiwork.egress.proxy.grants import Injected
 from handiwork.egress.proxy.upstream import Upstream
 
-KEY = b"sk-0123456789"
-INJECTED = Injected(((b"authorization", KEY),), ("key",), Mask([KEY]))
-LENGTH = (b"Content-Length", b"3")
-ECHO = (b"X-Echo", KEY)
+HERE = Destination("https", "h", 443)
+INJECTED = Injected(((b"x-key", b"sk-0123456789"),), ("key",), Mask([b"sk-0123456789"]))
 
 
 class Flow:
-    """Takes what is written, in the pieces in which it was."""
+    """Takes what is written to either side, and what is begun."""
 
     write_paused = False
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
-        self.records: list[dict[str, object]] = []
+        self.sent: list[bytes] = []
+        self.spawned = 0
         self.origin = SimpleNamespace(scheme="https", host="h", port=443)
         self.binding = SimpleNamespace(
-            record=lambda **facts: self.records.append(facts),
+            record=lambda **facts: None,
             plane=SimpleNamespace(clock=lambda: 0.0),
+            spawn=self._spawn,
+            dialer=SimpleNamespace(),
         )
+
+    def _spawn(self, work) -> None:
+        work.close()
+        self.spawned += 1
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -37,12 +43,7 @@ class Flow:
         self.closed = close
 
 
-@pytest.fixture
-def upstream():
-    return Upstream(Destination("https", "h", 443))
-
-
-def exchange(upstream: Upstream, *, method: bytes = b"GET", keep_alive: bool = True) -> Exchange:
+def exchange(method: bytes = b"POST") -> Exchange:
     flow = Flow()
     made = Exchange(
         flow,  # type: ignore[arg-type]
@@ -50,70 +51,62 @@ def exchange(upstream: Upstream, *, method: bytes = b"GET", keep_alive: bool = T
         b"/",
         [],
         version="1.1",
-        keep_alive=keep_alive,
+        keep_alive=True,
         upgrade=False,
     )
-    made.injected, made.mask = INJECTED, INJECTED.mask.fresh()
-    made.whole, made.upstream = True, upstream
+    made.injected = INJECTED
+    made.upstream = Upstream(HERE)
+    made.upstream.transport = SimpleNamespace(write=flow.sent.append, abort=lambda: None)  # type: ignore[assignment]
+    made.answer = Answer(made, made.upstream)
+    made._destination = HERE
     return made
 
 
-def told(upstream: Upstream, *headers: tuple[bytes, bytes], **kind) -> tuple[bytes, int]:
-    """Return the head that the guest gets for an answer, and how often a secret was found."""
-    made = exchange(upstream, **kind)
-    assert made.answered(200, b"OK", list(headers))
-    made.flush()
-    return made.flow.written[0], made.mask.hits
+def test_a_chunked_body_is_framed_anew_and_ends_with_its_trailers():
+    made = exchange()
+    made.chunked_out = True
+    made.body(b"abc")
+    made.completed([(b"x-sum", b"1"), (b"authorization", b"x"), (b"x_key", b"y")])
+    made.push()
+    assert made.flow.sent == [b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n"]
 
 
-def test_a_head_that_comes_again_is_the_same(upstream):
-    first = told(upstream, ECHO, LENGTH)
-    assert told(upstream, ECHO, LENGTH) == first
-    assert first == (b"HTTP/1.1 200 OK\r\nX-Echo: *************\r\ncontent-length: 3\r\n\r\n", 1)
+def test_trailers_that_are_too_many_refuse_the_request():
+    made = exchange()
+    made.chunked_out = True
+    made.completed([(b"x-a", b"1")] * 101)
+    assert made.status == 400
+    assert made.done
 
 
 @pytest.mark.parametrize(
-    ("headers", "kind"),
+    ("age", "method", "body", "again"),
     [
-        ((LENGTH,), {}),
-        ((ECHO, (b"Content-Length", b"4")), {}),
-        ((ECHO,), {}),
-        ((ECHO, LENGTH), {"keep_alive": False}),
-        ((ECHO,), {"method": b"HEAD"}),
+        (1, b"GET", False, True),
+        (1, b"DELETE", False, True),
+        (0, b"GET", False, False),
+        (1, b"POST", False, False),
+        (1, b"PUT", True, False),
     ],
 )
-def test_a_head_that_differs_is_made_anew(upstream, headers, kind):
-    told(upstream, ECHO, LENGTH)
-    told(upstream, ECHO)
-    there = told(Upstream(Destination("https", "h", 443)), *headers, **kind)
-    assert told(upstream, *headers, **kind) == there
+def test_a_request_that_cannot_have_been_seen_is_sent_once_more(age, method, body, again):
+    made = exchange(method)
+    made.upstream.age, made.has_body = age, body
+    made.answer.lost("gone")
+    assert (made.flow.spawned, made.status) == ((1, 0) if again else (0, 502))
 
 
-def test_a_body_without_length_is_known_to_end_with_the_connection_each_time(upstream):
-    for _ in range(2):
-        upstream.unsized = False
-        told(upstream, ECHO)
-        assert upstream.unsized
+def test_it_is_not_sent_a_third_time():
+    made = exchange(b"GET")
+    made.upstream.age = 1
+    made.answer.lost("gone")
+    made.answer.lost("gone")
+    assert (made.flow.spawned, made.status) == (1, 502)
 
 
-def test_an_answer_that_is_whole_is_written_at_once(upstream):
-    made = exchange(upstream)
-    made.answered(200, b"OK", [(b"content-length", b"17")])
-    made.received(b"a " + KEY[:5])
-    made.received(KEY[5:] + b" s")
-    upstream.closed = True
-    made.ended(reusable=False)
-    assert [data.partition(b"\r\n\r\n")[2] for data in made.flow.written] == [b"a ************* s"]
-    assert made.flow.records[0]["masked"] == 1
-
-
-def test_what_could_begin_a_secret_waits_for_the_next_piece(upstream):
-    made = exchange(upstream)
-    made.answered(200, b"OK", [(b"content-length", b"15")])
-    made.received(b"a " + KEY[:5])
-    made.flush()
-    assert made.flow.written[0].endswith(b"\r\n\r\na ")
-    made.received(KEY[5:])
-    upstream.closed = True
-    made.ended(reusable=False)
-    assert made.flow.written[1] == b"*" * len(KEY)
+def test_what_was_answered_in_part_is_cut_and_not_sent_again():
+    made = exchange(b"GET")
+    made.upstream.age, made.status = 1, 200
+    made.flow.abort = lambda: made.flow.written.append(b"aborted")
+    made.answer.lost("gone")
+    assert (made.flow.spawned, made.flow.written) == (0, [b"aborted"])
