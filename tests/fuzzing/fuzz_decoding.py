@@ -33,11 +33,11 @@ def test(data: bytes) -> None:
     cut, body = 1 + (data[1] if len(data) > 1 else 0), data[2:]
     whole = decoded(coding, [body])
     parts = decoded(coding, [body[at : at + cut] for at in range(0, len(body), cut)])
-    must(whole[2] == parts[2], "pieces give another size than the whole")
-    if not whole[2]:
-        must(whole[1] == parts[1], "pieces fail otherwise than the whole")
-        # The library may give what precedes an error, or not.
-        must(whole[1] or whole[0] == parts[0], "pieces give another body than the whole")
+    must(whole[2] == parts[2] or whole[1] or parts[1], "pieces give another size than the whole")
+    # libzstd looks at more of a frame that it has all of, so only zstd may fail one way and not the other.
+    must(whole[1] == parts[1] or coding == b"zstd", "pieces fail otherwise than the whole")
+    if not (whole[1] or parts[1]):
+        must(whole[0] == parts[0], "pieces give another body than the whole")
     must(PLANTED != "decoding" or whole[1] or len(whole[0]) < 4, "planted")
 
 

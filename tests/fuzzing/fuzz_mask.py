@@ -7,7 +7,7 @@ with atheris.instrument_imports(include=["handiwork.egress.mask", "handiwork.egr
     from handiwork.egress.mask import Mask
 
 SECRETS = (b"sk-ab12ab12", b'p"a/s\\s %41', "\u00e4\u20ac-\U0001f600x".encode(), b"\xff\xfe/abab")
-MASKS = tuple(Mask([secret]) for secret in SECRETS) + (Mask(SECRETS),)
+MASKS = (*(Mask([secret]) for secret in SECRETS), Mask(SECRETS))
 LONGEST = 200
 
 
