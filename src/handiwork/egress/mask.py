@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from handiwork.egress.encodings import Form, Spellings, forms
+from handiwork.egress.search import LONG_BYTES, holds
 
 _MASK = b"*"
 
@@ -166,17 +167,18 @@ class Mask:
     def _find(self, data: bytes, known: int) -> list[Span]:
         """Return where secrets stand, but for those that end within the first `known` bytes."""
         spans: list[Span] = []
+        short = len(data) < LONG_BYTES
         for escape, forms_of_it in self._escaped:
             if escape not in data:
                 continue
             for key, form in forms_of_it:
-                if not key:
-                    spans += self._find_folded(data, known, form)
-                elif key in data:
+                if key in data if short else holds(data, key):
                     spans += self._find_form(data, known, form)
         return spans
 
     def _find_form(self, data: bytes, known: int, form: Form) -> list[Span]:
+        if not form.key:
+            return self._find_folded(data, known, form)
         spans = []
         place = data.find(form.key, max(known - form.longest + 1, 0))
         while place >= 0:
