@@ -92,6 +92,14 @@ async def test_what_is_not_what_its_coding_says_is_cut(here: World, client, body
     assert "compressed answer is not usable" in record.reason
 
 
+async def test_a_part_of_a_body_is_neither_asked_for_nor_taken(here: World, client):
+    here.upstream.respond = answer(
+        b"HTTP/1.1 206 Partial\r\ncontent-range: bytes 0-2/9\r\ncontent-length: 3\r\n\r\nabc"
+    )
+    assert (await client.request("/", extra="Range: bytes=0-2\r\n"))[0] == 502
+    assert here.upstream.seen[0].values("range") == []
+
+
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 async def test_a_coding_without_a_body_needs_no_decoding(here: World, client, method: str):
     status = 200 if method == "HEAD" else 304
@@ -129,12 +137,18 @@ def resident_mib(here: World) -> float:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-async def test_a_bomb_waits_for_its_reader_in_little_memory(here: World, client):
+@pytest.mark.parametrize("kind", ["captured", "absolute"])
+async def test_a_bomb_waits_for_its_reader_in_little_memory(here: World, client, kind: str):
     size = 200 << 20
+    get = GET
+    if kind == "absolute":
+        client = await here.connect(await here.open(await here.injecting()))
+        get = GET.replace(b"GET /", f"GET https://{HOST}/".encode())
     here.upstream.respond = answer(coded("gzip", gzip.compress(bytes(size), 9)))
-    await client.request("/", method="HEAD")
+    await client.send(get.replace(b"GET", b"HEAD") + b"\r\n")
+    await client.response(head_only=True)
     before = resident_mib(here)
-    await client.send(GET + b"\r\n")
+    await client.send(get + b"\r\n")
     await client.reader.readuntil(b"\r\n\r\n")
     await asyncio.sleep(0.5)
     assert resident_mib(here) - before < 16

@@ -225,7 +225,7 @@ def response_head(
 
 
 def _weakened(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    """Return a field of which an ETag no longer promises the same bytes."""
+    """Return a field; an ETag as one that promises the same meaning, not the same bytes."""
     name, value = field
     if name.lower() == b"etag" and not value.startswith(b"W/"):
         return name, b"W/" + value

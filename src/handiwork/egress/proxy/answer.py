@@ -67,8 +67,11 @@ class Answer:
         exchange = self._exchange
         fields = {name.lower(): value for name, value in headers}
         why = None
-        if exchange.injected is not NOTHING and not _CODED.isdisjoint(fields):
-            why = rewrite.unscannable(headers)
+        if exchange.injected is not NOTHING:
+            if not _CODED.isdisjoint(fields):
+                why = rewrite.unscannable(headers)
+            if status == 206:
+                why = "a part of a body, although no range was asked for"
         if status == 101 and not exchange.upgrade:
             why = "a switch of protocols that was not asked for"
         if why is not None:
