@@ -151,7 +151,7 @@ def _made(
     escape: bytes = b"",
     folded: bool = False,
 ) -> Form:
-    inner = frozenset(byte for piece in pieces for spelling in piece for byte in spelling)
+    inner = frozenset().union(*(spelling for piece in pieces for spelling in piece))
     return Form(
         key=key,
         escape=escape,

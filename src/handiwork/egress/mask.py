@@ -30,6 +30,8 @@ def _cover(data: bytes, spans: list[Span]) -> bytes:
 
 def _after(data: bytes, place: int, pieces: Sequence[Spellings]) -> int:
     """Return where the pieces that follow a place end, at the furthest; -1 if they do not."""
+    if pieces and not data.startswith(pieces[0], place):
+        return -1
     places = {place}
     for spellings in pieces:
         places = {
@@ -45,6 +47,8 @@ def _after(data: bytes, place: int, pieces: Sequence[Spellings]) -> int:
 
 def _before(data: bytes, place: int, pieces: Sequence[Spellings]) -> int:
     """Return where the pieces that lead to a place begin, at the earliest; -1 if they do not."""
+    if pieces and not data.endswith(pieces[0], 0, place):
+        return -1
     places = {place}
     for spellings in pieces:
         places = {
@@ -179,13 +183,15 @@ class Mask:
     def _find_form(self, data: bytes, known: int, form: Form) -> list[Span]:
         if not form.key:
             return self._find_folded(data, known, form)
-        spans = []
-        place = data.find(form.key, max(known - form.longest + 1, 0))
+        spans: list[Span] = []
+        key, length = form.key, len(form.key)
+        alone = not (form.before or form.after)
+        place = data.find(key, max(known - form.longest + 1, 0))
         while place >= 0:
-            span = _span_at(data, place, form)
+            span = (place, place + length) if alone else _span_at(data, place, form)
             if span is not None and span[1] > known:
                 spans.append(span)
-            place = data.find(form.key, place + 1)
+            place = data.find(key, place + 1)
         return spans
 
     def _find_folded(self, data: bytes, known: int, form: Form) -> list[Span]:
