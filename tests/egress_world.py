@@ -353,10 +353,13 @@ class World:
             entropy=os.urandom(SEAL_BYTES),
         )
 
-    async def injecting(self, **match: object) -> EgressGrant:
+    async def injecting(
+        self, *, upstream: TestUpstream | None = None, **match: object
+    ) -> EgressGrant:
         """Return a grant that sends the secret as a bearer."""
         inject = (Injection(header="authorization", value="Bearer ${secret:key}"),)
-        return grant(self.service(inject=inject, **match), secrets=(await self.sealed(),))
+        service = self.service(inject=inject, upstream=upstream, **match)
+        return grant(service, secrets=(await self.sealed(),))
 
     async def open(self, granted: EgressGrant, **identity: object) -> EgressSocket:
         self._opened += 1

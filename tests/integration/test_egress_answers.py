@@ -4,13 +4,29 @@ import asyncio
 import base64
 import gzip
 import os
+import socket
+import ssl
 import zlib
 from pathlib import Path
 
 import brotli
 import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 
-from egress_world import HOST, SECRET, Client, Seen, World, answer, grant, read_body, world
+from egress_world import (
+    HOST,
+    SECRET,
+    Client,
+    Seen,
+    TestUpstream,
+    World,
+    answer,
+    grant,
+    preamble,
+    read_body,
+    world,
+)
 from handiwork.egress import decoding
 
 KEY = SECRET.encode()
@@ -291,6 +307,33 @@ async def test_a_web_socket_is_carried_and_masked(here: World, injecting: bool):
     assert await client.ended()
     (record,) = await here.records(1, kind="websocket")
     assert record.masked == (9 if injecting else 0)
+
+
+async def test_a_real_client_and_server_talk_and_the_secret_is_masked(here: World):
+    async def repeat(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send([message[:9], message[9:]])  # in two fragments
+
+    context = here.authority.server(HOST)
+    async with serve(repeat, "127.0.0.1", 0, ssl=context, max_size=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        away = TestUpstream(port=port)
+        granted = await here.injecting(upstream=away)
+        way = await here.open(granted)
+        guest = socket.socket(socket.AF_UNIX)
+        guest.connect(way.path)
+        guest.sendall(preamble(1, "198.51.100.7", 443))
+        assert await asyncio.to_thread(guest.recv, 1) == b"\0"
+        trusted = ssl.create_default_context(cadata=way.ca_certificate)
+        uri = f"wss://{HOST}/chat"
+        async with connect(uri, sock=guest, ssl=trusted, proxy=None, max_size=None) as client:
+            assert client.protocol.extensions == []
+            for size in (0, 100, 70_000):
+                await client.send("x" * size + SECRET)
+                assert await client.recv() == "x" * size + STARS.decode()
+            await client.send(b"x" * 3_000_000 + KEY)
+            assert await client.recv() == b"x" * 3_000_000 + STARS
+            await (await client.ping())
 
 
 @pytest.mark.parametrize("side", ["guest", "upstream"])

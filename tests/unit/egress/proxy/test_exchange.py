@@ -10,6 +10,7 @@ from handiwork.egress.proxy.dial import Destination
 from handiwork.egress.proxy.exchange import Exchange
 from handiwork.egress.proxy.grants import Injected
 from handiwork.egress.proxy.upstream import Upstream
+from handiwork.model.placeholder import PREFIX
 
 HERE = Destination("https", "h", 443)
 INJECTED = Injected(((b"x-key", b"sk-0123456789"),), ("key",), Mask([b"sk-0123456789"]))
@@ -77,6 +78,20 @@ def test_trailers_that_are_too_many_refuse_the_request():
     made.completed([(b"x-a", b"1")] * 101)
     assert made.status == 400
     assert made.done
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_placeholder_of_another_session_does_not_leave_in_a_trailer(foreign):
+    asked = []
+    made = exchange()
+    made.chunked_out = True
+    made.granted = SimpleNamespace(foreign=lambda found: asked.append(found) or foreign)  # type: ignore[assignment]
+    text = PREFIX + b"a" * 40
+    made.completed([(b"x-sum", text)])
+    made.push()
+    assert asked == [(text,)]
+    assert made.status == (403 if foreign else 0)
+    assert (text in b"".join(made.flow.sent)) is not foreign
 
 
 @pytest.mark.parametrize(
