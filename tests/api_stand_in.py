@@ -33,6 +33,7 @@ from handiwork.model.errors import (
     NotFoundError,
     SandboxUnavailableError,
 )
+from handiwork.model.hook import HookInfo
 from handiwork.model.sandbox import (
     ExecRequest,
     ExecResult,
@@ -432,6 +433,22 @@ class PretendBoundary:
         return SEAL_PRIVATE.public_key().public_bytes_raw()
 
 
+class PretendHooks:
+    """One hook that works and one that never did."""
+
+    def __init__(self) -> None:
+        self.refreshed = 0
+
+    async def catalog(self) -> tuple[HookInfo, ...]:
+        return (
+            HookInfo(name="works", stages=("request",), digest="0123456789ab"),
+            HookInfo(name="broken", error="line 1: invalid syntax"),
+        )
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
+
+
 @dataclass
 class Served:
     """A running API: where it listens, and what stands behind it."""
@@ -446,6 +463,7 @@ class Served:
     indexed: list[int]
     models_told: list[list[str]]
     woken: list[int]
+    hooks: PretendHooks
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -477,6 +495,7 @@ async def served_api(
         indexed=[],
         woken=[],
         models_told=[],
+        hooks=PretendHooks(),
     )
 
     async def stop_session(session_id: str) -> None:
@@ -509,6 +528,7 @@ async def served_api(
         "now": lambda: NOW,
         "admin_key_hash": hashlib.sha256(ADMIN_KEY.encode()).digest(),
         "settings": settings or Settings(),
+        "hooks": served.hooks,
     }
     api = create_api(Control(**(parts | control)))
     async with parts["processes"], serving(api, [tcp, unix], stop_seconds=1):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handiwork import config, listeners, process
+from handiwork import config, hook_process, listeners, process
 from handiwork.api.application import create_api
 from handiwork.api.control import Control
 from handiwork.api.server import serving
@@ -168,7 +168,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         ids = settings.process if process.is_root() else None
         layout.prepare(
-            egress_id=ids.egress_id if ids else None, brain_id=ids.brain_id if ids else None
+            egress_id=ids.egress_id if ids else None,
+            brain_id=ids.brain_id if ids else None,
+            hooks_id=ids.hooks_id if ids else None,
         )
         stack.callback(os.close, layout.lock())
         ports = listeners.bind(settings, stack)
@@ -224,9 +226,8 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
     """Start from the bottom up; the stack takes everything down in the opposite order."""
     supervisor = Supervisor()
     registry = await stack.enter_async_context(_registry(parts.settings, parts.layout))
-    own = _own_id(parts.settings.process.egress_id, parts.layout.egress)
-    proxy = EgressProxy(registry, own, parts.settings.log)
-    await stack.enter_async_context(kept(supervisor, [proxy]))
+    await stack.enter_async_context(kept(supervisor, [_proxy(parts, registry)]))
+    hooks = await hook_process.started(parts, registry, supervisor, stack)
     brain = await _local_brain(parts, registry, stack)
     await stack.enter_async_context(kept(supervisor, brain))
     keeping = await _snapshots(parts, stack)
@@ -254,6 +255,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Running:
         boundary=registry,
         stop_session=lambda session_id: _stop(parts.store, served, session_id),
         snapshots=moves,
+        hooks=hooks,
         index_audit=index.refresh,
         runs=runs,
         processes=await _processes(parts, stack),
@@ -465,9 +467,16 @@ async def _registry(settings: Settings, layout: Layout) -> AsyncIterator[EgressR
         audit=f"{home}/audit",
         connect_seconds=settings.egress.connect_timeout_seconds,
         idle_seconds=settings.egress.idle_timeout_seconds,
+        hook_seconds=settings.hooks.call_seconds,
     )
-    async with EgressRegistry(listeners.exits(layout), proxy) as registry:
+    exits, hooks = listeners.exits(layout), settings.hooks.enabled
+    async with EgressRegistry(exits, proxy, hooks=hooks) as registry:
         yield registry
+
+
+def _proxy(parts: _Parts, registry: EgressRegistry) -> EgressProxy:
+    own = _own_id(parts.settings.process.egress_id, parts.layout.egress)
+    return EgressProxy(registry, own, parts.settings.log)
 
 
 async def _local_brain(

@@ -250,11 +250,26 @@ class EgressSettings(Section, frozen=True, kw_only=True):
     idle_timeout_seconds: float = 300.0
 
 
+class HooksSettings(Section, frozen=True, kw_only=True):
+    """Python of the operator's that requests pass where a rule says so.
+
+    `directory` empty: `hooks` in the data directory. `policy` is what hooks themselves may reach;
+    empty: nothing. `memory_mib` bounds the address space of their process.
+    """
+
+    enabled: bool = False
+    directory: str = ""
+    policy: str = ""
+    call_seconds: float = 2.0
+    memory_mib: int = 512
+
+
 class ProcessSettings(Section, frozen=True, kw_only=True):
     """Host ids of our own processes when started as root."""
 
     egress_id: int = 64101
     brain_id: int = 64102
+    hooks_id: int = 64104
 
 
 class WebhookSettings(Section, frozen=True, kw_only=True):
@@ -299,6 +314,7 @@ class Settings(Section, frozen=True, kw_only=True):
     tools: ToolSettings = msgspec.field(default_factory=ToolSettings)
     staging: StagingSettings = msgspec.field(default_factory=StagingSettings)
     egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
+    hooks: HooksSettings = msgspec.field(default_factory=HooksSettings)
     process: ProcessSettings = msgspec.field(default_factory=ProcessSettings)
     webhooks: WebhookSettings = msgspec.field(default_factory=WebhookSettings)
     client: ClientSettings = msgspec.field(default_factory=ClientSettings)
@@ -436,6 +452,7 @@ def _checked(settings: Settings, where: str) -> Settings:
             f"{where}: log.level = {settings.log.level!r}; use debug, info, warning or error"
         )
     _check_tools(settings.tools, where)
+    _check_hooks(settings.hooks, where)
     _check_snapshots(settings.snapshots, where)
     return settings
 
@@ -458,6 +475,17 @@ def _check_freezing(sandbox: SandboxSettings, where: str) -> None:
             f" below sandbox.min_free_memory_mib = {least}: who stands still would keep new work out;"
             " raise it"
         )
+
+
+def _check_hooks(hooks: HooksSettings, where: str) -> None:
+    if not 0.05 <= hooks.call_seconds <= 60:
+        raise ConfigError(
+            f"{where}: hooks.call_seconds = {hooks.call_seconds}; use seconds from 0.05 to 60"
+        )
+    if not 128 <= hooks.memory_mib <= 65_536:
+        raise ConfigError(f"{where}: hooks.memory_mib = {hooks.memory_mib}; use 128 to 65536")
+    if hooks.directory and not Path(hooks.directory).is_absolute():
+        raise ConfigError(f"{where}: hooks.directory must be an absolute path")
 
 
 def _check_snapshots(snapshots: SnapshotSettings, where: str) -> None:

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import msgspec
 
 from handiwork.config import LogSettings
+from handiwork.egress.hooks.process import HooksSettings
+from handiwork.egress.listeners import Listener
 from handiwork.egress.registry import EgressRegistry
 from handiwork.model.errors import ConfigError, HandiworkError
 from handiwork.model.language_model import KeyedModel
@@ -219,6 +221,44 @@ class LocalBrain:
     def down(self) -> None:
         """Nothing holds on to it: clients see a refused connection."""
         self._process = None
+
+
+class HooksPython:
+    """The operator's hooks, on a listener that turns callers away while they are not served."""
+
+    name = "hooks"
+
+    def __init__(
+        self,
+        settings: HooksSettings,
+        listener: Listener,
+        own: OwnId | None,
+        told: LogSettings = DEFAULT_LOG,
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._arguments = _arguments(own, told)
+
+    def launch(self) -> Launch:
+        """It gets its listener and, where it has one, its way out."""
+        numbers = (self._settings.listen_fd, self._settings.exit_fd)
+        return Launch(
+            module="handiwork.egress.hooks",
+            arguments=self._arguments,
+            descriptors=tuple(number for number in numbers if number is not None),
+            stdin_line=msgspec.json.encode(self._settings),
+        )
+
+    async def up(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for its line that says ready."""
+        line = await process.stdout.readline() if process.stdout else b""
+        if b'"ready"' not in line:
+            raise OSError("it ended before it served; its log line says why")
+        self._listener.leave_to_proxy()
+
+    def down(self) -> None:
+        """Whoever calls is turned away at once, and so denied."""
+        self._listener.refuse()
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from handiwork.model.environment import EnvironmentStatus
 from handiwork.model.ids import DEFAULT_TENANT
 from handiwork.observe.metrics import Metrics
 from handiwork.sandboxes.images.store import Images
+from handiwork.sessions.hooks import Hooks
 from handiwork.sessions.processes import Processes
 from handiwork.sessions.runs import Runs
 from handiwork.store.protocol import Store
@@ -27,7 +28,7 @@ class Control:
     SHA-256 of the key that TCP callers must show. `wake` makes every dispatcher poll at once.
     `models_changed` tells the local brain what models the store holds.
     `environment_ids` are those whose work is claimed.
-    `snapshots` None: they are off.
+    `snapshots` and `hooks` None: they are off.
     `webhook_keys` prove who sent a webhook; without one none is taken.
     """
 
@@ -48,9 +49,16 @@ class Control:
     admin_key_hash: bytes
     settings: Settings
     snapshots: Snapshots | None = None
+    hooks: Hooks | None = None
     webhook_keys: tuple[bytes, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     tenant: str = DEFAULT_TENANT
+
+    async def refresh(self, policy_name: str = "") -> None:
+        """Have a changed policy (or any change, without a name) hold for all that runs."""
+        if self.hooks is not None:
+            await self.hooks.refresh()
+        await self.sandboxes.refresh(policy_name)
 
 
 Injected = NamedDependency[SkipValidation[Control]]

@@ -18,6 +18,7 @@ from handiwork.model.policy import (
     Policy,
     PolicyLayer,
     Scheme,
+    hooks_named,
     parse_policy,
     secrets_named,
 )
@@ -50,15 +51,17 @@ async def put_policy(
 ) -> PolicyVersion:
     """Write a policy (JSON, or TOML as `application/toml`); holds at once where it is in force.
 
-    SecretMissingError names a secret that a rule injects and that nobody set.
+    SecretMissingError names a secret that a rule injects and that nobody set, ConfigError a hook
+    that is not there.
     """
     policy = await _read(request)
     if policy.name != name:
         raise ConfigError(f"name: the policy calls itself {policy.name!r}, the path {name[:80]!r}")
     await _check_secrets(control, policy)
+    await _check_hooks(control, policy)
     at = control.now()
     version = await control.store.policies.put(policy, at)
-    await control.sandboxes.refresh(name)
+    await control.refresh(name)
     return PolicyVersion(policy=policy, version=version, updated_at=at)
 
 
@@ -69,7 +72,7 @@ async def delete_policy(control: Injected, name: FromPath[str]) -> None:
     if users:
         raise ConflictError(f"the policy {name!r} is in use by {', '.join(users[:10])}")
     await control.store.policies.delete(name)
-    await control.sandboxes.refresh(name)
+    await control.refresh(name)
 
 
 @post("/{name:str}/test", status_code=200)
@@ -123,6 +126,25 @@ async def _check_secrets(control: Control, policy: Policy) -> None:
             )
 
 
+async def _check_hooks(control: Control, policy: Policy) -> None:
+    """ConfigError unless every hook that a rule names is there and works."""
+    named = list(hooks_named(policy))
+    if not named:
+        return
+    if control.hooks is None:
+        raise ConfigError(
+            f"policy {policy.name!r}, rule {named[0][0]!r}: hooks are off;"
+            " set hooks.enabled = true in handiwork.toml"
+        )
+    there = {info.name for info in await control.hooks.catalog() if info.stages}
+    for rule, name in named:
+        if name not in there:
+            raise ConfigError(
+                f"policy {policy.name!r}, rule {rule!r}: there is no hook {name!r} that works;"
+                " `handiwork hook list` shows those there are, and why"
+            )
+
+
 def _agent(settings: AgentSettings) -> str:
     where = f" of {settings.environment_id}" if settings.environment_id else ""
     return f"agent {settings.agent_id}{where}"
@@ -134,6 +156,7 @@ async def _users(control: Control, name: str) -> list[str]:
     named = [
         ("sandbox.policy", settings.sandbox.policy),
         ("egress.policy", settings.egress.policy),
+        ("hooks.policy", settings.hooks.policy),
         *((f"environments[{e.id}].policy", e.policy) for e in settings.environments),
         *((_agent(a), a.policy) for a in await control.store.agents.list()),
     ]

@@ -34,7 +34,7 @@ async def put_secret(
         entropy=os.urandom(ENTROPY_BYTES),
     )
     await control.store.secrets.put(sealed, control.now())
-    await control.sandboxes.refresh()
+    await control.refresh()
     written = await _info(control, name)
     if written is None:
         raise NotFoundError(f"the secret {name!r} was deleted meanwhile")
@@ -45,7 +45,7 @@ async def put_secret(
 async def delete_secret(control: Injected, name: FromPath[str]) -> None:
     """Forget a secret; rules that name it refuse from now on."""
     await control.store.secrets.delete(name)
-    await control.sandboxes.refresh()
+    await control.refresh()
 
 
 async def _info(control: Control, name: str) -> SecretInfo | None:

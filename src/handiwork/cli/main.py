@@ -12,6 +12,7 @@ import typer
 from handiwork.cli import (
     agent,
     audit,
+    hook,
     image,
     model,
     policy,
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 for noun in (
     *(sandbox, process, session, policy, secret, agent, audit, webhook, model, image),
-    *(snapshot, tool),
+    *(snapshot, tool, hook),
 ):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 app.command("up")(up)

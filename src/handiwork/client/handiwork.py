@@ -13,7 +13,7 @@ from handiwork.client.models import Models
 from handiwork.client.runs import Runs
 from handiwork.client.sandboxes import Sandboxes
 from handiwork.client.sessions import Sessions
-from handiwork.client.settings import Agents, Audit, Environments, Policies, Secrets
+from handiwork.client.settings import Agents, Audit, Environments, Hooks, Policies, Secrets
 from handiwork.client.webhooks import Webhooks
 
 
@@ -40,6 +40,7 @@ class Handiwork:
         self.agents = Agents(link)
         self.policies = Policies(link)
         self.secrets = Secrets(link)
+        self.hooks = Hooks(link)
         self.models = Models(link)
         self.images = Images(link)
         self.audit = Audit(link)

@@ -8,6 +8,7 @@ from handiwork.client.link import Link, part
 from handiwork.model.agent import AgentSettings
 from handiwork.model.audit import AuditRecord
 from handiwork.model.environment import EnvironmentStatus
+from handiwork.model.hook import HookInfo
 from handiwork.model.policy import Policy
 from handiwork.model.sandbox import Limits
 from handiwork.model.secret import SecretInfo
@@ -160,3 +161,14 @@ class Audit:
             "limit": limit,
         }
         return list((await self._link.get("/api/audit", Listing[AuditRecord], query)).data)
+
+
+class Hooks:
+    """`hw.hooks`: the operator's Python that requests pass where a rule says so."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def list(self) -> list[HookInfo]:
+        """List them, with why a file as it is now is not in force."""
+        return list((await self._link.get("/api/hooks", Listing[HookInfo])).data)

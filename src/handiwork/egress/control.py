@@ -50,6 +50,7 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
     max_requests: int = 256
     max_idle_upstream: int = 128
     max_denied_names: int = 256
+    hook_seconds: float = 2.0
     dns_per_second: float = 50.0
     dns_burst: float = 200.0
 
@@ -61,7 +62,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Start(Message, frozen=True, kw_only=True, tag="start"):
-    """Take up work; first message, once. Answer: Ready."""
+    """Take up work; first message, once. The hooks' socket (O_PATH) may travel along. Answer: Ready."""
 
     settings: ProxySettings
 

@@ -17,6 +17,8 @@ from handiwork.model.policy import (
     Decision,
     DenyRule,
     EgressRequest,
+    HookRule,
+    HookUse,
     Injection,
     InjectRule,
     Match,
@@ -198,10 +200,13 @@ def _asked(request: EgressRequest) -> str:
 
 def _permission(winners: tuple[_Compiled, ...]) -> Decision:
     injections: list[Injection] = []
+    hooks: list[HookUse] = []
     service = None
     for winner in winners:
-        if isinstance(winner.rule, InjectRule | ServiceRule):
+        if isinstance(winner.rule, InjectRule | ServiceRule | HookRule):
             injections.extend(winner.rule.inject)
+        if isinstance(winner.rule, HookRule):
+            hooks.extend(_uses(winner.rule))
         if isinstance(winner.rule, ServiceRule):
             service = winner.rule.service
     return Decision(
@@ -209,7 +214,14 @@ def _permission(winners: tuple[_Compiled, ...]) -> Decision:
         rules=tuple(winner.label for winner in winners),
         injections=tuple(injections),
         service=service,
+        hooks=tuple(hooks),
     )
+
+
+def _uses(rule: HookRule) -> list[HookUse]:
+    return [
+        HookUse(name=name, secrets=rule.secrets, body_bytes=rule.body_bytes) for name in rule.hooks
+    ]
 
 
 class Compiled:

@@ -43,6 +43,7 @@ from handiwork.model.errors import (
 )
 from handiwork.observe import log
 
+HOOKS_SOCKET = "hooks.s"
 _decode_reply = msgspec.json.Decoder(Reply).decode
 _Answer = TypeVar("_Answer", bound=Reply)
 
@@ -61,14 +62,22 @@ class EgressRegistry(Boundary):
 
     `runtime` is a short path for the sockets. The owner of the processes calls `attach` with its
     end of the control socket of each new proxy; the end of that proxy is noticed by itself.
-    `reply_seconds` bounds each wait for a proxy to be there and for its answer.
+    `reply_seconds` bounds each wait for a proxy to be there and for its answer. With `hooks` there is
+    a listener for the hooks' process too, whose address every proxy is given.
     """
 
     def __init__(
-        self, runtime: Path, settings: ProxySettings, *, reply_seconds: float = 10.0
+        self,
+        runtime: Path,
+        settings: ProxySettings,
+        *,
+        reply_seconds: float = 10.0,
+        hooks: bool = False,
     ) -> None:
         self._runtime = runtime
         self._settings = settings
+        self._wants_hooks = hooks
+        self.hooks: Listener | None = None
         self._reply_seconds = reply_seconds
         self._exits: dict[str, _Exit] = {}
         self._channel: Channel | None = None
@@ -82,6 +91,8 @@ class EgressRegistry(Boundary):
         runtime_directory(self._runtime)
         for left in self._runtime.glob("*.s"):  # of a run that was killed
             left.unlink(missing_ok=True)
+        if self._wants_hooks:
+            self.hooks = Listener(self._runtime / HOOKS_SOCKET)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -102,9 +113,20 @@ class EgressRegistry(Boundary):
         self._kill = kill or _nobody
         channel = Channel(sock, self._received, lambda: self._lost(channel))
         self._channel = channel
-        self._send(Start(id=self._new_id(), settings=self._settings), self._started)
+        self._start()
         for binding_id in list(self._exits):
             self._reopen(binding_id)
+
+    def _start(self) -> None:
+        message = Start(id=self._new_id(), settings=self._settings)
+        if self.hooks is None:
+            self._send(message, self._started)
+            return
+        number = os.open(self.hooks.path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            self._send(message, self._started, (number,))
+        finally:
+            os.close(number)
 
     def detach(self) -> None:
         """Let go of the proxy, which ends it; every way out refuses from now on."""
@@ -117,6 +139,9 @@ class EgressRegistry(Boundary):
         while self._exits:
             _, way = self._exits.popitem()
             way.listener.close()
+        if self.hooks is not None:
+            self.hooks.close()
+            self.hooks = None
 
     async def open(self, binding: EgressBinding, grant: EgressGrant) -> EgressSocket:
         """Make the socket of a binding and hand it to the proxy.

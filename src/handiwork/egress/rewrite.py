@@ -129,6 +129,11 @@ def _kept(
     return [(name, value) for key, name, value in fields if key not in dropped and key not in named]
 
 
+def travelling(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the fields that are of the message, not of one hop of it."""
+    return _kept(headers, _NOT_FROM_CLIENT)
+
+
 def _joined(name: bytes) -> bytes:
     return name.lower().replace(b"_", b"-")
 

@@ -15,6 +15,7 @@ import msgspec
 
 from handiwork.model.canonical import NotCanonical, canonical_path, check_pattern
 from handiwork.model.errors import ConfigError
+from handiwork.model.hook import MAX_HOOK_BODY_BYTES, is_hook_name
 from handiwork.model.ids import check_name
 from handiwork.model.sandbox import TIERS
 from handiwork.model.secret import check_template
@@ -26,6 +27,7 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 
 MAX_POLICY_CHARS = 1024 * 1024
 MAX_RULES = 2000
+MAX_HOOKS_OF_A_RULE = 8
 
 CONTROLLED_HEADERS = frozenset(
     {
@@ -111,7 +113,20 @@ class ServiceRule(_Rule, frozen=True, kw_only=True, tag_field="action", tag="ser
     inject: tuple[Injection, ...] = ()
 
 
-Rule = AllowRule | DenyRule | InjectRule | ServiceRule
+class HookRule(_Rule, frozen=True, kw_only=True, tag_field="action", tag="hook"):
+    """Let it through if the hooks do, in this order; `inject` as in InjectRule, after them.
+
+    They may read the `secrets` named, where these may be sent to the request's host, and bodies of
+    at most `body_bytes`: larger ones are refused. With 0 they see none, and bodies stream by.
+    """
+
+    hooks: tuple[str, ...]
+    secrets: tuple[str, ...] = ()
+    body_bytes: int = 0
+    inject: tuple[Injection, ...] = ()
+
+
+Rule = AllowRule | DenyRule | InjectRule | ServiceRule | HookRule
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,6 +156,14 @@ class EgressRequest(msgspec.Struct, frozen=True, kw_only=True):
     tool: str = ""
 
 
+class HookUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A hook that a request and its answer pass, and what the rule grants it."""
+
+    name: str
+    secrets: tuple[str, ...] = ()
+    body_bytes: int = 0
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided. `rules` names `scope:policy/rule` for each layer that spoke.
 
@@ -153,6 +176,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     injections: tuple[Injection, ...] = ()
     service: ServiceTarget | None = None
+    hooks: tuple[HookUse, ...] = ()
 
 
 def _reject(where: str, message: str) -> NoReturn:
@@ -273,7 +297,9 @@ def _check_glob(where: str, glob: str) -> None:
 def _check_action(where: str, rule: Rule) -> None:
     if isinstance(rule, DenyRule) and not (rule.reason.isprintable() and len(rule.reason) <= 500):
         _reject(f"{where}, reason", "use at most 500 printable characters on one line")
-    if isinstance(rule, InjectRule | ServiceRule) and rule.inject:
+    if isinstance(rule, HookRule):
+        _check_hooks(where, rule)
+    if isinstance(rule, InjectRule | ServiceRule | HookRule) and rule.inject:
         _check_injections(where, rule.inject)
         if "http" in rule.match.schemes:
             _reject(
@@ -281,6 +307,22 @@ def _check_action(where: str, rule: Rule) -> None:
             )
     if isinstance(rule, ServiceRule):
         _check_service(f"{where}, service", rule.service)
+
+
+def _check_hooks(where: str, rule: HookRule) -> None:
+    if not 1 <= len(rule.hooks) <= MAX_HOOKS_OF_A_RULE or len({*rule.hooks}) != len(rule.hooks):
+        _reject(f"{where}, hooks", f"name 1 to {MAX_HOOKS_OF_A_RULE} hooks, each once")
+    for name in rule.hooks:
+        if not is_hook_name(name):
+            _reject(f"{where}, hooks", f"{name[:80]!r} is no hook: use its file's name without .py")
+    for secret in rule.secrets:
+        check_name(f"{where}, secrets: secret", secret)
+    if not 0 <= rule.body_bytes <= MAX_HOOK_BODY_BYTES:
+        _reject(f"{where}, body_bytes", f"use 0 to {MAX_HOOK_BODY_BYTES}")
+    if rule.secrets and "http" in rule.match.schemes:
+        _reject(
+            f"{where}, match.schemes", "grants secrets, and these never go in clear: https only"
+        )
 
 
 def _check_injections(where: str, injections: tuple[Injection, ...]) -> None:
@@ -333,7 +375,18 @@ def _is_certificates(pem: str) -> bool:
 def secrets_named(policy: Policy) -> Iterator[tuple[str, str]]:
     """Yield (rule id, secret name) for each secret that a rule refers to, in order."""
     for rule in policy.rules:
-        if isinstance(rule, InjectRule | ServiceRule):
+        if isinstance(rule, HookRule):
+            for name in rule.secrets:
+                yield rule.id, name
+        if isinstance(rule, InjectRule | ServiceRule | HookRule):
             for injection in rule.inject:
                 for name in check_template(injection.value):
                     yield rule.id, name
+
+
+def hooks_named(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield (rule id, hook name) for each hook that a rule refers to, in order."""
+    for rule in policy.rules:
+        if isinstance(rule, HookRule):
+            for name in rule.hooks:
+                yield rule.id, name

@@ -8,10 +8,10 @@ from handiwork.config import EnvironmentSettings, Settings
 from handiwork.egress.decide import compile_layers
 from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import ConfigError, NotFoundError, SecretMissingError
-from handiwork.model.policy import InjectRule, PolicyLayer, Scope, ServiceRule
+from handiwork.model.policy import PolicyLayer, Scope, secrets_named
 from handiwork.model.run import Run, run_id_of
 from handiwork.model.sandbox import Limits, SandboxRecord, limits_of
-from handiwork.model.secret import SealedSecret, references
+from handiwork.model.secret import SealedSecret
 from handiwork.sessions.agents import settings_of
 from handiwork.store.protocol import Store
 
@@ -142,11 +142,4 @@ class PolicyResolver:
 
 
 def _named(layers: tuple[PolicyLayer, ...]) -> set[str]:
-    return {
-        name
-        for layer in layers
-        for rule in layer.policy.rules
-        if isinstance(rule, InjectRule | ServiceRule)
-        for injection in rule.inject
-        for name in references(injection.value)
-    }
+    return {name for layer in layers for _, name in secrets_named(layer.policy)}

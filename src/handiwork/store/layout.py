@@ -75,6 +75,16 @@ class Layout:
         return self.egress / "audit"
 
     @property
+    def hooks(self) -> Path:
+        """Hooks: files of the operator's, which their process may read and not write."""
+        return self.root / "hooks"
+
+    @property
+    def hooks_state(self) -> Path:
+        """What hooks keep; their process owns the directory."""
+        return self.hooks / "state"
+
+    @property
     def local_brain(self) -> Path:
         """The local brain's database; its process owns the directory."""
         return self.root / "local-brain"
@@ -84,7 +94,9 @@ class Layout:
         """The API key of the local brain, for the user's own SDK client (0600)."""
         return self.root / "local-brain-api-key"
 
-    def prepare(self, *, egress_id: int | None, brain_id: int | None) -> None:
+    def prepare(
+        self, *, egress_id: int | None, brain_id: int | None, hooks_id: int | None = None
+    ) -> None:
         """Make what is missing. Ids given (as root) own their directories. ConfigError says what to do."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,10 +108,14 @@ class Layout:
                 (self.egress / "keys", egress_id),
                 (self.audit, egress_id),
                 (self.local_brain, brain_id),
+                (self.hooks, None),
+                (self.hooks_state, hooks_id),
             ]:
                 path.mkdir(mode=0o700, exist_ok=True)
                 if owner is not None:
                     os.chown(path, owner, owner)
+            if hooks_id is not None:
+                self.hooks.chmod(0o755)  # below the root that only its owner may enter
         except OSError as error:
             raise ConfigError(
                 f"the data directory {self.root} cannot be used: {error.strerror};"

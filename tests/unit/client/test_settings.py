@@ -56,3 +56,8 @@ async def test_audit(served: Served, hw: Handiwork) -> None:
 
 async def test_environments(hw: Handiwork) -> None:
     assert await hw.environments.list() == []
+
+
+async def test_hooks(hw: Handiwork) -> None:
+    works, broken = await hw.hooks.list()
+    assert (works.stages, broken.stages) == (("request",), ())

@@ -19,6 +19,7 @@ from handiwork.egress.proxy import entry
 from handiwork.egress.proxy.dial import Dialer
 from handiwork.egress.proxy.flow import Flow, Origin
 from handiwork.egress.proxy.grants import Granted
+from handiwork.egress.proxy.hook_link import HookLink
 from handiwork.egress.proxy.questions import Questions
 from handiwork.egress.proxy.upstream import Pool
 from handiwork.egress.secrets import Opener
@@ -49,6 +50,7 @@ class Plane:
     new_id: Callable[[], str]
     append: Callable[[AuditRecord], None]
     spawn: Callable[[Coroutine[Any, Any, None]], None]
+    hooks: HookLink
 
 
 class Connection(Protocol):

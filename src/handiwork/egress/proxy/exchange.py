@@ -17,6 +17,7 @@ from handiwork.egress.proxy.heads import (
     origin_form,
     path_of,
 )
+from handiwork.egress.proxy.hooking import Hooked
 from handiwork.egress.proxy.upstream import Upstream
 from handiwork.model.errors import HandiworkError
 from handiwork.model.placeholder import placeholders_in
@@ -51,6 +52,7 @@ class Exchange:
         "has_body",
         "head_only",
         "headers",
+        "hooked",
         "injected",
         "keep_alive",
         "mask",
@@ -108,6 +110,7 @@ class Exchange:
         self.bytes_in = 0
         self.bytes_out = 0
         self.started = 0.0
+        self.hooked: Hooked | None = None
         self._head = b""
         self._destination: Destination | None = None
         self._trailers: rewrite.Headers = ()
@@ -123,6 +126,13 @@ class Exchange:
         """
         self.started = self.flow.binding.plane.clock()
         self.injected, self.mask = NOTHING, NOTHING.mask
+        if self.hooked is not None:
+            self.hooked.reset()
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Judge the request as it is now, and send it, answer it, or wait for hooks."""
+        self._destination = None
         try:
             self._judge()
         except Refusal as refusal:
@@ -137,6 +147,8 @@ class Exchange:
         self._outgoing.append(data)
         self._outgoing_bytes += len(data)
         self.bytes_out += len(data)
+        if self.hooked is not None:
+            self.hooked.body_came(self._outgoing_bytes)
 
     def completed(self, trailers: rewrite.Headers = ()) -> None:
         """Hear that the request is whole, and what followed its body."""
@@ -145,13 +157,16 @@ class Exchange:
             self._take_trailers(trailers)
         if not self.done and (self.chunked_out or self.request is None):
             self._outgoing.append(b"")
+        if self.hooked is not None:
+            self.hooked.request_whole()
 
     def push(self) -> None:
         """Send on what was taken of the body, or hold the guest while there is nowhere to."""
         if not self._outgoing or self.done:
             return
         if self.upstream is None:
-            if self._outgoing_bytes > _MAX_UNSENT:
+            most = _MAX_UNSENT if self.hooked is None else self.hooked.most_unsent(_MAX_UNSENT)
+            if self._outgoing_bytes > most:
                 self.flow.hold_reading(unsent=True)
             return
         self.upstream.transport.write(self._taken())
@@ -190,6 +205,16 @@ class Exchange:
     def _last_chunk(self) -> bytes:
         return b"0\r\n%b\r\n" % rewrite.trailer_lines(self._trailers, self.injected.headers)
 
+    def waiting_body(self) -> bytes:
+        """Return what was taken of the body and not sent."""
+        return b"".join(self._outgoing)
+
+    def put_body(self, body: bytes, *, chunked: bool) -> None:
+        """Have this, whole, in the place of what was taken of the body."""
+        self.bytes_out += len(body) - self._outgoing_bytes
+        self._outgoing = [piece for piece in (body,) if piece] + ([b""] if chunked else [])
+        self._outgoing_bytes = len(body)
+
     def tunnel(self, data: bytes) -> None:
         """Pass raw bytes on to the upstream."""
         self.bytes_out += len(data)
@@ -214,7 +239,9 @@ class Exchange:
         self.chunked_out, self.has_body = facts.chunked, facts.has_body
         if self.upgrade:
             self._judge_upgrade(facts)
-        self.place = place = self.flow.place(self.target, facts.host)
+        hooked = self.hooked
+        moved = hooked.place if hooked is not None else None
+        self.place = place = moved or self.flow.place(self.target, facts.host)
         path, query = path_of(origin_form(self.target))
         self.path = path
         binding = self.flow.binding
@@ -234,11 +261,19 @@ class Exchange:
             raise Refusal(403, decision.rules[-1], decision.reason)
         if binding.requests > binding.settings.max_requests:
             raise Refusal(503, LIMITS, "too many requests of this sandbox are under way")
+        if (decision.hooks or hooked is not None) and self._waits(decision):
+            return
         meant = self._meant(granted, facts, place)
-        if decision.injections or meant:
+        if decision.injections or meant or (hooked is not None and hooked.told):
             self._open_secrets(granted, decision, place, meant)
         self._write_head(f"{path}?{query}" if query else path, place, facts)
         self._destination = destination_of(self.request, decision)
+
+    def _waits(self, decision: Decision) -> bool:
+        """Say whether hooks look at the request now; they have it go on, or refuse it."""
+        if self.hooked is None:
+            self.hooked = Hooked(self)
+        return self.hooked.waits(decision)
 
     def _meant(self, granted: Granted, facts: Facts, place: Place) -> tuple[bytes, ...]:
         """Return the placeholders to replace; one of another session does not leave."""
@@ -252,7 +287,8 @@ class Exchange:
         if place.scheme != "https":
             raise Refusal(403, decision.rules[-1], "a secret is never sent in clear")
         try:
-            self.injected = granted.injected(decision, place.host, meant)
+            told = self.hooked.told if self.hooked is not None else ()
+            self.injected = granted.injected(decision, place.host, meant, told)
         except HandiworkError as error:
             raise Refusal(403, decision.rules[-1], str(error)) from None
         except OSError as error:
@@ -273,6 +309,7 @@ class Exchange:
             and sent_with[0] is self.injected
             and sent_with[1] == place
             and not self.upgrade
+            and self.hooked is None
         ):
             self._head = b"%b %b HTTP/1.1%b" % (self.method, path.encode("ascii"), facts.tail)
             return
@@ -289,14 +326,17 @@ class Exchange:
                 place.authority,
                 self.injected.filled(self.headers),
                 self.injected.headers,
-                identity=self.injected is not NOTHING,
+                identity=self.injected is not NOTHING or self._answer_is_read(),
                 framing=framing,
             )
         except rewrite.NotSendable as error:
             raise Refusal(400, FRAMING, str(error)) from None
-        if not self.upgrade:
+        if not self.upgrade and self.hooked is None:
             facts.sent_with = (self.injected, place)
             facts.tail = self._head[self._head.index(b"\r\n") :]
+
+    def _answer_is_read(self) -> bool:
+        return self.hooked is not None and self.hooked.reads_answers
 
     def _send(self) -> None:
         destination = self._destination
@@ -332,7 +372,9 @@ class Exchange:
     def _carry(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self.address = upstream.address
-        self.answer = answer = Answer(self, upstream)
+        hooked = self.hooked
+        answer = Answer(self, upstream) if hooked is None else hooked.answer(upstream)
+        self.answer = answer
         upstream.take(answer)
         self.bytes_out += len(self._head)
         upstream.transport.write(self._head + self._taken() if self._outgoing else self._head)
@@ -371,6 +413,13 @@ class Exchange:
     def passed_on(self, reason: str = "", *, close: bool | None = None) -> None:
         """Hear that the guest was sent all of the answer."""
         self._finish(close=not self.keep_alive if close is None else close, reason=reason)
+
+    def write_whole(self, status: int, answer: bytes, *, close: bool, reason: str) -> None:
+        """End with an answer that a hook made, whole."""
+        self._drop_upstream()
+        self.status = status
+        self.flow.write(answer)
+        self._finish(close=close, reason=reason)
 
     def guest_reads(self) -> None:
         """Let more of the answer come: the guest took what was written."""
@@ -418,6 +467,8 @@ class Exchange:
     def _finish(self, *, close: bool, refused_by: str = "", reason: str = "") -> None:
         self.done = True
         self._outgoing.clear()
+        if self.hooked is not None:
+            self.hooked.finished()
         if self.answer is not None:
             self.answer.close()
         self._record(refused_by, reason)

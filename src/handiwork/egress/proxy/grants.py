@@ -12,6 +12,7 @@ from handiwork.model.redacted import shown_as_repr
 from handiwork.model.secret import SealedSecret, fill, permits, references
 
 _MAX_REMEMBERED = 1024
+_Asked = tuple[tuple[str, ...], str, tuple[bytes, ...], tuple[str, ...]]
 
 
 class Injected(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class Granted:
         self._standing: dict[bytes, SealedSecret] = {
             one.text.encode(): one.sealed for one in grant.placeholders
         }
-        self._opened: dict[tuple[tuple[str, ...], str, tuple[bytes, ...]], Injected] = {}
+        self._opened: dict[_Asked, Injected] = {}
 
     def foreign(self, placeholders: tuple[bytes, ...]) -> bool:
         """Say whether one of them is not of this way out."""
@@ -66,23 +67,36 @@ class Granted:
             if text in self._standing and permits(self._standing[text], host)
         )
 
-    def injected(self, decision: Decision, host: str, meant: tuple[bytes, ...] = ()) -> Injected:
+    def told(self, names: tuple[str, ...], host: str) -> dict[str, str]:
+        """Return secrets for hooks on a request to the host; SecretMissingError says why not."""
+        return {name: self._value(name, host) for name in names}
+
+    def injected(
+        self,
+        decision: Decision,
+        host: str,
+        meant: tuple[bytes, ...] = (),
+        told: tuple[str, ...] = (),
+    ) -> Injected:
         """Return what the decision sets on a request to the host, and what `meant` stands for.
 
-        SecretMissingError says why not.
+        Secrets that hooks were `told` may be anywhere in it: they must be for the host, and are
+        masked. SecretMissingError says why not.
         """
-        if not decision.injections and not meant:
+        if not decision.injections and not meant and not told:
             return NOTHING
-        key = (decision.rules, host, meant)
+        key = (decision.rules, host, meant, told)
         found = self._opened.get(key)
         if found is None:
             if len(self._opened) >= _MAX_REMEMBERED:
                 self._opened.clear()
-            found = self._opened[key] = self._open(decision, host, meant)
+            found = self._opened[key] = self._open(decision, host, meant, told)
         return found
 
-    def _open(self, decision: Decision, host: str, meant: tuple[bytes, ...]) -> Injected:
-        wanted = [references(injection.value) for injection in decision.injections]
+    def _open(
+        self, decision: Decision, host: str, meant: tuple[bytes, ...], told: tuple[str, ...]
+    ) -> Injected:
+        wanted = [*(references(injection.value) for injection in decision.injections), told]
         values = {name: self._value(name, host) for names in wanted for name in names}
         headers = tuple(
             (

@@ -30,6 +30,7 @@ from handiwork.egress.control import (
 )
 from handiwork.egress.proxy.binding import LiveBinding, Plane
 from handiwork.egress.proxy.dial import Dialer
+from handiwork.egress.proxy.hook_link import HookLink
 from handiwork.egress.secrets import Opener
 from handiwork.model.audit import AuditRecord
 from handiwork.model.errors import ConfigError, HandiworkError
@@ -99,7 +100,7 @@ class ProxyProcess:
 
     def _obey(self, message: Request, descriptors: list[int]) -> Reply:
         if isinstance(message, Start):
-            return self._start(message)
+            return self._start(message, descriptors)
         if isinstance(message, Ping):
             return Done(id=message.id)
         plane = self._plane
@@ -111,10 +112,12 @@ class ProxyProcess:
             return Key(id=message.id, public_key=plane.opener.public_key(message.tenant))
         return self._change(message)
 
-    def _start(self, message: Start) -> Ready:
+    def _start(self, message: Start, descriptors: list[int]) -> Ready:
         if self._plane is not None:
             raise ConfigError("started already")
         settings = message.settings
+        # Kept as long as this process lives: what it names is connected to anew when it must be.
+        way = f"/proc/self/fd/{os.dup(descriptors[0])}" if descriptors else ""
         opener = Opener(Path(settings.keys))
         self._audit = AuditWriter(Path(settings.audit), AUDIT_CHAIN)
         self._plane = Plane(
@@ -128,6 +131,7 @@ class ProxyProcess:
             new_id=self._new_id,
             append=self._append,
             spawn=self._spawn,
+            hooks=HookLink(way, settings.hook_seconds, self._spawn),
         )
         return Ready(id=message.id, pid=os.getpid())
 

@@ -14,6 +14,7 @@ from handiwork.egress.proxy.binding import LiveBinding, Plane
 from handiwork.egress.proxy.dial import Dialer
 from handiwork.egress.proxy.entry import Preamble
 from handiwork.egress.proxy.flow import Flow, Origin
+from handiwork.egress.proxy.hook_link import HookLink
 from handiwork.egress.proxy.questions import Questions
 from handiwork.egress.secrets import Opener
 from handiwork.model.egress import EgressBinding
@@ -45,6 +46,7 @@ async def live(tmp_path: Path):
         new_id=lambda: "aud_x",
         append=records.append,
         spawn=lambda work: work.close(),
+        hooks=HookLink("", 1.0, lambda work: work.close()),
     )
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")
