@@ -1,8 +1,13 @@
 """What hooks are written with."""
 
+import re
 from pathlib import Path
 
+from handiwork.config import load
 from handiwork.hooks import Context, Headers
+from handiwork.model.policy import HookRule, parse_policy
+
+GUIDE = Path(__file__).parents[2] / "docs/guides/hooks.md"
 
 
 def test_fields_by_any_case_of_their_name() -> None:
@@ -31,3 +36,14 @@ def test_neither_headers_nor_a_context_show_values() -> None:
     )
     assert "sk-0123456789" not in repr(context)
     assert "sk-0123456789" not in repr(Headers([("authorization", "sk-0123456789")]))
+
+
+def test_the_guide_shows_what_holds(tmp_path: Path) -> None:
+    settings, policy = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    (tmp_path / "handiwork.toml").write_text(settings)
+    assert load(tmp_path / "handiwork.toml", {}).hooks.enabled
+    [rule] = parse_policy(f'name = "orders"\n{policy}', format="toml").rules
+    assert isinstance(rule, HookRule)
+    [example] = re.findall(r"```python\n# .*?\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    shipped = (GUIDE.parents[2] / "examples/hooks/add_header.py").read_text()
+    assert example.strip() in shipped

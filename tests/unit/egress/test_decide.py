@@ -6,6 +6,8 @@ from handiwork.model.policy import (
     AllowRule,
     DenyRule,
     EgressRequest,
+    HookRule,
+    HookUse,
     Injection,
     InjectRule,
     Match,
@@ -254,3 +256,27 @@ def test_sabotage_a_removed_deny_rule_is_noticed():
     guarded = (_deny(paths=("/admin*",)), _allow())
     assert not _decide(_layer(*guarded), path="/admin").allowed
     assert _decide(_layer(*guarded[1:]), path="/admin").allowed
+
+
+def _hook(*hooks, id="h", **rule):
+    return HookRule(id=id, match=Match(hosts=("a.test",)), hooks=hooks, **rule)
+
+
+def test_hooks_come_from_all_layers_with_what_each_rule_grants():
+    one = _hook("x", "y", secrets=("k",), body_bytes=9)
+    decision = _decide(_layer(one), _layer(_allow(), scope="tenant"), _layer(_hook("z"), name="q"))
+    assert decision.hooks == (
+        HookUse(name="x", secrets=("k",), body_bytes=9),
+        HookUse(name="y", secrets=("k",), body_bytes=9),
+        HookUse(name="z"),
+    )
+    assert not _decide(_layer(one), _layer(_deny(), scope="tenant")).hooks
+    assert not _decide(_layer(_allow(), one)).hooks
+
+
+def test_a_rule_with_hooks_injects_and_two_layers_cannot_set_one_header():
+    inject = (Injection(header="authorization", value="${secret:k}"),)
+    layers = (_layer(_hook("x", inject=inject)), _layer(_inject(), scope="tenant"))
+    assert _decide(layers[0]).injections == inject
+    with pytest.raises(ConfigError, match="authorization"):
+        compile_layers(layers)

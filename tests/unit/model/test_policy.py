@@ -8,8 +8,10 @@ from handiwork.model.errors import ConfigError
 from handiwork.model.policy import (
     AllowRule,
     DenyRule,
+    HookRule,
     InjectRule,
     ServiceRule,
+    hooks_named,
     parse_policy,
     secrets_named,
 )
@@ -176,3 +178,41 @@ def test_the_guides_show_policies_that_hold(guide):
     for example in examples:
         named = example if example.startswith("name") else f'name = "example"\n{example}'
         assert parse_policy(named, format="toml").rules
+
+
+def _hook(hooks=("h",), match=None, **rule):
+    return _policy(action="hook", match={"hosts": ["a.test"]} | (match or {}), hooks=hooks, **rule)
+
+
+def test_a_rule_may_name_hooks_and_what_they_are_granted():
+    inject = [{"header": "x-a", "value": "${secret:b}"}]
+    text = _hook(["one", "two"], secrets=["a"], body_bytes=10, inject=inject)
+    policy = parse_policy(text, format="json")
+    [rule] = policy.rules
+    assert isinstance(rule, HookRule)
+    assert list(hooks_named(policy)) == [("one", "one"), ("one", "two")]
+    assert list(secrets_named(policy)) == [("one", "a"), ("one", "b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (_hook([]), "name 1 to 8 hooks"),
+        (_hook([f"h{at}" for at in range(9)]), "name 1 to 8 hooks"),
+        (_hook(["h", "h"]), "each once"),
+        (_hook(["../h"]), "no hook"),
+        (_hook(["h.py"]), "no hook"),
+        (_hook("h"), "hooks"),
+        (_hook(hook="h"), "hook"),
+        (_hook(secrets=["Not Valid"]), "secret"),
+        (_hook(body_bytes=-1), "body_bytes"),
+        (_hook(body_bytes=(8 << 20) + 1), "body_bytes"),
+        (_hook(secrets=["a"], match={"schemes": ["https", "http"]}), "never go in clear"),
+        (_hook(inject=[{"header": "host", "value": "x"}]), "written by the proxy"),
+        (_hook(inject=[{"header": "x", "value": "y"}], match={"schemes": ["http"]}), "https only"),
+        (_policy(hooks=["h"]), "hooks"),
+    ],
+)
+def test_a_hook_rule_with_anything_wrong_is_refused(text, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        parse_policy(text, format="json")

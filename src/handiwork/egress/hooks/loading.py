@@ -138,6 +138,7 @@ class Shelf:
             raise Broken("loading it ended or blocked the process")
         self._write(mark, digest.encode())
         module = types.ModuleType(f"handiwork_hook_{name}")
+        module.__file__ = str(self._directory / f"{name}.py")
         try:
             with self._limited():
                 _run(name, source, module)
