@@ -119,3 +119,13 @@ def test_a_providers_key_is_its_own_variable() -> None:
     variables = {"OPENAI_API_KEY": " sk-1\n", "ANTHROPIC_API_KEY": "sk-2"}
     found = [config.provider_key(kind, variables) for kind in ("openai", "anthropic", "other")]
     assert found == ["sk-1", "sk-2", ""]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["call_seconds = 0.01", "call_seconds = 61", "memory_mib = 64", 'directory = "relative"'],
+)
+def test_hooks_have_bounds(tmp_path: Path, text: str) -> None:
+    (tmp_path / "handiwork.toml").write_text(f"[hooks]\n{text}\n")
+    with pytest.raises(ConfigError, match="hooks"):
+        config.load(tmp_path / "handiwork.toml", {})

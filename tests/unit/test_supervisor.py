@@ -10,6 +10,8 @@ import pytest
 
 from handiwork import supervisor
 from handiwork.config import LogSettings
+from handiwork.egress.hooks.process import HooksSettings
+from handiwork.egress.listeners import Listener
 from handiwork.model.errors import ConfigError
 from handiwork.model.language_model import KeyedModel, ModelSettings
 from handiwork.supervisor import Launch, Supervisor
@@ -145,3 +147,31 @@ def test_a_program_logs_as_its_operator_wants(tmp_path: Path) -> None:
     own = supervisor.OwnId(7, tmp_path)
     as_root = supervisor.LocalBrain({}, (3,), own, told).launch().arguments
     assert as_root == ("--user", "7", "--home", str(tmp_path), *brain.launch().arguments)
+
+
+async def test_hooks_are_served_only_while_their_process_is(tmp_path: Path) -> None:
+    listener = Listener(tmp_path / "s")
+    told = HooksSettings(listen_fd=listener.fileno(), directory=str(tmp_path), state=str(tmp_path))
+    program = supervisor.HooksPython(told, listener, supervisor.OwnId(7, tmp_path))
+    launch = program.launch()
+    assert launch.descriptors == (listener.fileno(),)
+    assert launch.arguments[:4] == ("--user", "7", "--home", str(tmp_path))
+    assert json.loads(launch.stdin_line)["directory"] == str(tmp_path)
+    plain, started = supervisor.HooksPython(told, listener, None), asyncio.Event()
+
+    async def greeted() -> bytes:
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        try:
+            return await reader.read(4)
+        finally:
+            writer.close()
+
+    assert await greeted() == b""
+    keeper = Supervisor()
+    async with asyncio.TaskGroup() as group:
+        kept = group.create_task(keeper.keep(plain, started))
+        await started.wait()
+        assert len(await greeted()) == 4
+        kept.cancel()
+    assert await greeted() == b""
+    listener.close()

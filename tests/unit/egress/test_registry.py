@@ -144,3 +144,15 @@ async def test_sockets_of_a_run_that_was_killed_are_removed(tmp_path):
     (runtime / "else").touch()
     async with EgressRegistry(runtime, ProxySettings(keys="", audit="")):
         assert [one.name for one in runtime.iterdir()] == ["else"]
+
+
+async def test_it_holds_the_hooks_listener_where_it_is_wanted(tmp_path: Path) -> None:
+    settings = ProxySettings(keys="", audit="")
+    (tmp_path / "hooks.s").touch()  # of a run that was killed
+    async with EgressRegistry(tmp_path, settings, hooks=True) as registry:
+        assert registry.hooks is not None
+        assert registry.hooks.path.is_socket()
+    assert registry.hooks is None
+    assert not (tmp_path / "hooks.s").exists()
+    async with EgressRegistry(tmp_path, settings) as without:
+        assert without.hooks is None
