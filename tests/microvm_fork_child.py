@@ -1,4 +1,4 @@
-"""Forks a machine again and again, running and asleep, until it is killed."""
+"""Forks a machine again and again, running and asleep, from when it is told to until it is killed."""
 
 import asyncio
 import hashlib
@@ -20,6 +20,7 @@ async def main(directory: Path) -> None:
     script = f"yes | head -c {MUCH} > /workspace/much; sync"
     await box.exec(ExecRequest(argv=("sh", "-c", script), cwd="/"))
     print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)  # a machine that is being forked may stand still
     for number in itertools.count(1):
         await driver.fork(SOURCE, f"sbx_forkkill{number:02}")
         if number == 4:

@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time")
@@ -12,7 +13,10 @@ NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time")
 
 @dataclass(frozen=True)
 class Residue:
-    """Each by what tells it from others: ids of processes, lines of mounts, numbers of namespaces, paths."""
+    """Each by what tells it from others: ids of processes, lines of mounts, numbers of namespaces, paths.
+
+    `at_ticks`: when it was counted, on the kernel's clock of starts.
+    """
 
     processes: frozenset[int] = frozenset()
     namespaces: frozenset[str] = frozenset()
@@ -21,6 +25,7 @@ class Residue:
     loops: frozenset[str] = frozenset()
     sockets: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
+    at_ticks: int = field(default=1 << 62, compare=False)
 
     def without(self, *names: str) -> "Residue":
         """Return the same with some kinds left out."""
@@ -33,20 +38,27 @@ def group_name(data_dir: Path) -> str:
 
 
 def count(
-    data_dir: Path, known: frozenset[str] = frozenset(), *, driver_dir: Path | None = None
+    data_dir: Path, known: Residue | None = None, *, driver_dir: Path | None = None
 ) -> Residue:
-    """Count what belongs to a data directory; `known` are namespaces that are known to be its own.
+    """Count what belongs to a data directory; the namespaces of `known` are known to be its own.
+
+    The kernel gives the number of a namespace that is gone to the next one: of processes that are
+    told by that alone only those count that were there when `known` was counted.
 
     `driver_dir` is the driver's own directory, where that is another.
     """
     place = os.fsencode(data_dir.resolve())
     group = group_name(driver_dir or data_dir).encode()
     host = set(_namespaces(Path("/proc/self")))
+    known = known or Residue()
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") // 10**9
     processes, namespaces, mounts, seen = set(), set(), set(), set()
     for entry in _processes():
         own = set(_namespaces(entry)) - host
         named = place in _bytes(entry / "cmdline") or group in _bytes(entry / "cgroup")
-        if (named and int(entry.name) != os.getpid()) or own & known:
+        if (named and int(entry.name) != os.getpid()) or (
+            own & known.namespaces and _began_ticks(entry) <= known.at_ticks
+        ):
             processes.add(int(entry.name))
             namespaces |= own
         mount_space = _link(entry / "ns/mnt")
@@ -61,6 +73,7 @@ def count(
         loops=frozenset(_loops(place)),
         sockets=frozenset(_lines(Path("/proc/net/unix"), place)),
         files=frozenset(_temporary(data_dir)),
+        at_ticks=now,
     )
 
 
@@ -75,6 +88,12 @@ def remove_groups(data_dir: Path) -> None:
 
 def _processes() -> Iterator[Path]:
     return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _began_ticks(entry: Path) -> int:
+    """Return when a process began; of one that is gone, never."""
+    fields = _bytes(entry / "stat").rpartition(b") ")[2].split()
+    return int(fields[19]) if len(fields) > 19 else 1 << 62
 
 
 def _namespaces(entry: Path) -> Iterator[str]:

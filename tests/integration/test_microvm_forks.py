@@ -141,20 +141,21 @@ async def test_a_fork_of_a_fork_outlives_both(driver):
 @pytest.mark.parametrize("turn", range(2))
 async def test_after_a_kill_each_fork_is_whole_or_not_there(directory, turn):
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(CHILD), str(directory)), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, str(CHILD), str(directory)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         assert await child.stdout.readline() == b"ready\n"
         before = residue.count(directory / "data", driver_dir=directory / "data/microvm")
         assert len(before.processes) >= 2
+        child.stdin.write(b"go on\n")
         await asyncio.sleep(random.uniform(0.2, 4))
     finally:
         child.send_signal(signal.SIGKILL)
         await child.wait()
     for _ in range(300):
-        after = residue.count(
-            directory / "data", before.namespaces, driver_dir=directory / "data/microvm"
-        )
+        after = residue.count(directory / "data", before, driver_dir=directory / "data/microvm")
         if after.without("groups") == residue.Residue():
             break
         await asyncio.sleep(0.1)

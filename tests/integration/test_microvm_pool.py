@@ -104,9 +104,7 @@ async def test_after_a_kill_the_next_start_takes_away_what_stood_ready(directory
     states = directory / "data/microvm/states"
     assert [one.name for one in states.glob(".pool-*")] == [".pool-1"]
     for _ in range(300):
-        after = residue.count(
-            directory / "data", before.namespaces, driver_dir=directory / "data/microvm"
-        )
+        after = residue.count(directory / "data", before, driver_dir=directory / "data/microvm")
         if after.without("groups") == residue.Residue():
             break
         await asyncio.sleep(0.1)

@@ -72,7 +72,7 @@ async def test_only_state_outlives_a_kill(tmp_path):
     before = await killed(tmp_path)
     assert len(before.processes) > 4 * len(NAMES)  # the control: they were there, and were seen
     assert len(before.namespaces) >= 6 * len(NAMES)
-    left = await settled(lambda: residue.count(tmp_path, before.namespaces))
+    left = await settled(lambda: residue.count(tmp_path, before))
     assert left.without("groups") == residue.Residue()
     assert left.groups == before.groups  # nobody was there to remove them
     heir = NamespaceDriver(tmp_path, clock=lambda: datetime.now(UTC))
@@ -126,7 +126,7 @@ async def test_only_state_outlives_a_kill_of_the_control_plane(tmp_path):
     driver_dir = plane.data / "sandboxes"
 
     def count() -> residue.Residue:
-        return residue.count(plane.data, before.namespaces, driver_dir=driver_dir)
+        return residue.count(plane.data, before, driver_dir=driver_dir)
 
     left = await settled(count, "sockets", "files")
     assert left.without("groups", "files") == residue.Residue()
@@ -245,7 +245,7 @@ PLANTED = {
 def test_whatever_is_left_is_counted(tmp_path, kind):
     assert residue.count(tmp_path) == residue.Residue()
     planting = PLANTED[kind](tmp_path)
-    known = next(planting)
+    known = residue.Residue(namespaces=next(planting))
     try:
         found = residue.count(tmp_path, known)
     finally:

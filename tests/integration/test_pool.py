@@ -187,7 +187,7 @@ async def test_after_a_kill_the_next_start_takes_away_what_was_ready(tmp_path, w
         child.kill()
         await child.wait()
     for _ in range(300):
-        left = residue.count(tmp_path, before.namespaces)
+        left = residue.count(tmp_path, before)
         if left.without("groups") == residue.Residue():
             break
         await asyncio.sleep(0.1)
@@ -200,7 +200,7 @@ async def test_after_a_kill_the_next_start_takes_away_what_was_ready(tmp_path, w
     box = await heir.restore(SandboxSpec(id=NAME))
     assert await box.files.read("/workspace/kept") == b"kept"
     await heir.destroy(NAME)
-    assert residue.count(tmp_path, before.namespaces) == residue.Residue()
+    assert residue.count(tmp_path, before) == residue.Residue()
     assert list((tmp_path / "sandboxes").iterdir()) == []
 
 
