@@ -93,6 +93,25 @@ async def test_a_body_over_the_limit_is_refused(here: HookWorld) -> None:
     assert (await ask(here, granted, method="POST", body=b"x" * 99))[0] == 200
 
 
+async def test_a_body_is_held_until_it_is_sent_and_not_for_as_long_as_its_answer(
+    here: HookWorld,
+) -> None:
+    async def respond(seen, reader, writer) -> None:
+        await reader.readexactly(2)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n")
+        await writer.drain()
+        await asyncio.sleep(30)
+
+    here.upstream.respond = respond
+    way = await here.open(here.hooking("body", body_bytes=100))
+    for _ in range(20):  # more than may be held at once
+        client = await here.tls(way)
+        head = f"POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 1\r\n\r\n"
+        await client.send(head.encode())
+        await client.send(b"a")
+        assert b" 200 " in await client.reader.readuntil(b"\r\n\r\n")
+
+
 async def test_without_body_bytes_bodies_stream_by_unseen(here: HookWorld) -> None:
     large = os.urandom(1 << 20)
     status, _, body = await ask(here, here.hooking("blind"), method="POST", body=large)

@@ -295,7 +295,12 @@ class Hooked:
     # The answer.
 
     def answer(self, upstream: "Upstream") -> Answer:
-        """Return who hears the upstream: it holds the answer back where hooks look at it."""
+        """Return who hears the upstream: it holds the answer back where hooks look at it.
+
+        The request goes now, and nothing of its body is held any more.
+        """
+        self._body = None
+        self.exchange.flow.binding.plane.hooks.release(self)
         responders = self._responders()
         if not responders:
             return Answer(self.exchange, upstream)
