@@ -11,6 +11,7 @@ import pytest
 from command_line import handiwork
 from control_plane_process import BRAINLESS, SLEEPLESS, ControlPlane, running
 from handiwork.client.handiwork import Handiwork
+from workplace import WITHOUT_ROOT
 
 HOOK = """
 import json, os
@@ -30,8 +31,8 @@ async def on_request(ctx, request):
         "uid": os.getuid(),
         "capabilities": Path("/proc/self/status").read_text().split("CapEff:")[1].split()[0],
         "state": may((ctx.directory / "note").touch),
-        "own": may(lambda: Path(__file__).write_text("")),
-        "beside": may(lambda: Path(__file__).with_name("new.py").write_text("")),
+        "own": request.path != "/separate" or may(lambda: Path(__file__).write_text("")),
+        "beside": request.path != "/separate" or may(lambda: Path(__file__).with_name("new.py").write_text("")),
         "database": may(lambda: Path(request.query).read_bytes()),
         "inner": [inner.status, inner.headers.get("x-handiwork-rule")],
         "sandbox": ctx.sandbox_id,
@@ -50,13 +51,21 @@ CONFIG = SLEEPLESS + BRAINLESS + '[hooks]\nenabled = true\npolicy = "own"\n'
 OWN = 'name = "own"\n[[rules]]\nid = "no"\naction = "deny"\nreason = "no"\nmatch = { hosts = ["*"] }\n'
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+@pytest.fixture(scope="module", params=[(), WITHOUT_ROOT], ids=["as it is", "rootless"])
+def plane(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[ControlPlane]:
     directory = tmp_path_factory.mktemp("plane")
     (directory / "data" / "hooks").mkdir(parents=True)
     (directory / "data" / "hooks" / "told.py").write_text(HOOK)
-    with running(directory, config=CONFIG) as made:
+    with running(directory, config=CONFIG, through=request.param) as made:
         yield made
+
+
+def own_id(plane: ControlPlane) -> bool:
+    """Say whether its processes have ids of their own: it is root of the whole machine."""
+    status = Path(f"/proc/{plane.process.pid}/uid_map").read_text().split()
+    return os.geteuid() == 0 and status == ["0", "0", "4294967295"]
 
 
 def verb(plane: ControlPlane, *arguments: str, code: int = 0) -> str:
@@ -78,8 +87,8 @@ async def test_a_hook_answers_a_sandbox_from_a_process_of_its_own(plane: Control
     apply(plane, "told")
     async with Handiwork(socket=plane.socket) as hw:
         box = await hw.sandboxes.create(policy="hooked")
-        database = plane.data / "handiwork.db"
-        done = await box.exec(["curl", "-sS", f"https://hooked.test/?{database}"])
+        database, path = plane.data / "handiwork.db", "separate" if own_id(plane) else ""
+        done = await box.exec(["curl", "-sS", f"https://hooked.test/{path}?{database}"])
         await box.close()
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
@@ -87,7 +96,7 @@ async def test_a_hook_answers_a_sandbox_from_a_process_of_its_own(plane: Control
     assert told["state"] == ""
     assert told["inner"] == [403, "tool:own/no"]  # the policy that was written after the start
     assert (plane.data / "hooks" / "state" / "note").exists()
-    if os.geteuid() == 0:
+    if own_id(plane):
         assert (told["uid"], int(told["capabilities"], 16)) == (64104, 0)
         assert told["own"] == told["beside"] == told["database"] == "Permission denied"
 
