@@ -24,8 +24,8 @@ from handiwork.egress.protocol import EgressSocket
 from handiwork.egress.registry import EgressRegistry
 from handiwork.model.audit import AuditRecord
 from handiwork.model.egress import EgressBinding, EgressGrant
+from handiwork.model.injection import HeaderInjection, Injection
 from handiwork.model.policy import (
-    Injection,
     Match,
     Policy,
     PolicyLayer,
@@ -357,7 +357,7 @@ class World:
         self, *, upstream: TestUpstream | None = None, **match: object
     ) -> EgressGrant:
         """Return a grant that sends the secret as a bearer."""
-        inject = (Injection(header="authorization", value="Bearer ${secret:key}"),)
+        inject = (HeaderInjection(header="authorization", value="Bearer ${secret:key}"),)
         service = self.service(inject=inject, upstream=upstream, **match)
         return grant(service, secrets=(await self.sealed(),))
 

@@ -30,7 +30,8 @@ from handiwork.egress.control import ProxySettings
 from handiwork.egress.registry import EgressRegistry
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.ids import DEFAULT_TENANT
-from handiwork.model.policy import Injection, Match, Policy, PolicyLayer, ServiceRule, ServiceTarget
+from handiwork.model.injection import HeaderInjection
+from handiwork.model.policy import Match, Policy, PolicyLayer, ServiceRule, ServiceTarget
 from handiwork.model.sandbox import ExecRequest, SandboxExit
 from handiwork.model.sealing import ENTROPY_BYTES as SEAL_BYTES
 from handiwork.model.sealing import seal
@@ -122,7 +123,7 @@ def policy(port: int, anchor: str) -> Policy:
         id="upstream",
         match=Match(hosts=(NAME,)),
         service=ServiceTarget(name="upstream", address="127.0.0.1", port=port, trust_anchor=anchor),
-        inject=(Injection(header="authorization", value="Bearer ${secret:bench}"),),
+        inject=(HeaderInjection(header="authorization", value="Bearer ${secret:bench}"),),
     )
     return Policy(name="bench", rules=(rule,))
 

@@ -8,7 +8,8 @@ from egress_world import HOST, World, grant, layer, world
 from handiwork.egress.registry import EgressRegistry
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.errors import ConfigError, ConflictError, NotFoundError
-from handiwork.model.policy import AllowRule, Injection, InjectRule, Match
+from handiwork.model.injection import HeaderInjection
+from handiwork.model.policy import AllowRule, InjectRule, Match
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def clashing() -> EgressGrant:
     rule = InjectRule(
         id="one",
         match=Match(hosts=(HOST,)),
-        inject=(Injection(header="authorization", value="x-fixed-value"),),
+        inject=(HeaderInjection(header="authorization", value="x-fixed-value"),),
     )
     return EgressGrant(layers=(layer(rule), layer(rule, scope="tenant", name="other")))
 

@@ -20,7 +20,8 @@ from brain_process import TOOLSET, call
 from control_plane_process import ControlPlane
 from egress_world import HOST, TestAuthority, TestUpstream
 from handiwork.client.handiwork import Handiwork
-from handiwork.model.policy import Injection, Match, Policy, ServiceRule, ServiceTarget
+from handiwork.model.injection import HeaderInjection
+from handiwork.model.policy import Match, Policy, ServiceRule, ServiceTarget
 from session_user import User
 from session_world import until
 from skill_uploads import MANIFEST
@@ -86,7 +87,7 @@ async def server(tmp_path: Path) -> AsyncIterator[tuple[GitServer, str]]:
 
 def policy(port: int, anchor: str) -> Policy:
     target = ServiceTarget(name="upstream", address="127.0.0.1", port=port, trust_anchor=anchor)
-    inject = (Injection(header="authorization", value="Basic ${secret:git}"),)
+    inject = (HeaderInjection(header="authorization", value="Basic ${secret:git}"),)
     rule = ServiceRule(id="git", match=Match(hosts=(HOST,)), service=target, inject=inject)
     return Policy(name="git", rules=(rule,))
 

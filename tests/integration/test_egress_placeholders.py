@@ -8,8 +8,8 @@ import pytest
 
 from egress_world import HOST, SECRET, World, grant, world
 from handiwork.model.egress import EgressGrant
+from handiwork.model.injection import HeaderInjection
 from handiwork.model.placeholder import ENTROPY_BYTES, Placeholder, new_placeholder
-from handiwork.model.policy import Injection
 
 MINE = new_placeholder(b"m" * ENTROPY_BYTES)
 FOREIGN = new_placeholder(b"f" * ENTROPY_BYTES)
@@ -111,7 +111,7 @@ async def test_the_policy_decides_before_it(here: World):
 
 
 async def test_it_stands_beside_an_injection(here: World):
-    inject = (Injection(header="authorization", value="Bearer ${secret:key}"),)
+    inject = (HeaderInjection(header="authorization", value="Bearer ${secret:key}"),)
     placed = await here.sealed("vault-key", value="vault-0123456789")
     granted = msgspec.structs.replace(
         grant(here.service(inject=inject), secrets=(await here.sealed(),)),

@@ -8,9 +8,10 @@ import pytest
 
 from egress_world import HOST, SECRET, World, answer, grant, world
 from handiwork.model.egress import EgressGrant
-from handiwork.model.policy import AllowRule, DenyRule, Injection, InjectRule, Match
+from handiwork.model.injection import HeaderInjection
+from handiwork.model.policy import AllowRule, DenyRule, InjectRule, Match
 
-BEARER = (Injection(header="authorization", value="Bearer ${secret:key}"),)
+BEARER = (HeaderInjection(header="authorization", value="Bearer ${secret:key}"),)
 
 
 @pytest.fixture

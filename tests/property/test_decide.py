@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from handiwork.egress.decide import compile_layers
 from handiwork.model.canonical import host_covers
 from handiwork.model.errors import ConfigError
+from handiwork.model.injection import HeaderInjection
 from handiwork.model.policy import (
     DEFAULT_PORTS,
     AllowRule,
     DenyRule,
     EgressRequest,
-    Injection,
     InjectRule,
     Match,
     Policy,
@@ -41,7 +41,9 @@ matches = st.builds(
     methods=st.none() | _some(METHODS),
     paths=st.none() | _some(GLOBS),
 )
-injected = st.sampled_from(["x-a", "X-A", "x-b"]).map(lambda h: (Injection(header=h, value="v"),))
+injected = st.sampled_from(["x-a", "X-A", "x-b"]).map(
+    lambda h: (HeaderInjection(header=h, value="v"),)
+)
 
 
 @st.composite

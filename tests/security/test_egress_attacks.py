@@ -17,7 +17,7 @@ import pytest
 from attacks.forks import Forks
 from attacks.world import TIERS
 from egress_world import HOST, SECRET, Seen, World, grant, read_body, world
-from handiwork.model.policy import Injection
+from handiwork.model.injection import HeaderInjection
 from handiwork.model.sandbox import SandboxExit, SandboxSpec
 
 pytestmark = [
@@ -239,7 +239,7 @@ async def respond(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.Stre
 
 async def guarded(here: World):
     here.upstream.respond = respond
-    inject = (Injection(header="authorization", value="Bearer ${secret:key}"),)
+    inject = (HeaderInjection(header="authorization", value="Bearer ${secret:key}"),)
     service = here.service(inject=inject, methods=("GET",), paths=("/ok", "/ok/*"))
     return await here.open(grant(service, secrets=(await here.sealed(),)))
 

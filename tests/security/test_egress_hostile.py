@@ -11,7 +11,7 @@ import pytest
 
 from egress_world import HOST, SECRET, Respond, Seen, World, answer, echo, grant, read_body, world
 from handiwork.model.errors import SandboxUnavailableError
-from handiwork.model.policy import Injection
+from handiwork.model.injection import HeaderInjection
 
 GET = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n".encode()
 POST = f"POST / HTTP/1.1\r\nHost: {HOST}\r\n".encode()
@@ -248,7 +248,7 @@ async def test_a_switch_that_names_no_protocol_is_a_bad_gateway(here: World, cli
 
 
 async def test_fields_that_gateways_confuse_with_ours_are_dropped(here: World):
-    inject = (Injection(header="x-api-key", value="${secret:key}"),)
+    inject = (HeaderInjection(header="x-api-key", value="${secret:key}"),)
     granted = grant(here.service(inject=inject), secrets=(await here.sealed(),))
     client = await here.tls(await here.open(granted))
     extra = (

@@ -11,6 +11,7 @@ import msgspec
 
 from handiwork.model.canonical import host_covers
 from handiwork.model.errors import ConfigError
+from handiwork.model.injection import Injection, claim_of
 from handiwork.model.policy import (
     DEFAULT_PORTS,
     AllowRule,
@@ -19,7 +20,6 @@ from handiwork.model.policy import (
     EgressRequest,
     HookRule,
     HookUse,
-    Injection,
     InjectRule,
     Match,
     PolicyLayer,
@@ -381,10 +381,10 @@ def _could_meet(one: _Compiled, other: _Compiled) -> bool:
 
 
 def _claims(rule: Rule) -> set[str]:
-    """Return what at most one layer may set: each header in lower case, and the destination."""
+    """Return what at most one layer may set: what it injects, and the destination."""
     if isinstance(rule, AllowRule | DenyRule):
         return set()
-    claims = {f"header {injection.header.lower()!r}" for injection in rule.inject}
+    claims = {claim_of(injection) for injection in rule.inject}
     return claims | ({"destination"} if isinstance(rule, ServiceRule) else set())
 
 

@@ -17,8 +17,8 @@ from handiwork.model.canonical import NotCanonical, canonical_path, check_patter
 from handiwork.model.errors import ConfigError
 from handiwork.model.hook import MAX_HOOK_BODY_BYTES, is_hook_name
 from handiwork.model.ids import check_name
+from handiwork.model.injection import Injection, check_injections, secrets_of, with_kind
 from handiwork.model.sandbox import TIERS
-from handiwork.model.secret import check_template
 
 Scheme = Literal["https", "http"]
 Scope = Literal["global", "tenant", "environment", "agent", "session", "tool"]
@@ -29,29 +29,7 @@ MAX_POLICY_CHARS = 1024 * 1024
 MAX_RULES = 2000
 MAX_HOOKS_OF_A_RULE = 8
 
-CONTROLLED_HEADERS = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "range",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Headers that the proxy itself writes or removes: framing, hop-by-hop, and what masking needs."""
-
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}", re.ASCII)
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,13 +45,6 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ports: tuple[int, ...] | None = None
     methods: tuple[str, ...] | None = None
     paths: tuple[str, ...] | None = None
-
-
-class Injection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Set `header` to `value`, in which `${secret:NAME}` stands for a secret; replaces the client's."""
-
-    header: str
-    value: str
 
 
 class ServiceTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +72,7 @@ class DenyRule(_Rule, frozen=True, kw_only=True, tag_field="action", tag="deny")
 
 
 class InjectRule(_Rule, frozen=True, kw_only=True, tag_field="action", tag="inject"):
-    """Let it through with headers set; only over https."""
+    """Let it through with what `inject` sets; only over https."""
 
     inject: tuple[Injection, ...]
 
@@ -224,11 +195,18 @@ def parse_policy(text: str, *, format: Literal["toml", "json"]) -> Policy:
     return check_policy(msgspec.structs.replace(shell, rules=rules))
 
 
+def stored_policy(body: str) -> Policy:
+    """Return a policy that was checked when it was written, from its JSON."""
+    raw = msgspec.json.decode(body)
+    rules = [with_kind(entry) for entry in raw["rules"]]
+    return msgspec.convert({**raw, "rules": rules}, Policy)
+
+
 def _parse_rule(where: str, place: int, entry: object) -> Rule:
     name = entry.get("id") if isinstance(entry, dict) else None
     where += f", rule {name[:80]!r}" if isinstance(name, str) else f", rule number {place}"
     try:
-        return msgspec.convert(entry, Rule)  # type: ignore[no-any-return]  # a union has no type of its own
+        return msgspec.convert(with_kind(entry), Rule)  # type: ignore[no-any-return]  # a union has no type of its own
     except msgspec.ValidationError as error:
         _reject(where, str(error))
 
@@ -300,7 +278,7 @@ def _check_action(where: str, rule: Rule) -> None:
     if isinstance(rule, HookRule):
         _check_hooks(where, rule)
     if isinstance(rule, InjectRule | ServiceRule | HookRule) and rule.inject:
-        _check_injections(where, rule.inject)
+        check_injections(where, rule.inject)
         if "http" in rule.match.schemes:
             _reject(
                 f"{where}, match.schemes", "injects, and injects never in clear: use https only"
@@ -323,23 +301,6 @@ def _check_hooks(where: str, rule: HookRule) -> None:
         _reject(
             f"{where}, match.schemes", "grants secrets, and these never go in clear: https only"
         )
-
-
-def _check_injections(where: str, injections: tuple[Injection, ...]) -> None:
-    seen: set[str] = set()
-    for injection in injections:
-        header = injection.header.lower()
-        if not _HEADER.fullmatch(header):
-            _reject(f"{where}, inject.header", f"{header[:80]!r} is not a header name")
-        if header in CONTROLLED_HEADERS:
-            _reject(f"{where}, inject.header", f"{header!r} is written by the proxy itself")
-        if header in seen:
-            _reject(f"{where}, inject.header", f"{header!r} is set twice by one rule")
-        seen.add(header)
-        try:
-            check_template(injection.value)
-        except ConfigError as error:
-            _reject(f"{where}, inject.value of {header!r}", str(error))
 
 
 def _check_service(where: str, service: ServiceTarget) -> None:
@@ -380,7 +341,7 @@ def secrets_named(policy: Policy) -> Iterator[tuple[str, str]]:
                 yield rule.id, name
         if isinstance(rule, InjectRule | ServiceRule | HookRule):
             for injection in rule.inject:
-                for name in check_template(injection.value):
+                for name in secrets_of(injection):
                     yield rule.id, name
 
 

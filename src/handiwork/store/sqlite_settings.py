@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from handiwork.model.agent import AgentSettings
 from handiwork.model.errors import ConflictError, NotFoundError
-from handiwork.model.policy import Policy
+from handiwork.model.policy import Policy, stored_policy
 from handiwork.model.secret import SealedSecret, SecretInfo
 from handiwork.store import rows
 from handiwork.store.database import Database
@@ -86,7 +86,7 @@ class SqlitePolicies:
         body = await self._database.read(lambda at: at.execute(query).scalar())
         if body is None:
             raise NotFoundError(f"there is no policy {name!r}")
-        return rows.decoded(body, Policy)
+        return stored_policy(body)
 
     async def list(self) -> list[tuple[Policy, int, datetime]]:
         """Return the newest version of each, by name."""
@@ -96,7 +96,7 @@ class SqlitePolicies:
             .order_by(policies.c.name)
         )
         found = await self._database.read(lambda at: at.execute(query).all())
-        return [(rows.decoded(body, Policy), version, moment(us)) for body, version, us in found]
+        return [(stored_policy(body), version, moment(us)) for body, version, us in found]
 
     async def delete(self, name: str) -> None:
         """Withdraw it, or raise NotFoundError."""

@@ -2,13 +2,13 @@ import pytest
 
 from handiwork.egress.decide import compile_layers
 from handiwork.model.errors import ConfigError
+from handiwork.model.injection import HeaderInjection
 from handiwork.model.policy import (
     AllowRule,
     DenyRule,
     EgressRequest,
     HookRule,
     HookUse,
-    Injection,
     InjectRule,
     Match,
     Policy,
@@ -31,7 +31,7 @@ def _deny(id="d", reason="", **match):
 
 
 def _inject(id="i", header="authorization", **match):
-    injection = Injection(header=header, value="Bearer ${secret:k}")
+    injection = HeaderInjection(header=header, value="Bearer ${secret:k}")
     match = Match(**({"hosts": ("a.test",)} | match))
     return InjectRule(id=id, match=match, inject=(injection,))
 

@@ -8,9 +8,9 @@ import pytest
 from handiwork.config import EgressSettings, EnvironmentSettings, SandboxSettings, Settings
 from handiwork.model.agent import AgentSettings
 from handiwork.model.errors import ConfigError, SecretMissingError
+from handiwork.model.injection import HeaderInjection
 from handiwork.model.policy import (
     AllowRule,
-    Injection,
     InjectRule,
     Match,
     Policy,
@@ -28,7 +28,7 @@ from handiwork.testing.store import MemoryStore
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MATCH = Match(hosts=("api.example.org",))
 INJECT = InjectRule(
-    id="key", match=MATCH, inject=(Injection(header="authorization", value="${secret:key}"),)
+    id="key", match=MATCH, inject=(HeaderInjection(header="authorization", value="${secret:key}"),)
 )
 SETTINGS = Settings(
     egress=EgressSettings(policy="house"),
@@ -161,7 +161,7 @@ async def test_a_grant_has_the_policies_and_the_secrets_they_name(store: MemoryS
         id="s",
         match=Match(hosts=("db.example.org",)),
         service=ServiceTarget(name="db", address="127.0.0.1", port=1),
-        inject=(Injection(header="x-db", value="${secret:db}"),),
+        inject=(HeaderInjection(header="x-db", value="${secret:db}"),),
     )
     await put(store, "a", INJECT, service)
     await put(store, "b", AllowRule(id="all", match=Match(hosts=("*",))))
@@ -194,7 +194,7 @@ async def test_what_is_missing_is_named(store: MemoryStore) -> None:
 
 async def test_policies_that_contradict_are_refused(store: MemoryStore) -> None:
     resolver = PolicyResolver(store, SETTINGS)
-    plain = (Injection(header="authorization", value="x"),)
+    plain = (HeaderInjection(header="authorization", value="x"),)
     for name in ("a", "b"):
         await put(store, name, InjectRule(id=name, match=MATCH, inject=plain))
     with pytest.raises(ConfigError):

@@ -266,7 +266,7 @@ class Exchange:
         meant = self._meant(granted, facts, place)
         if decision.injections or meant or (hooked is not None and hooked.told):
             self._open_secrets(granted, decision, place, meant)
-        self._write_head(f"{path}?{query}" if query else path, place, facts)
+        self._write_head(self.injected.written.on_target(path, query), place, facts)
         self._destination = destination_of(self.request, decision)
 
     def _waits(self, decision: Decision) -> bool:
@@ -319,13 +319,14 @@ class Exchange:
             upgrade=b"websocket" if self.upgrade else None,
             trailers=facts.trailers,
         )
+        fields = self.injected.filled(self.headers)
         try:
             self._head = rewrite.request_head(
                 self.method,
                 path.encode("ascii"),
                 place.authority,
-                self.injected.filled(self.headers),
-                self.injected.headers,
+                fields,
+                self.injected.written.on_fields(fields),
                 identity=self.injected is not NOTHING or self._answer_is_read(),
                 framing=framing,
             )

@@ -3,25 +3,27 @@
 import msgspec
 
 from handiwork.egress.decide import Compiled, compile_layers
+from handiwork.egress.injecting import Written, written
 from handiwork.egress.mask import Mask
 from handiwork.egress.secrets import Opener
 from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import SecretMissingError
+from handiwork.model.injection import secrets_of
 from handiwork.model.policy import DEFAULT_PORTS, Decision, DenyRule
 from handiwork.model.redacted import shown_as_repr
-from handiwork.model.secret import SealedSecret, fill, permits, references
+from handiwork.model.secret import SealedSecret, permits
 
 _MAX_REMEMBERED = 1024
 _Asked = tuple[tuple[str, ...], str, tuple[bytes, ...], tuple[str, ...]]
 
 
 class Injected(msgspec.Struct, frozen=True):
-    """Headers to set, which secrets stand in them, and a mask that knows the secrets.
+    """What to set, which secrets stand in them, and a mask that knows the secrets.
 
     `replaced` are the placeholders that give way to a value in the fields that the guest sends.
     """
 
-    headers: tuple[tuple[bytes, bytes], ...]
+    written: Written
     names: tuple[str, ...]
     mask: Mask
     replaced: tuple[tuple[bytes, bytes], ...] = ()
@@ -38,7 +40,7 @@ class Injected(msgspec.Struct, frozen=True):
         return fields
 
 
-NOTHING = Injected((), (), Mask(()))
+NOTHING = Injected(Written(), (), Mask(()))
 
 
 class Granted:
@@ -96,19 +98,14 @@ class Granted:
     def _open(
         self, decision: Decision, host: str, meant: tuple[bytes, ...], told: tuple[str, ...]
     ) -> Injected:
-        wanted = [*(references(injection.value) for injection in decision.injections), told]
+        wanted = [*(secrets_of(injection) for injection in decision.injections), told]
         values = {name: self._value(name, host) for names in wanted for name in names}
-        headers = tuple(
-            (
-                injection.header.lower().encode("ascii"),
-                fill(injection.value, values).encode("ascii"),
-            )
-            for injection in decision.injections
-        )
+        sets = written(decision.injections, values)
         replaced = tuple((text, self._stood_for(text)) for text in meant)
         names = (*values, *(self._standing[text].name for text in meant))
-        known = [*(value.encode() for value in values.values()), *(value for _, value in replaced)]
-        return Injected(headers, tuple(dict.fromkeys(names)), Mask(known), replaced)
+        known = [value.encode() for _, value in sets.query]
+        known += [*(value.encode() for value in values.values()), *(value for _, value in replaced)]
+        return Injected(sets, tuple(dict.fromkeys(names)), Mask(known), replaced)
 
     def _stood_for(self, text: bytes) -> bytes:
         sealed = self._standing[text]

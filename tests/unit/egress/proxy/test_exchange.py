@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from handiwork.egress.injecting import Written
 from handiwork.egress.mask import Mask
 from handiwork.egress.proxy.answer import Answer
 from handiwork.egress.proxy.dial import Destination
@@ -13,7 +14,8 @@ from handiwork.egress.proxy.upstream import Upstream
 from handiwork.model.placeholder import PREFIX
 
 HERE = Destination("https", "h", 443)
-INJECTED = Injected(((b"x-key", b"sk-0123456789"),), ("key",), Mask([b"sk-0123456789"]))
+KEY = b"sk-0123456789"
+INJECTED = Injected(Written(((b"authorization", KEY),)), ("key",), Mask([KEY]))
 
 
 class Flow:

@@ -10,8 +10,9 @@ from handiwork.egress.proxy.grants import NOTHING, Granted
 from handiwork.egress.secrets import Opener
 from handiwork.model.egress import EgressGrant
 from handiwork.model.errors import SecretMissingError
+from handiwork.model.injection import HeaderInjection
 from handiwork.model.placeholder import ENTROPY_BYTES, Placeholder, new_placeholder
-from handiwork.model.policy import AllowRule, DenyRule, EgressRequest, Injection, InjectRule, Match
+from handiwork.model.policy import AllowRule, DenyRule, EgressRequest, InjectRule, Match
 from handiwork.model.sealing import ENTROPY_BYTES as SEAL_BYTES
 from handiwork.model.sealing import seal
 
@@ -44,7 +45,7 @@ def decided(granted: Granted, host: str = "a.example.org"):
 RULE = InjectRule(
     id="i",
     match=Match(hosts=("*.example.org",)),
-    inject=(Injection(header="Authorization", value="Bearer ${secret:key}"),),
+    inject=(HeaderInjection(header="Authorization", value="Bearer ${secret:key}"),),
 )
 
 
@@ -65,7 +66,7 @@ def test_nothing_is_injected_where_no_rule_says_so(opener: Opener):
 def test_the_value_is_opened_once_and_not_shown(opener: Opener):
     granted = Granted(grant(RULE, secrets=(sealed(opener, "*.example.org"),)), "default", opener)
     found = granted.injected(decided(granted), "a.example.org")
-    assert found.headers == ((b"authorization", b"Bearer " + SECRET.encode()),)
+    assert found.written.headers == ((b"authorization", b"Bearer " + SECRET.encode()),)
     assert found.names == ("key",)
     assert granted.injected(decided(granted), "a.example.org") is found
     assert SECRET not in repr(found) + repr(granted)
