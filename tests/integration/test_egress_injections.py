@@ -1,17 +1,20 @@
 """Every kind of injection through a real proxy: set once, the client's own copy gone, masked."""
 
 import base64
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from egress_world import HOST, SECRET, World, grant, world
+from handiwork.egress.sigv4 import Signer
 from handiwork.model.injection import (
     BasicInjection,
     BearerInjection,
     CookieInjection,
     Injection,
     QueryInjection,
+    SigV4Injection,
 )
 from handiwork.model.policy import AllowRule, Match
 
@@ -108,3 +111,31 @@ async def test_a_port_that_the_rule_does_not_name_gets_nothing(here: World):
     client = await here.tls(way)
     assert (await client.request("/"))[0] == 403
     assert here.upstream.seen == []
+
+
+async def test_requests_are_signed_each_for_itself(here: World):
+    injection = SigV4Injection(
+        region="eu-west-1", service="s3", access_key_id="id", secret_access_key="key"
+    )
+    secrets = (await here.sealed(), await here.sealed("id", value="AKIDEXAMPLE00001"))
+    way = await here.open(grant(here.service(inject=(injection,)), secrets=secrets))
+    client = await here.tls(way)
+    spoof = "Authorization: AWS4-HMAC-SHA256 mine\r\nX-Amz-Date: 20200101T000000Z\r\n"
+    for target in ("/one", "/two"):
+        assert (await client.request(target, extra=spoof))[0] == 200
+    told = [seen.values("authorization") for seen in here.upstream.seen]
+    assert all(len(one) == 1 and "AKIDEXAMPLE00001/" in one[0] for one in told)
+    assert told[0] != told[1]
+    for seen, (header,) in zip(here.upstream.seen, told, strict=True):
+        (stamp,) = seen.values("x-amz-date")
+        signer = Signer(
+            region="eu-west-1",
+            service="s3",
+            access_key_id="AKIDEXAMPLE00001",
+            secret_access_key=SECRET,
+        )
+        at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        again = signer.sign(b"GET", seen.target, HOST.encode(), [], has_body=False, now=at)
+        assert dict(again)[b"authorization"].decode() == header
+    refused = await client.request("/x?X-Amz-Signature=00")
+    assert (refused[0], b"signed by the client" in refused[2]) == (403, True)

@@ -6,6 +6,7 @@ from urllib.parse import quote, unquote_plus
 
 import msgspec
 
+from handiwork.egress.sigv4 import Pair, Signer
 from handiwork.model.errors import SecretMissingError
 from handiwork.model.injection import (
     BasicInjection,
@@ -14,11 +15,10 @@ from handiwork.model.injection import (
     HeaderInjection,
     Injection,
     QueryInjection,
+    SigV4Injection,
 )
 from handiwork.model.redacted import shown_as_repr
 from handiwork.model.secret import fill
-
-Pair = tuple[bytes, bytes]
 
 _PAIR_ENDS = re.compile(r"[&;]")
 _INSIDE_COOKIE = re.compile(rb"[,\s]+")
@@ -31,6 +31,7 @@ class Written(msgspec.Struct, frozen=True):
     headers: tuple[Pair, ...] = ()
     query: tuple[tuple[str, str], ...] = ()
     cookies: tuple[Pair, ...] = ()
+    signer: Signer | None = None
 
     def __repr__(self) -> str:
         return "Written(…)"
@@ -85,14 +86,17 @@ def written(injections: tuple[Injection, ...], values: dict[str, str]) -> Writte
     headers: list[Pair] = []
     query: list[tuple[str, str]] = []
     cookies: list[Pair] = []
+    signer = None
     for injection in injections:
         if isinstance(injection, QueryInjection):
             query.append((injection.name, quote(fill(injection.value, values), safe="")))
         elif isinstance(injection, CookieInjection):
             cookies.append(_cookie(injection, values))
+        elif isinstance(injection, SigV4Injection):
+            signer = _signer(injection, values)
         else:
             headers.append(_header(injection, values))
-    return Written(tuple(headers), tuple(query), tuple(cookies))
+    return Written(tuple(headers), tuple(query), tuple(cookies), signer)
 
 
 def _header(
@@ -116,3 +120,14 @@ def _cookie(injection: CookieInjection, values: dict[str, str]) -> Pair:
     if not _NOT_IN_COOKIE.isdisjoint(value):
         raise SecretMissingError(f"the secret of the cookie {injection.name} cannot stand in one")
     return injection.name.encode("ascii"), value.encode("ascii")
+
+
+def _signer(injection: SigV4Injection, values: dict[str, str]) -> Signer:
+    token = injection.session_token
+    return Signer(
+        region=injection.region,
+        service=injection.service,
+        access_key_id=values[injection.access_key_id],
+        secret_access_key=values[injection.secret_access_key],
+        session_token=values[token] if token else "",
+    )

@@ -1,5 +1,5 @@
 """What a rule may set on a request, by kind: a header, a bearer, Basic credentials, a query
-parameter or a cookie. Pure: values are arguments.
+parameter, a cookie, or a signature. Pure: values are arguments.
 
 The client's own copies of what is set never travel on; where each kind stands on the wire is in
 `egress/injecting.py`.
@@ -36,6 +36,7 @@ CONTROLLED_HEADERS = frozenset(
 """Headers that the proxy itself writes or removes: framing, hop-by-hop, and what masking needs."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
+_SCOPE = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _PARAMETER = re.compile(r"[A-Za-z0-9_.~-]{1,128}", re.ASCII)
 
 
@@ -79,7 +80,24 @@ class CookieInjection(_Kind, frozen=True, kw_only=True, tag="cookie"):
     value: str
 
 
-Injection = HeaderInjection | BearerInjection | BasicInjection | QueryInjection | CookieInjection
+class SigV4Injection(_Kind, frozen=True, kw_only=True, tag="sigv4"):
+    """Sign the request anew for AWS with the secrets of these names."""
+
+    region: str
+    service: str
+    access_key_id: str
+    secret_access_key: str
+    session_token: str = ""
+
+
+Injection = (
+    HeaderInjection
+    | BearerInjection
+    | BasicInjection
+    | QueryInjection
+    | CookieInjection
+    | SigV4Injection
+)
 
 
 def with_kind(entry: object) -> object:
@@ -96,6 +114,9 @@ def secrets_of(injection: Injection) -> tuple[str, ...]:
         return (injection.secret,)
     if isinstance(injection, BasicInjection):
         return (*references(injection.username), injection.secret)
+    if isinstance(injection, SigV4Injection):
+        token = (injection.session_token,) if injection.session_token else ()
+        return (injection.access_key_id, injection.secret_access_key, *token)
     return references(injection.value)
 
 
@@ -133,6 +154,8 @@ def _check(where: str, injection: Injection) -> None:
         _check_header(where, injection)
     elif isinstance(injection, QueryInjection | CookieInjection):
         _check_pair(where, injection)
+    elif isinstance(injection, SigV4Injection):
+        _check_signature(where, injection)
     else:
         _check_credentials(where, injection)
 
@@ -161,14 +184,28 @@ def _check_pair(where: str, injection: QueryInjection | CookieInjection) -> None
 
 
 def _check_credentials(where: str, injection: BearerInjection | BasicInjection) -> None:
-    try:
-        check_name("secret", injection.secret)
-    except ConfigError as error:
-        _reject(f"{where}, inject.secret", str(error))
+    _check_secret(f"{where}, inject.secret", injection.secret)
     if isinstance(injection, BasicInjection) and injection.username:
         _check_value(f"{where}, inject.username", injection.username)
         if ":" in injection.username.replace("${secret:", ""):
             _reject(f"{where}, inject.username", "has a ':', which ends the name in Basic")
+
+
+def _check_signature(where: str, injection: SigV4Injection) -> None:
+    for field in ("region", "service"):
+        if not _SCOPE.fullmatch(getattr(injection, field)):
+            _reject(f"{where}, inject.{field}", "use lower-case letters, digits and '-'")
+    for field in ("access_key_id", "secret_access_key", "session_token"):
+        name = getattr(injection, field)
+        if name or field != "session_token":
+            _check_secret(f"{where}, inject.{field}", name)
+
+
+def _check_secret(where: str, name: str) -> None:
+    try:
+        check_name("secret", name)
+    except ConfigError as error:
+        _reject(where, str(error))
 
 
 def _check_value(where: str, value: str) -> None:

@@ -12,6 +12,7 @@ from handiwork.model.injection import (
     CookieInjection,
     HeaderInjection,
     QueryInjection,
+    SigV4Injection,
     check_injections,
     claim_of,
     secrets_of,
@@ -25,6 +26,14 @@ KINDS = (
     CookieInjection(name="sid", value="${secret:d}"),
     CookieInjection(name="other", value="fixed"),
 )
+
+SIGNED = {
+    "kind": "sigv4",
+    "region": "eu-west-1",
+    "service": "s3",
+    "access_key_id": "id",
+    "secret_access_key": "key",
+}
 
 
 def policy(*inject: object, schemes: tuple[str, ...] = ("https",)) -> Policy:
@@ -66,6 +75,9 @@ def test_what_is_claimed_and_named():
         "header 'cookie'",
     ]
     assert secrets_of(BasicInjection(username="${secret:u}", secret="p")) == ("u", "p")
+    (signed,) = injected(policy(SIGNED))
+    assert isinstance(signed, SigV4Injection)
+    assert (claim_of(signed), secrets_of(signed)) == ("header 'authorization'", ("id", "key"))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +93,9 @@ def test_what_is_claimed_and_named():
         ({"kind": "query", "name": "a", "value": ""}, "printable ASCII"),
         ({"kind": "cookie", "name": "a=b", "value": "x"}, "inject.name"),
         ({"kind": "cookie", "name": "a", "value": "x; b=c"}, "a cookie's value"),
+        ({**SIGNED, "region": "EU west"}, "inject.region"),
+        ({**SIGNED, "access_key_id": ""}, "inject.access_key_id"),
+        ({**SIGNED, "session_token": "A B"}, "inject.session_token"),
         ("x", "object"),
     ],
 )

@@ -19,6 +19,7 @@ from handiwork.egress.proxy.heads import (
 )
 from handiwork.egress.proxy.hooking import Hooked
 from handiwork.egress.proxy.upstream import Upstream
+from handiwork.egress.sigv4 import CannotSign
 from handiwork.model.errors import HandiworkError
 from handiwork.model.placeholder import placeholders_in
 from handiwork.model.policy import Decision, EgressRequest
@@ -320,21 +321,43 @@ class Exchange:
             trailers=facts.trailers,
         )
         fields = self.injected.filled(self.headers)
+        ours = self._ours(fields, path, place, facts)
         try:
             self._head = rewrite.request_head(
                 self.method,
                 path.encode("ascii"),
                 place.authority,
                 fields,
-                self.injected.written.on_fields(fields),
+                ours,
                 identity=self.injected is not NOTHING or self._answer_is_read(),
                 framing=framing,
             )
         except rewrite.NotSendable as error:
             raise Refusal(400, FRAMING, str(error)) from None
-        if not self.upgrade and self.hooked is None:
+        if not self.upgrade and self.hooked is None and self.injected.written.signer is None:
             facts.sent_with = (self.injected, place)
             facts.tail = self._head[self._head.index(b"\r\n") :]
+
+    def _ours(
+        self, fields: list[tuple[bytes, bytes]], path: str, place: Place, facts: Facts
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the headers that are set, signed last where a rule says so."""
+        written = self.injected.written
+        ours = written.on_fields(fields)
+        if written.signer is None:
+            return ours
+        try:
+            return ours + written.signer.sign(
+                self.method,
+                path,
+                place.authority,
+                [*fields, *ours],
+                has_body=facts.has_body,
+                now=self.flow.binding.plane.now(),
+            )
+        except CannotSign as error:
+            rule = self.decision.rules[-1] if self.decision else FRAMING
+            raise Refusal(403, rule, f"cannot be signed: {error}") from None
 
     def _answer_is_read(self) -> bool:
         return self.hooked is not None and self.hooked.reads_answers
