@@ -13,7 +13,8 @@ from handiwork.egress.listeners import Listener
 from handiwork.egress.registry import EgressRegistry
 from handiwork.model.egress import EgressBinding, EgressGrant
 from handiwork.model.hook import HookInfo
-from handiwork.model.policy import HookRule, Injection, Match
+from handiwork.model.injection import Injection
+from handiwork.model.policy import HookRule, Match
 from handiwork.model.secret import SealedSecret
 from handiwork.supervisor import HooksPython, OwnId, Supervisor, kept
 

@@ -9,11 +9,12 @@ import pytest
 
 from egress_world import HOST, SECRET, answer, grant
 from handiwork.model.egress import EgressGrant
-from handiwork.model.policy import AllowRule, DenyRule, Injection, Match
+from handiwork.model.injection import HeaderInjection
+from handiwork.model.policy import AllowRule, DenyRule, Match
 from hook_files import HEAD, HOOKS, OTHER, REQUEST, ask, refused
 from hook_world import HookWorld, hook_world
 
-BEARER = (Injection(header="authorization", value="Bearer ${secret:key}"),)
+BEARER = (HeaderInjection(header="authorization", value="Bearer ${secret:key}"),)
 
 
 @pytest.fixture

@@ -275,7 +275,7 @@ def test_hooks_come_from_all_layers_with_what_each_rule_grants():
 
 
 def test_a_rule_with_hooks_injects_and_two_layers_cannot_set_one_header():
-    inject = (Injection(header="authorization", value="${secret:k}"),)
+    inject = (HeaderInjection(header="authorization", value="${secret:k}"),)
     layers = (_layer(_hook("x", inject=inject)), _layer(_inject(), scope="tenant"))
     assert _decide(layers[0]).injections == inject
     with pytest.raises(ConfigError, match="authorization"):

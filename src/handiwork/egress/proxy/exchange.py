@@ -204,7 +204,9 @@ class Exchange:
             raise Refusal(403, PLACEHOLDER, "the request carries a placeholder of another session")
 
     def _last_chunk(self) -> bytes:
-        return b"0\r\n%b\r\n" % rewrite.trailer_lines(self._trailers, self.injected.headers)
+        return b"0\r\n%b\r\n" % rewrite.trailer_lines(
+            self._trailers, self.injected.written.on_fields([])
+        )
 
     def waiting_body(self) -> bytes:
         """Return what was taken of the body and not sent."""

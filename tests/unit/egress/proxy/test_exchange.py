@@ -15,7 +15,7 @@ from handiwork.model.placeholder import PREFIX
 
 HERE = Destination("https", "h", 443)
 KEY = b"sk-0123456789"
-INJECTED = Injected(Written(((b"authorization", KEY),)), ("key",), Mask([KEY]))
+INJECTED = Injected(Written(((b"x-key", KEY),)), ("key",), Mask([KEY]))
 
 
 class Flow:
