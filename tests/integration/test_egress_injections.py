@@ -1,5 +1,6 @@
 """Every kind of injection through a real proxy: set once, the client's own copy gone, masked."""
 
+import asyncio
 import base64
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,3 +140,16 @@ async def test_requests_are_signed_each_for_itself(here: World):
         assert dict(again)[b"authorization"].decode() == header
     refused = await client.request("/x?X-Amz-Signature=00")
     assert (refused[0], b"signed by the client" in refused[2]) == (403, True)
+
+
+async def test_a_new_value_holds_at_once_on_a_connection_that_is_open(here: World):
+    rule = here.service(inject=(BearerInjection(secret="key"),))
+    way = await here.open(grant(rule, secrets=(await here.sealed(),)))
+    client = await here.tls(way)
+    assert (await client.request("/"))[0] == 200
+    rotated = grant(rule, secrets=(await here.sealed(value="rotated-value-1"),))
+    async with asyncio.timeout(1):
+        await here.registry.update(way.binding.id, rotated)
+        assert (await client.request("/"))[0] == 200
+    told = [seen.values("authorization") for seen in here.upstream.seen]
+    assert told == [[f"Bearer {SECRET}"], ["Bearer rotated-value-1"]]
