@@ -11,7 +11,7 @@ import msgspec
 
 from handiwork.model.canonical import host_covers
 from handiwork.model.errors import ConfigError
-from handiwork.model.injection import Injection, claim_of
+from handiwork.model.injection import Injection, claims_of
 from handiwork.model.policy import (
     DEFAULT_PORTS,
     AllowRule,
@@ -384,7 +384,7 @@ def _claims(rule: Rule) -> set[str]:
     """Return what at most one layer may set: what it injects, and the destination."""
     if isinstance(rule, AllowRule | DenyRule):
         return set()
-    claims = {claim_of(injection) for injection in rule.inject}
+    claims = {claim for injection in rule.inject for claim in claims_of(injection)}
     return claims | ({"destination"} if isinstance(rule, ServiceRule) else set())
 
 

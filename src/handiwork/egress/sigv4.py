@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from handiwork.model.injection import SIGNATURE_HEADERS
 from handiwork.model.redacted import shown_as_repr
 
 Pair = tuple[bytes, bytes]
@@ -22,7 +23,7 @@ _UNSIGNED_CHUNKS = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 _NOTHING = hashlib.sha256(b"").hexdigest()
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SPACES = re.compile(rb"[ \t]+")
-_OURS = frozenset({b"x-amz-content-sha256", b"x-amz-date", b"x-amz-security-token"})
+_OURS = frozenset(name.encode("ascii") for name in SIGNATURE_HEADERS)
 
 
 class CannotSign(ValueError):

@@ -14,6 +14,9 @@ from handiwork.model.errors import ConfigError
 from handiwork.model.ids import check_name
 from handiwork.model.secret import check_template, references
 
+SIGNATURE_HEADERS = ("x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
+"""What a signature for AWS sets beside `authorization`."""
+
 CONTROLLED_HEADERS = frozenset(
     {
         "accept-encoding",
@@ -120,18 +123,20 @@ def secrets_of(injection: Injection) -> tuple[str, ...]:
     return references(injection.value)
 
 
-def claim_of(injection: Injection) -> str:
+def claims_of(injection: Injection) -> tuple[str, ...]:
     """Name what the injection sets, which nothing else may set on the same request.
 
     All cookies travel in one header, so whoever sets one claims that header.
     """
     if isinstance(injection, HeaderInjection):
-        return f"header {injection.header.lower()!r}"
+        return (f"header {injection.header.lower()!r}",)
     if isinstance(injection, QueryInjection):
-        return f"query parameter {injection.name.lower()!r}"
+        return (f"query parameter {injection.name.lower()!r}",)
     if isinstance(injection, CookieInjection):
-        return "header 'cookie'"
-    return "header 'authorization'"
+        return ("header 'cookie'",)
+    if isinstance(injection, SigV4Injection):
+        return ("header 'authorization'", *(f"header {name!r}" for name in SIGNATURE_HEADERS))
+    return ("header 'authorization'",)
 
 
 def check_injections(where: str, injections: tuple[Injection, ...]) -> None:
@@ -139,12 +144,13 @@ def check_injections(where: str, injections: tuple[Injection, ...]) -> None:
     seen: set[str] = set()
     for injection in injections:
         _check(where, injection)
-        place = claim_of(injection)
+        claims = claims_of(injection)
         if isinstance(injection, CookieInjection):
-            place = f"cookie {injection.name.lower()!r}"
-        if place in seen:
-            _reject(f"{where}, inject", f"{place} is set twice by one rule")
-        seen.add(place)
+            claims = (f"cookie {injection.name.lower()!r}",)
+        for place in claims:
+            if place in seen:
+                _reject(f"{where}, inject", f"{place} is set twice by one rule")
+        seen.update(claims)
     if "header 'cookie'" in seen and any(isinstance(one, CookieInjection) for one in injections):
         _reject(f"{where}, inject", "sets a cookie and the header 'cookie': use the kind cookie")
 

@@ -14,7 +14,7 @@ from handiwork.model.injection import (
     QueryInjection,
     SigV4Injection,
     check_injections,
-    claim_of,
+    claims_of,
     secrets_of,
 )
 from handiwork.model.policy import InjectRule, Policy, parse_policy, secrets_named, stored_policy
@@ -67,17 +67,26 @@ def test_a_stored_policy_from_before_there_were_kinds_reads_as_headers():
 
 
 def test_what_is_claimed_and_named():
-    assert [claim_of(kind) for kind in KINDS] == [
-        "header 'x-key'",
-        "header 'authorization'",
-        "query parameter 'key'",
-        "header 'cookie'",
-        "header 'cookie'",
+    assert [claims_of(kind) for kind in KINDS] == [
+        ("header 'x-key'",),
+        ("header 'authorization'",),
+        ("query parameter 'key'",),
+        ("header 'cookie'",),
+        ("header 'cookie'",),
     ]
     assert secrets_of(BasicInjection(username="${secret:u}", secret="p")) == ("u", "p")
     (signed,) = injected(policy(SIGNED))
     assert isinstance(signed, SigV4Injection)
-    assert (claim_of(signed), secrets_of(signed)) == ("header 'authorization'", ("id", "key"))
+    assert secrets_of(signed) == ("id", "key")
+    assert claims_of(signed)[0] == "header 'authorization'"
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Amz-Date", "x-amz-security-token"])
+def test_nothing_else_sets_what_a_signature_sets(header):
+    other = {"header": header, "value": "x"}
+    for inject in ([SIGNED, other], [other, SIGNED]):
+        with pytest.raises(ConfigError, match="set twice by one rule"):
+            policy(*inject)
 
 
 @pytest.mark.parametrize(
