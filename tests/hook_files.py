@@ -36,6 +36,7 @@ HOOKS = {
     "leaves": REQUEST + "raise SystemExit(0)",
     "dies": REQUEST + "os._exit(3)",
     "hangs": REQUEST + "await asyncio.sleep(60)",
+    "begins": REQUEST + "open(__file__ + '.began', 'w').close(); await asyncio.sleep(60)",
     "blocks": REQUEST + "\n    while True: pass",
     "clings": REQUEST
     + "\n    while True:\n        try: await asyncio.sleep(9)\n        except asyncio.CancelledError: pass",

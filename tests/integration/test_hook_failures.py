@@ -74,8 +74,9 @@ async def test_a_process_that_is_killed_in_a_call_refuses_it_and_the_next_one_wo
 ) -> None:
     before = here.pid
     async with asyncio.TaskGroup() as group:
-        hanging = group.create_task(refused(here, "hangs"))
-        await asyncio.sleep(0.3)
+        hanging = group.create_task(refused(here, "begins"))
+        while not (here.files / "begins.py.began").exists():
+            await asyncio.sleep(0.01)
         os.kill(before, signal.SIGKILL)
     assert "ended during the call" in hanging.result()
     await here.restarted(before)
