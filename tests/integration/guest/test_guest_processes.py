@@ -1,6 +1,7 @@
 """PROCESSES: whom it tells of, and what a guest can make of it."""
 
 import struct
+import time
 
 PYTHON = "/usr/bin/python3"
 LISTEN = "import socket, time; s = socket.create_server(('{}', 0), family={}); print(s.getsockname()[1], flush=True); time.sleep(1000)"
@@ -36,8 +37,12 @@ def start(box, script, **options):
 
 def test_each_is_told_and_the_agent_is_not(box):
     pid, _ = start(box, "import time; time.sleep(1000)")
-    processes, listeners = survey(box)
-    assert list(processes) == [pid]
+    for _ in range(100):  # until it has loaded what it runs, and sleeps
+        processes, listeners = survey(box)
+        assert list(processes) == [pid]
+        if chr(processes[pid][3]) == "S" and processes[pid][6] > 1000:
+            break
+        time.sleep(0.1)
     parent, uid, threads, state, tree, _, rss, _, command = processes[pid]
     assert (parent, uid, threads) == (1, 0, 1)
     assert chr(state) in "RS"
