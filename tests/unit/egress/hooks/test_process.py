@@ -6,8 +6,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest import mock
 
+from handiwork.egress.hooks import process
 from handiwork.egress.hooks.process import SPOILED, HooksProcess, HooksSettings
+from handiwork.egress.hooks.watchdog import Watchdog
 from handiwork.egress.hooks.wire import (
     MAX_CALLS,
     MAX_FRAME_BYTES,
@@ -57,6 +60,19 @@ class Peer:
         self.writer.write(frame(call))
 
 
+class Unarmed(Watchdog):
+    """Ends no process: ours is that of the tests, whose alarm is their own time limit."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def beat(self) -> None:
+        pass
+
+    def rest(self) -> None:
+        pass
+
+
 @asynccontextmanager
 async def serving(directory: Path, ended: list[int]) -> AsyncIterator[Path]:
     for name, text in FILES.items():
@@ -70,7 +86,9 @@ async def serving(directory: Path, ended: list[int]) -> AsyncIterator[Path]:
         state=str(directory),
         call_seconds=1.0,
     )
-    serving, ready = HooksProcess(settings, ended.append), asyncio.Event()
+    with mock.patch.object(process, "Watchdog", Unarmed):
+        serving = HooksProcess(settings, ended.append)
+    ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(serving.run(listener, ready.set))
         await ready.wait()
