@@ -57,6 +57,7 @@ class HooksProcess:
     def __init__(self, settings: HooksSettings, end: Callable[[int], object] = os._exit) -> None:
         self._settings = settings
         self._end = end
+        self._threads = threading.active_count()
         self._state = Path(settings.state)
         way = "" if settings.exit_fd is None else f"/proc/self/fd/{settings.exit_fd}"
         self._http = WayOut(way)
@@ -159,7 +160,7 @@ class HooksProcess:
         self._log.error("hook too slow", hook=call.hook, seconds=self._settings.call_seconds)
         task.cancel()
         await asyncio.wait([task], timeout=GRACE_SECONDS)
-        if not task.done() or threading.active_count() > 1:
+        if not task.done() or threading.active_count() > self._threads:
             self._log.error("a hook went on after its time; the process ends", hook=call.hook)
             return self._spoiled(late, writer)
         return late
